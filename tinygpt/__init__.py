@@ -1,0 +1,32 @@
+"""TinyGPT: a small package for learning how language models work, from characters upward."""
+
+from .checkpoint import load_run
+from .config import PRESETS, ModelConfig, TrainConfig
+from .data import load_corpus
+from .decoding import generate, generate_greedy, generate_temperature
+from .errors import TinyGPTError, UnknownCharacterError
+from .metrics import MetricsLogger
+from .model import TinyGPT
+from .runtime import seed_all
+from .tokenizer import CharTokenizer
+from .trainer import Trainer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "PRESETS",
+    "CharTokenizer",
+    "MetricsLogger",
+    "ModelConfig",
+    "TinyGPT",
+    "TinyGPTError",
+    "TrainConfig",
+    "Trainer",
+    "UnknownCharacterError",
+    "generate",
+    "generate_greedy",
+    "generate_temperature",
+    "load_corpus",
+    "load_run",
+    "seed_all",
+]

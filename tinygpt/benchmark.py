@@ -1,0 +1,103 @@
+"""Speed, measured so that it can be trusted: candidates take turns in one process, medians count."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from .config import PRESETS
+from .metrics import flops_per_token
+from .model import TinyGPT
+from .optim import make_optimizers
+from .runtime import autocast, peak_flops, pick_device
+
+WARM_UP = 5
+
+
+def take_turns(candidates: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each candidate in each round; all run once per round, so drift hits all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for number in range(WARM_UP + rounds):
+        for name, run in candidates.items():
+            _wait()
+            start = time.perf_counter()
+            run()
+            _wait()
+            if number >= WARM_UP:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def step_time(preset: str = "nanogpt-cpu", rounds: int = 50, device: str = "auto") -> None:
+    """Print the median time of a training step: ours against transformers' GPT-2 class.
+
+    Both do the same: forward, loss, backward, clipping, one update of fused AdamW.
+    """
+    config, where = PRESETS[preset].model, pick_device(device)
+    train = PRESETS[preset].train
+    shape = (train.batch_size, config.block_size)
+    x, y = torch.randint(config.vocab_size, (2, *shape), device=where)
+    ours = TinyGPT(config).to(where)
+    optimizers = make_optimizers(ours, train)
+    candidates = {"tinygpt": _stepper(ours, lambda: ours(x, y).loss, optimizers, train.grad_clip)}
+    if theirs := _transformers_gpt2(config):
+        theirs.to(where)
+        adamw = torch.optim.AdamW(theirs.parameters(), lr=train.lr, fused=True)
+        candidates["transformers GPT-2"] = _stepper(
+            theirs, lambda: theirs(x, labels=y).loss, [adamw], train.grad_clip
+        )
+    seconds = take_turns(candidates, rounds)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    print(f"training step, preset {preset}, batch {shape[0]} x {shape[1]}, {where.type}, "
+          f"{torch.get_num_threads()} threads, {rounds} rounds")
+    for name, median in medians.items():
+        print(f"  {name:20} {1e3 * median:8.2f} ms   {x.numel() / median:12,.0f} tokens/s")
+    if theirs:
+        ratios = [a / b for a, b in zip(*seconds.values(), strict=True)]
+        print(f"  ratio {statistics.median(ratios):.2f} (median of the rounds' ratios)")
+    else:
+        print("  transformers is not installed (pip install -e '.[test]'): no comparison")
+    if peak := peak_flops(where):
+        used = flops_per_token(ours) * x.numel() / medians["tinygpt"] / peak
+        print(f"  model FLOP utilisation {100 * used:.1f} %")
+
+
+def _stepper(model, loss: Callable, optimizers: list, clip: float | None) -> Callable[[], None]:
+    def step() -> None:
+        with autocast(next(model.parameters()).device):
+            value = loss()
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), clip or float("inf"))
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return step
+
+
+def _transformers_gpt2(config):
+    """transformers' GPT-2 with random weights in our shape, or None if it is not installed."""
+    try:
+        from transformers import GPT2Config, GPT2LMHeadModel
+    except ImportError:
+        return None
+    rates = {name: config.dropout for name in ("attn_pdrop", "resid_pdrop", "embd_pdrop")}
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=config.vocab_size,
+            n_positions=config.block_size,
+            n_embd=config.n_embd,
+            n_layer=config.n_layer,
+            n_head=config.n_head,
+            n_inner=config.inner_size,
+            bos_token_id=0,
+            eos_token_id=0,
+            **rates,
+        )
+    ).train()
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,257 @@
+"""Checkpoints that are whole or refused: safetensors and JSON, with a manifest written last.
+
+A run is a folder of `step_…` folders beside `metrics.csv`; a shipped run is one such folder itself:
+
+    config.json            model and training settings, corpus
+    model.safetensors      weights
+    tokenizer.json         alphabet
+    training.safetensors   optimizer and random states (not in a shipped run)
+    state.json             step, best step so far
+    manifest.json          sha256 of each file above, and of itself
+"""
+
+import errno
+import hashlib
+import json
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, load_model, save_file, save_model
+from torch import Tensor
+
+from .config import ModelConfig, from_dict, to_dict
+from .errors import CheckpointError, ConfigError
+from .files import ROOT, atomic_path, sha256, write_text
+from .model import TinyGPT
+from .runtime import pick_device
+from .tokenizer import CharTokenizer
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+RUNS = ROOT / "checkpoints"
+
+
+@dataclass
+class Checkpoint:
+    """What a checkpoint folder holds. `training` and `state` are empty in a shipped run."""
+
+    model: TinyGPT
+    tokenizer: CharTokenizer
+    settings: dict[str, Any]  # config.json beside the model: "train", "corpus"
+    training: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint into a new folder, which appears only when it is complete.
+
+    Raises `CheckpointError` when it cannot be written; nothing half-written is left behind.
+    """
+    folder = Path(folder)
+    try:
+        with atomic_path(folder) as new:
+            new.mkdir()
+            _write(new, checkpoint)
+    except (OSError, SafetensorError) as error:
+        free = shutil.disk_usage(_existing(folder)).free
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "make room" if full or free < 1 << 20 else "check that the folder is writable"
+        raise CheckpointError(
+            f"could not write {folder}: {error} ({free / 1e9:.2f} GB free); {advice} and go on "
+            f"from the last checkpoint, which is as it was"
+        ) from error
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Check and read a checkpoint folder, on the CPU; `CheckpointError` says what is wrong."""
+    folder = Path(folder)
+    verify(folder)
+    config = _read_json(folder / "config.json")
+    if config["format"] > FORMAT:
+        raise CheckpointError(
+            f"{folder} has format {config['format']}, this package reads up to {FORMAT}; update it"
+        )
+    try:
+        model = TinyGPT(from_dict(ModelConfig, config["model"]))
+        load_model(model, folder / "model.safetensors")
+    except (ConfigError, RuntimeError) as error:
+        raise CheckpointError(f"{folder} does not fit its config.json: {error}") from error
+    tokenizer = CharTokenizer.load(folder / "tokenizer.json")
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise CheckpointError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} symbols, the model "
+            f"{model.config.vocab_size}; they do not belong together"
+        )
+    model.tokenizer = tokenizer
+    training, state = folder / "training.safetensors", folder / "state.json"
+    return Checkpoint(
+        model,
+        tokenizer,
+        settings={k: v for k, v in config.items() if k not in ("format", "model")},
+        training=load_file(training) if training.exists() else {},
+        state=_read_json(state) if state.exists() else {},
+    )
+
+
+def load_run(name: str | Path, which: str = "best", device: str = "auto") -> TinyGPT:
+    """The trained model of a run: a name under checkpoints/, or a path; in eval mode.
+
+    `which` is `"best"` (lowest validation loss) or `"latest"`. `model.tokenizer` is set.
+    """
+    if which not in ("best", "latest"):
+        raise ConfigError(f"which={which!r} must be 'best' or 'latest'")
+    run = find_run(name)
+    if not (run / MANIFEST).exists():
+        latest = latest_checkpoint(run)
+        best = step_folder(run, _read_json(latest / "state.json")["best_step"])
+        run = best if which == "best" and best.exists() else latest
+    model = load_checkpoint(run).model
+    return model.to(pick_device(device)).eval()
+
+
+def find_run(name: str | Path) -> Path:
+    """The folder of a run; `CheckpointError` lists what there is when it is not found."""
+    for folder in (RUNS / name, Path(name)):
+        if (folder / MANIFEST).exists() or checkpoints(folder):
+            return folder
+    found = sorted(p.name for p in RUNS.glob("*") if (p / MANIFEST).exists() or checkpoints(p))
+    raise CheckpointError(
+        f"no run {str(name)!r} under {RUNS}, and no such path; there is: "
+        f"{', '.join(found) or 'nothing yet. Train one: python -m tinygpt train'}"
+    )
+
+
+def step_folder(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return run / f"step_{step:07d}"
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The run's checkpoint folders, oldest first."""
+    return sorted(p for p in run.glob("step_*") if (p / MANIFEST).exists())
+
+
+def latest_checkpoint(run: Path) -> Path:
+    """The newest checkpoint that is whole; a damaged one is passed over with a warning."""
+    for folder in reversed(checkpoints(run)):
+        try:
+            verify(folder)
+        except CheckpointError as error:
+            warnings.warn(f"passing over a damaged checkpoint: {error}", stacklevel=2)
+        else:
+            return folder
+    raise CheckpointError(f"{run} has no checkpoint that is whole")
+
+
+def remove_old(run: Path, keep_last: int, best_step: int) -> None:
+    """Delete all checkpoints but the newest `keep_last` and the best."""
+    best = step_folder(run, best_step)
+    for folder in checkpoints(run)[:-keep_last]:
+        if folder != best:
+            # without its manifest a folder counts no more, whatever of it is still there
+            (folder / MANIFEST).unlink()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def export_run(run: str | Path, folder: Path) -> None:
+    """Write the best model of a run, without its training state, as a run to ship."""
+    source = find_run(run)
+    latest = load_checkpoint(latest_checkpoint(source))
+    best = load_checkpoint(step_folder(source, latest.state["best_step"]))
+    save_checkpoint(folder, Checkpoint(best.model, best.tokenizer, best.settings, {}, {}))
+    write_text(folder / "metrics.csv", (source / "metrics.csv").read_text(encoding="utf-8"))
+
+
+def verify(folder: Path) -> None:
+    """Compare every file with the manifest's sha256; `CheckpointError` names the first that
+    is missing or differs."""
+    if not (folder / MANIFEST).is_file():
+        raise CheckpointError(f"{folder} is not a complete checkpoint: it has no {MANIFEST}")
+    manifest = _read_json(folder / MANIFEST)
+    files = manifest.get("files", {})
+    if manifest.get("sha256") != _digest(files):
+        raise CheckpointError(f"{folder / MANIFEST} is damaged: its own checksum does not match")
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise CheckpointError(f"{folder} is damaged: {name} is missing")
+        if sha256(path) != expected:
+            raise CheckpointError(f"{path} is damaged: its sha256 is not the one in {MANIFEST}")
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
+    config = {"format": FORMAT, "model": to_dict(checkpoint.model.config), **checkpoint.settings}
+    write_text(folder / "config.json", _json(config))
+    save_model(checkpoint.model, str(folder / "model.safetensors"))
+    checkpoint.tokenizer.save(folder / "tokenizer.json")
+    if checkpoint.training:
+        tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.training.items()}
+        save_file(tensors, folder / "training.safetensors")
+    if checkpoint.state:
+        write_text(folder / "state.json", _json(checkpoint.state))
+    files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+    write_text(folder / MANIFEST, _json({"files": files, "sha256": _digest(files)}))
+
+
+def _digest(files: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def _existing(path: Path) -> Path:
+    return next(p for p in [path, *path.resolve().parents] if p.exists())
+
+
+def random_states(data: torch.Generator) -> dict[str, Tensor]:
+    """Every random state that training draws from."""
+    states = {"rng.data": data.get_state(), "rng.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["rng.cuda"] = torch.stack(torch.cuda.get_rng_state_all())
+    return states
+
+
+def restore_random_states(states: dict[str, Tensor], data: torch.Generator) -> None:
+    """Put back what `random_states` gave."""
+    data.set_state(states["rng.data"])
+    torch.set_rng_state(states["rng.cpu"])
+    if torch.cuda.is_available() and "rng.cuda" in states:
+        torch.cuda.set_rng_state_all(list(states["rng.cuda"]))
+
+
+def optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """Every optimizer's averages, named by optimizer, parameter and average."""
+    return {
+        f"optimizer.{i}.{index}.{key}": torch.as_tensor(value)
+        for i, optimizer in enumerate(optimizers)
+        for index, averages in optimizer.state_dict()["state"].items()
+        for key, value in averages.items()
+    }
+
+
+def restore_optimizers(
+    optimizers: list[torch.optim.Optimizer], tensors: dict[str, Tensor]
+) -> None:
+    """Put back what `optimizer_tensors` gave."""
+    for i, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            kind, number, index, key = (name.split(".") + [""] * 3)[:4]
+            if kind == "optimizer" and number == str(i):
+                state.setdefault(int(index), {})[key] = value
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})

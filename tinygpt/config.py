@@ -1,0 +1,202 @@
+"""Settings as frozen dataclasses that refuse what cannot work, and the named presets."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeVar
+
+from .errors import ConfigError
+
+Config = TypeVar("Config")
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def _at_least(config: Any, limit: int, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _check(value >= limit, f"{name}={value} must be at least {limit}")
+
+
+def _one_of(config: Any, **allowed: tuple[str, ...]) -> None:
+    for name, values in allowed.items():
+        value = getattr(config, name)
+        _check(value in values, f"{name}={value!r} must be one of {', '.join(values)}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of a `TinyGPT`. The defaults with `n_embd=768, n_head=12, n_layer=12` are GPT-2's."""
+
+    vocab_size: int = 65  # V, symbols in the vocabulary
+    block_size: int = 32  # T, the longest context
+    n_layer: int = 2  # blocks
+    n_head: int = 4  # H, attention heads per block
+    n_embd: int = 64  # C, channels
+    n_inner: int | None = None  # feed-forward width; None: 4 C, or the same size for swiglu
+    dropout: float = 0.0  # probability that an activation is dropped in training
+    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    norm_eps: float = 1e-5  # added to the variance before the square root
+    position: Literal["learned", "rope"] = "learned"
+    rope_theta: float = 10_000.0  # base of the rotary frequencies
+    mlp: Literal["gelu", "swiglu", "relu2"] = "gelu"
+    qk_norm: bool = False  # RMSNorm of queries and keys, per head
+    tie_embeddings: bool = True  # the head shares the token embedding's matrix
+    attn_bias: bool = True  # biases in the attention's projections
+    mlp_bias: bool = True  # biases in the feed-forward layers
+    head_bias: bool = False  # bias of the output head
+    zero_init: bool = False  # start each block as the identity: output projections at zero
+
+    def __post_init__(self):
+        _at_least(self, 1, "vocab_size", "block_size", "n_layer", "n_head", "n_embd")
+        _one_of(self, norm=("layernorm", "rmsnorm"), position=("learned", "rope"))
+        _one_of(self, mlp=("gelu", "swiglu", "relu2"))
+        _check(0 <= self.dropout < 1, f"dropout={self.dropout} must be at least 0 and below 1")
+        _check(self.norm_eps > 0, f"norm_eps={self.norm_eps} must be above 0")
+        _check(self.rope_theta > 0, f"rope_theta={self.rope_theta} must be above 0")
+        if self.n_inner is not None:
+            _at_least(self, 1, "n_inner")
+        _check(
+            self.n_embd % self.n_head == 0,
+            f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}; each head takes "
+            f"n_embd / n_head channels",
+        )
+        _check(
+            self.position == "learned" or self.head_size % 2 == 0,
+            f"rotary positions turn pairs of channels, but the head size n_embd / n_head = "
+            f"{self.head_size} is odd; change n_embd or n_head, or use position='learned'",
+        )
+
+    @property
+    def head_size(self) -> int:
+        """D, the channels of one head."""
+        return self.n_embd // self.n_head
+
+    @property
+    def inner_size(self) -> int:
+        """Feed-forward width. SwiGLU has three matrices for two, so 2/3 of 4 C, in eights."""
+        if self.n_inner is not None:
+            return self.n_inner
+        return 8 * round(self.n_embd / 3) if self.mlp == "swiglu" else 4 * self.n_embd
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained; see `Trainer`. Steps are optimizer updates."""
+
+    max_steps: int = 2000  # updates in all
+    epochs: float | None = None  # if given, counts instead of max_steps
+    batch_size: int = 32  # B, windows per forward pass
+    grad_accum_steps: int = 1  # forward passes per update
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    lr: float = 1e-3  # peak learning rate of AdamW
+    muon_lr: float = 0.02  # peak learning rate of Muon, for the matrices inside the blocks
+    weight_decay: float = 0.1  # of matrices and embeddings; never of norms and biases
+    beta1: float = 0.9  # AdamW's averages
+    beta2: float = 0.99
+    grad_clip: float | None = 1.0  # largest gradient norm; None: no clipping
+    schedule: Literal["cosine", "constant", "wsd"] = "cosine"  # wsd: warm-up, stable, decay
+    warmup_steps: int = 100  # updates over which the learning rate rises from 0
+    min_lr_ratio: float = 0.1  # where the schedule ends, as a share of the peak
+    decay_fraction: float = 0.6  # of all updates, the last part in which wsd falls
+    eval_interval: int = 250  # updates between evaluations (and checkpoints)
+    max_eval_tokens: int | None = None  # None: the whole validation split
+    patience: int | None = None  # stop after so many evaluations without a better one
+    keep_last: int = 2  # checkpoints kept, beside the best
+    sample_tokens: int = 0  # characters written at each evaluation; 0: none
+    sample_prompt: str = "\n"  # what those samples start from
+    seed: int = 1337  # of initial batches, dropout and samples
+    device: str = "auto"  # CUDA when present, else CPU
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on CUDA, else fp32
+    compile: bool = False  # torch.compile: slow start, faster steps
+    tensorboard: bool = False  # also log to TensorBoard, if installed
+    wandb: str | None = None  # also log to this Weights & Biases project, if installed
+
+    def __post_init__(self):
+        _at_least(self, 1, "max_steps", "batch_size", "grad_accum_steps", "eval_interval")
+        _at_least(self, 1, "keep_last")
+        _at_least(self, 0, "warmup_steps", "sample_tokens", "weight_decay")
+        _one_of(self, optimizer=("adamw", "muon"), schedule=("cosine", "constant", "wsd"))
+        _one_of(self, precision=("auto", "fp32", "bf16"))
+        _check(self.lr > 0, f"lr={self.lr} must be above 0")
+        _check(self.muon_lr > 0, f"muon_lr={self.muon_lr} must be above 0")
+        for name in ("beta1", "beta2"):
+            value = getattr(self, name)
+            _check(0 <= value < 1, f"{name}={value} must be at least 0 and below 1")
+        for name in ("min_lr_ratio", "decay_fraction"):
+            value = getattr(self, name)
+            _check(0 <= value <= 1, f"{name}={value} must be between 0 and 1")
+        for name in ("epochs", "grad_clip", "patience", "max_eval_tokens"):
+            value = getattr(self, name)
+            _check(value is None or value > 0, f"{name}={value} must be above 0, or None")
+        _check(bool(self.sample_prompt), "sample_prompt is empty; a sample needs one character")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model, how to train it, and on what."""
+
+    description: str
+    corpus: str = "tinyshakespeare"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+PRESETS: dict[str, Preset] = {
+    "tiny": Preset(
+        "the model of notebook 02: seconds on a laptop",
+        model=ModelConfig(block_size=32, n_layer=2, n_head=4, n_embd=64),
+        train=TrainConfig(max_steps=1500, batch_size=32, lr=4e-3, eval_interval=150),
+    ),
+    "nanogpt-cpu": Preset(
+        "the shape and training of nanoGPT's CPU example",
+        model=ModelConfig(
+            block_size=64, n_layer=4, n_embd=128, attn_bias=False, mlp_bias=False
+        ),
+        train=TrainConfig(max_steps=2000, batch_size=12, lr=1e-3),
+    ),
+    "modern": Preset(
+        "the same size with the parts of later models, and Muon: as good in a fifth of the steps",
+        model=ModelConfig(
+            block_size=64,
+            n_layer=4,
+            n_embd=128,
+            norm="rmsnorm",
+            position="rope",
+            mlp="relu2",
+            qk_norm=True,
+            tie_embeddings=False,
+            attn_bias=False,
+            mlp_bias=False,
+            zero_init=True,
+        ),
+        train=TrainConfig(
+            max_steps=400,
+            batch_size=12,
+            optimizer="muon",
+            muon_lr=0.02,
+            lr=3e-3,
+            weight_decay=0.0,
+            schedule="wsd",
+            warmup_steps=20,
+            min_lr_ratio=0.0,
+            eval_interval=50,
+        ),
+    ),
+}
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as JSON-ready values."""
+    return asdict(config)
+
+
+def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
+    """The configuration that `to_dict` wrote; unknown names raise `ConfigError`."""
+    unknown = sorted(set(values) - set(kind.__dataclass_fields__))
+    _check(
+        not unknown,
+        f"{kind.__name__} has no setting {', '.join(unknown)}; was it written by a later version?",
+    )
+    return kind(**values)

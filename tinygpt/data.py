@@ -1,0 +1,234 @@
+"""Texts to learn from: found, fetched or generated, encoded, split, and served in batches."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import tinyplays
+from .errors import ConfigError, CorpusError
+from .files import ROOT, atomic_path, download, sha256
+from .tokenizer import CharTokenizer
+
+MEMMAP_BYTES = 64 << 20  # texts larger than this stay on disk, as 16-bit tokens
+TRAIN_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text as token ids. `train`, `val` and `test` are 1-D tensors; a large one is memory-mapped.
+
+    `floor` is the lowest mean loss (nats per token) on `val` that any model can expect, where that
+    is known (tinyplays), else None. `source` says where the text came from.
+    """
+
+    name: str
+    tokenizer: CharTokenizer
+    train: Tensor
+    val: Tensor
+    test: Tensor | None
+    source: str
+    read: Callable[[], str]
+    floor: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The whole text, read on demand."""
+        return self.read()
+
+    def __repr__(self) -> str:
+        return (
+            f"Corpus({self.name!r}: {len(self.train):,} train + {len(self.val):,} val tokens, "
+            f"vocabulary of {self.tokenizer.vocab_size}, from {self.source})"
+        )
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file of a corpus, and where it can be had."""
+
+    file: str
+    url: str
+    sha256: str
+    licence: str
+
+
+REGISTRY: dict[str, Remote] = {
+    "tinyshakespeare": Remote(
+        file="input.txt",
+        url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"
+        "input.txt",
+        sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+        licence="public domain",
+    ),
+}
+
+
+def load_corpus(name: str = "tinyshakespeare", *, fallback: str | None = None) -> Corpus:
+    """Load a corpus: a name of `REGISTRY`, `"tinyplays"` (built in), or `"file:PATH"`.
+
+    A registered corpus is looked for in data/NAME/, then in $TINYGPT_DATA/NAME/, then downloaded;
+    relative paths start at the repository. The first 90 % of the text are `train`, the rest
+    `val`. With `fallback`, a corpus that can be had nowhere is replaced by that one, with a
+    message. Raises `CorpusError` for an unknown name, and for a text that is missing or damaged.
+    """
+    if name == "tinyplays":
+        return _load_tinyplays()
+    if name.startswith("file:"):
+        path = ROOT / Path(name.removeprefix("file:")).expanduser()
+        if not path.is_file():
+            raise CorpusError(f"there is no file {path}; after 'file:' comes a path to a text")
+        return _from_file(name, path)
+    if name not in REGISTRY:
+        known = ", ".join([*REGISTRY, "tinyplays"])
+        raise CorpusError(f"unknown corpus {name!r}; known are {known}, or file:PATH for your own")
+    try:
+        path = locate(name)
+    except CorpusError as error:
+        if fallback is None:
+            raise
+        print(f"{error}\nGoing on with {fallback} instead.")
+        return load_corpus(fallback)
+    return _from_file(name, path)
+
+
+def locate(name: str) -> Path:
+    """The checked file of a registered corpus; downloads it if it is nowhere on this machine."""
+    remote = REGISTRY[name]
+    home = ROOT / "data" / name / remote.file
+    for path in [home, *_shared(name, remote.file)]:
+        if path.is_file():
+            if (found := sha256(path)) != remote.sha256:
+                raise CorpusError(
+                    f"{path} is not the text it should be (sha256 {found[:12]}…, expected "
+                    f"{remote.sha256[:12]}…). Delete it, and it is fetched again; for a text of "
+                    f"your own use file:PATH"
+                )
+            return path
+    try:
+        download(remote.url, home, remote.sha256)
+    except (CorpusError, OSError) as error:
+        raise CorpusError(
+            f"{name} is not on this machine and could not be fetched ({error}). Put it at {home}, "
+            f"or use the built-in corpus: load_corpus('tinyplays'), --corpus tinyplays"
+        ) from error
+    return home
+
+
+def get_batch(
+    tokens: Tensor, batch_size: int, block_size: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Random windows: x `(B, T)` and y `(B, T)`, the same windows one token later.
+
+    `generator` is on the CPU also when the tokens live on a GPU, so that the same seed gives the
+    same batches everywhere; only the B start positions travel, without waiting for the device.
+    """
+    starts = torch.randint(len(tokens) - block_size, (batch_size, 1), generator=generator)
+    if tokens.is_cuda:
+        starts = starts.pin_memory().to(tokens.device, non_blocking=True)
+    window = tokens[starts + torch.arange(block_size + 1, device=tokens.device)].long()
+    return window[:, :-1], window[:, 1:]
+
+
+def check_tokens(tokens: Tensor, block_size: int, vocab_size: int, split: str) -> None:
+    """Raise `ConfigError` when a split is too short for one window or has ids >= vocab_size."""
+    if len(tokens) <= block_size:
+        raise ConfigError(
+            f"the {split} split has {len(tokens)} tokens, but a window of block_size={block_size} "
+            f"and its targets need {block_size + 1}; use a longer text or a smaller block_size"
+        )
+    largest = max(int(part.long().max()) for part in tokens.split(1 << 24))
+    if largest >= vocab_size:
+        raise ConfigError(
+            f"the {split} split has token {largest}, but the model's vocab_size is {vocab_size} "
+            f"(ids 0 to {vocab_size - 1}); use the corpus's own tokenizer.vocab_size"
+        )
+
+
+def _shared(name: str, file: str) -> list[Path]:
+    folder = os.environ.get("TINYGPT_DATA")
+    return [ROOT / Path(folder).expanduser() / name / file] if folder else []
+
+
+def _from_file(name: str, path: Path) -> Corpus:
+    if path.stat().st_size > MEMMAP_BYTES:
+        tokenizer, tokens = _memory_mapped(path)
+    else:
+        text = _read(path)
+        if not text:
+            raise CorpusError(f"{path} is empty; there is nothing to learn from")
+        tokenizer = CharTokenizer.from_text(text)
+        tokens = torch.from_numpy(tokenizer.encode_array(text)).long()
+    return _corpus(name, tokenizer, tokens, source=str(path), read=lambda: _read(path))
+
+
+def _corpus(name: str, tokenizer: CharTokenizer, tokens: Tensor, **more) -> Corpus:
+    cut = int(TRAIN_SHARE * len(tokens))
+    return Corpus(name, tokenizer, train=tokens[:cut], val=tokens[cut:], test=None, **more)
+
+
+def _load_tinyplays() -> Corpus:
+    plays = _plays()
+    tokenizer = CharTokenizer.from_text(plays.text)
+    tokens = torch.from_numpy(tokenizer.encode_array(plays.text)).long()
+    floor = plays.floor(int(TRAIN_SHARE * len(tokens)))
+    return _corpus(
+        "tinyplays",
+        tokenizer,
+        tokens,
+        source="the grammar in tinygpt/tinyplays.py",
+        read=lambda: plays.text,
+        floor=floor,
+    )
+
+
+@lru_cache(maxsize=1)
+def _plays() -> "tinyplays.Plays":
+    return tinyplays.write_plays()
+
+
+def _read(path: Path) -> str:
+    """A UTF-8 text, with a byte-order mark removed and Windows line ends made "\\n"."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CorpusError(
+            f"{path} is not UTF-8 text: {error.reason} at byte {error.start}. Save it as UTF-8"
+        ) from error
+
+
+def _memory_mapped(path: Path) -> tuple[CharTokenizer, Tensor]:
+    """Encode a large text once, piece by piece, into data/cache; give the tokens as a memory map."""
+    folder = ROOT / "data" / "cache" / sha256(path)[:16]
+    if not folder.is_dir():
+        with atomic_path(folder) as new:
+            new.mkdir()
+            _encode_to(path, new)
+    tokenizer = CharTokenizer.load(folder / "tokenizer.json")
+    # copy-on-write: torch wants a writable array, the file stays as it is
+    tokens = np.memmap(folder / "tokens.uint16", dtype="<u2", mode="c")
+    return tokenizer, torch.from_numpy(tokens)
+
+
+def _encode_to(path: Path, folder: Path) -> None:
+    alphabet: set[str] = set()
+    for piece in _pieces(path):
+        alphabet.update(piece)
+    if len(alphabet) > 1 << 16:
+        raise CorpusError(f"{path} has {len(alphabet)} different characters, above 65,536")
+    tokenizer = CharTokenizer(alphabet)
+    tokenizer.save(folder / "tokenizer.json")
+    with open(folder / "tokens.uint16", "wb") as file:
+        for piece in _pieces(path):
+            file.write(tokenizer.encode_array(piece).astype("<u2").tobytes())
+
+
+def _pieces(path: Path):
+    with open(path, encoding="utf-8-sig") as file:
+        while piece := file.read(1 << 22):
+            yield piece

@@ -1,0 +1,44 @@
+"""The package's own exceptions. Each message names the value, the limit and the way out."""
+
+
+class TinyGPTError(Exception):
+    """Base of every error that a user of the package can cause and mend."""
+
+
+class ConfigError(TinyGPTError, ValueError):
+    """A setting, or a combination of settings, that cannot work."""
+
+
+class UnknownCharacterError(TinyGPTError, ValueError):
+    """A text holds characters that the tokenizer's alphabet lacks.
+
+    `unknown` maps each such character to the list of its positions in the text.
+    """
+
+    def __init__(self, unknown: dict[str, list[int]], vocab_size: int):
+        self.unknown = unknown
+        shown = [f"{c!r} at {_positions(p)}" for c, p in list(unknown.items())[:10]]
+        more = f", and {len(unknown) - 10} more characters" if len(unknown) > 10 else ""
+        super().__init__(
+            f"not in this tokenizer's alphabet of {vocab_size} characters: "
+            f"{', '.join(shown)}{more}. Remove them, or build the tokenizer from a text that "
+            f"has them (CharTokenizer.from_text)."
+        )
+
+
+class CorpusError(TinyGPTError):
+    """A corpus that is unknown, cannot be had, or is not what it should be."""
+
+
+class CheckpointError(TinyGPTError):
+    """A checkpoint that is missing, damaged, or does not fit."""
+
+
+class NonFiniteError(TinyGPTError):
+    """The loss or a gradient became NaN or infinite; the update was not made."""
+
+
+def _positions(positions: list[int], limit: int = 5) -> str:
+    shown = ", ".join(map(str, positions[:limit]))
+    more = f" and {len(positions) - limit} more" if len(positions) > limit else ""
+    return f"position{'s' if len(positions) > 1 else ''} {shown}{more}"

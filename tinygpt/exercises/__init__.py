@@ -1,0 +1,75 @@
+"""Checks of the notebooks' exercises. Hints and solutions are folded into the notebooks.
+
+>>> from tinygpt.exercises import check
+>>> def one_hot(ids, vocab_size):
+...     ...  # your code
+...     return ...
+>>> check(one_hot)
+one_hot: not attempted yet (it returns ...)
+False
+"""
+
+import traceback
+from collections.abc import Callable
+
+from ..errors import TinyGPTError
+
+_CHECKS: dict[str, Callable] = {}
+
+
+class NotYet(TinyGPTError):
+    """The answer is wrong; the message tells the learner what was seen and why that is not it."""
+
+
+class Untouched(Exception):
+    """The skeleton still returns `...`."""
+
+
+def exercise(test: Callable) -> Callable:
+    """Register `test(answer)` as the check of the learner's function of the same name.
+
+    A test calls the answer, raises `NotYet` with a diagnosis, and returns a sentence of praise that
+    adds something worth knowing.
+    """
+    _CHECKS[test.__name__] = test
+    return test
+
+
+def check(answer: Callable) -> bool:
+    """Say whether a learner's function is right and, if not, what is wrong. Never raises."""
+    name = getattr(answer, "__name__", repr(answer))
+    if name not in _CHECKS:
+        print(f"There is no exercise called {name!r}. Keep the function name of the skeleton.")
+        return False
+
+    def attempted(*args, **options):
+        result = answer(*args, **options)
+        if result is ...:
+            raise Untouched
+        return result
+
+    try:
+        praise = _CHECKS[name](attempted)
+    except Untouched:
+        print(f"{name}: not attempted yet (it returns ...)")
+    except NotYet as wrong:
+        print(f"✗ {name}: {wrong}")
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        inside = [frame for frame in frames if frame.name == name]
+        where = f", in its line «{inside[-1].line}»" if inside and inside[-1].line else ""
+        print(f"✗ {name} stopped with {type(error).__name__}: {error}{where}")
+    else:
+        print(f"✓ {name}: {praise}")
+        return True
+    return False
+
+
+def expect(condition: bool, message: str) -> None:
+    """Raise `NotYet` unless the condition holds."""
+    if not condition:
+        raise NotYet(message)
+
+
+# the checks register themselves; they use the names above
+from . import nb01, nb02  # noqa: E402, F401

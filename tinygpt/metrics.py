@@ -1,0 +1,214 @@
+"""What is measured: loss on a whole split, exact parameter and FLOP counts, the log of a run."""
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from .errors import ConfigError
+from .files import write_text
+from .model import TinyGPT
+from .runtime import autocast, peak_flops
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+EVAL_TOKENS = 1 << 14  # tokens of one forward pass in an evaluation
+
+
+@torch.inference_mode()
+def evaluate(
+    model: TinyGPT, tokens: Tensor, max_tokens: int | None = None, precision: str = "auto"
+) -> float:
+    """Mean cross-entropy in nats per token over a 1-D split, each token but the first once.
+
+    The split is cut into windows of `block_size` that do not overlap (the last may be shorter).
+    With `max_tokens`, only so many tokens are predicted, in windows spread evenly over the split.
+    """
+    T = model.config.block_size
+    windows = tokens.unfold(0, T + 1, T) if len(tokens) > T else tokens[:0].view(0, T + 1)
+    rest = tokens[len(windows) * T :][None]  # (1, less than T + 1)
+    if max_tokens is not None and max_tokens < len(tokens) - 1:
+        count = max(1, min(max_tokens // T, len(windows)))
+        windows, rest = windows[torch.linspace(0, len(windows) - 1, count).long()], rest[:, :0]
+    batches = [*windows.split(max(1, EVAL_TOKENS // T)), rest]
+    batches = [batch for batch in batches if batch.numel() > 1]
+    if not batches:
+        raise ConfigError(f"a loss needs at least 2 tokens, this split has {len(tokens)}")
+
+    was_training = model.training
+    model.eval()
+    total, count = torch.zeros((), dtype=torch.float64, device=model.device), 0
+    for batch in batches:
+        batch = batch.to(model.device).long()
+        x, y = batch[:, :-1], batch[:, 1:]
+        with autocast(model.device, precision):
+            total += model(x, y).lm_loss.double() * y.numel()
+        count += y.numel()
+    model.train(was_training)
+    return (total / count).item()
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """Numbers of weights. `embedding` (token and position tables) is part of `total`."""
+
+    total: int
+    active: int  # that one token passes through
+    embedding: int
+
+
+def count_parameters(model: TinyGPT) -> ParameterCount:
+    """Count the weights from the tensors themselves; a tied head is counted once."""
+    total = sum(p.numel() for p in model.parameters())
+    tables = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    return ParameterCount(total, total, sum(table.weight.numel() for table in tables))
+
+
+def flops_per_token(model: TinyGPT, training: bool = True) -> int:
+    """Floating-point operations per token of a full window, matrix products only.
+
+    Two per weight of each linear layer, and 4 T C per layer for scores and weighted sum (Chowdhery
+    et al. 2022, appendix B, which counts the whole T x T square as here). Training costs three
+    times the forward pass: the backward pass forms two products for each one.
+    """
+    linear = sum(2 * m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
+    config = model.config
+    attention = 4 * config.n_layer * config.block_size * config.n_embd
+    return (3 if training else 1) * (linear + attention)
+
+
+def model_flop_utilisation(model: TinyGPT, tokens_per_s: float) -> float | None:
+    """Share of the device's bf16 peak that training at this speed uses; None if not known."""
+    peak = peak_flops(model.device)
+    return None if peak is None else flops_per_token(model) * tokens_per_s / peak
+
+
+class MetricsLogger:
+    """One row per evaluation, kept in memory and, with a `path`, in a CSV file.
+
+    An existing file is continued; a last line torn by a crash is dropped. TensorBoard and
+    Weights & Biases get the same numbers when asked for (and installed).
+    """
+
+    COLUMNS = (
+        "step",
+        "epoch",
+        "train_lm_loss",  # nats per token
+        "val_lm_loss",
+        "train_perplexity",
+        "val_perplexity",
+        "val_bits_per_char",
+        "lr",
+        "grad_norm",  # before clipping
+        "tokens_per_s",
+        "peak_gpu_gb",
+        "seconds",
+    )
+
+    def __init__(
+        self, path: str | Path | None = None, tensorboard: bool = False, wandb: str | None = None
+    ):
+        self.path = Path(path) if path else None
+        self.rows: list[dict[str, float]] = []
+        if self.path and self.path.exists():
+            self.rows = self.read(self.path)
+            self._rewrite()
+        self._sinks = [_tensorboard(self.path)] if tensorboard else []
+        if wandb:
+            self._sinks.append(_wandb(wandb))
+
+    def log(self, *, train_lm_loss: float, val_lm_loss: float, **values: float) -> dict:
+        """Add a row; perplexities and bits per character are filled in from the losses."""
+        unknown = set(values) - set(self.COLUMNS)
+        if unknown:
+            raise ConfigError(f"no column {', '.join(sorted(unknown))}; there are {self.COLUMNS}")
+        values |= {
+            "train_lm_loss": train_lm_loss,
+            "val_lm_loss": val_lm_loss,
+            "train_perplexity": math.exp(min(train_lm_loss, 700)),
+            "val_perplexity": math.exp(min(val_lm_loss, 700)),
+            "val_bits_per_char": val_lm_loss / math.log(2),
+        }
+        row = {name: values.get(name, math.nan) for name in self.COLUMNS}
+        self.rows.append(row)
+        if self.path:
+            self._append(row)
+        for sink in self._sinks:
+            sink(row)
+        return row
+
+    def truncate(self, step: int) -> None:
+        """Forget the rows after `step`: a resumed run writes them again."""
+        self.rows = [row for row in self.rows if row["step"] <= step]
+        if self.path:
+            self._rewrite()
+
+    @classmethod
+    def read(cls, path: str | Path) -> list[dict[str, float]]:
+        """The rows of a CSV file; an incomplete last line is left out."""
+        text = Path(path).read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        rows = list(csv.DictReader(io.StringIO(whole)))
+        good = [row for row in rows if None not in row and None not in row.values()]
+        return [{k: int(v) if k == "step" else float(v) for k, v in row.items()} for row in good]
+
+    def frame(self) -> "pd.DataFrame":
+        """The rows as a table."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows, columns=list(self.COLUMNS))
+
+    def plot(self, **options) -> "Figure":
+        """Loss and perplexity per epoch; see `plots.plot_training`."""
+        from .plots import plot_training
+
+        return plot_training(self.frame(), **options)
+
+    def _append(self, row: dict[str, float]) -> None:
+        if not self.path.exists():
+            write_text(self.path, ",".join(self.COLUMNS) + "\n")
+        with open(self.path, "a", encoding="utf-8", newline="\n") as file:
+            file.write(_line(row))
+
+    def _rewrite(self) -> None:
+        write_text(self.path, ",".join(self.COLUMNS) + "\n" + "".join(map(_line, self.rows)))
+
+
+def _line(row: dict[str, float]) -> str:
+    return ",".join(repr(value) for value in row.values()) + "\n"
+
+
+def _tensorboard(path: Path | None):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "TensorBoard was asked for but is not installed: pip install tensorboard"
+        ) from error
+    writer = SummaryWriter(str(path.parent) if path else None)
+
+    def write(row: dict[str, float]) -> None:
+        for name, value in row.items():
+            if name != "step":
+                writer.add_scalar(name, value, row["step"])
+        writer.flush()
+
+    return write
+
+
+def _wandb(project: str):
+    try:
+        import wandb
+    except ImportError as error:
+        raise ConfigError(
+            "Weights & Biases was asked for but is not installed: pip install wandb"
+        ) from error
+    run = wandb.init(project=project)
+    return lambda row: run.log(row, step=row["step"])

@@ -1,0 +1,128 @@
+"""TinyGPT: a decoder-only transformer, from token ids to logits and loss.
+
+B batch, T time, C channels (n_embd), H heads, V vocabulary
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .config import ModelConfig
+from .errors import ConfigError
+from .layers import MLP, Attention, Trace, make_norm, rotary_table
+
+
+@dataclass
+class TinyGPTOutput:
+    """What a forward pass gives; what was not asked for is None.
+
+    `loss` is what is trained, `lm_loss` the cross-entropy alone (nats per token). `attentions`
+    and `attention_scores` (before the softmax) hold one `(B, H, T, T)` tensor per layer.
+    """
+
+    logits: Tensor  # (B, T, V)
+    loss: Tensor | None = None
+    lm_loss: Tensor | None = None
+    attentions: list[Tensor] | None = None
+    attention_scores: list[Tensor] | None = None
+
+
+class Block(nn.Module):
+    """One layer: attention, then the feed-forward layer, each added to what came in."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.ln_1 = make_norm(config)
+        self.attn = Attention(config)
+        self.ln_2 = make_norm(config)
+        self.ffn = MLP(config)
+
+    def forward(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor] | None = None, trace: Trace | None = None
+    ) -> Tensor:
+        """x `(B, T, C)` -> `(B, T, C)`."""
+        x = x + self.attn(self.ln_1(x), rotary, trace)
+        x = x + self.ffn(self.ln_2(x))
+        return x
+
+
+class TinyGPT(nn.Module):
+    """A GPT: embeddings, `n_layer` blocks, a final norm, and a head over the vocabulary.
+
+    With LayerNorm, learned positions and gelu it is GPT-2 (Radford et al. 2019); with RMSNorm,
+    rope and swiglu, no biases and an untied head, it is Llama (Touvron et al. 2023).
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.tokenizer = None  # set by the trainer and by load_run
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        if config.position == "learned":
+            self.wpe = nn.Embedding(config.block_size, config.n_embd)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
+        self.ln_f = make_norm(config)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=config.head_bias)
+        self.init_weights()
+        if config.tie_embeddings:
+            self.lm_head.weight = self.wte.weight
+
+    @torch.no_grad()
+    def init_weights(self) -> None:
+        """GPT-2's start: normal(0, 0.02), output projections divided by sqrt(2 n_layer).
+
+        Each block adds two outputs to the residual stream; the division keeps its size from
+        growing with depth. With `zero_init` the output projections and an untied head are zero.
+        """
+        depth = 0.0 if self.config.zero_init else 1 / math.sqrt(2 * self.config.n_layer)
+        for name, p in self.named_parameters():
+            if name.endswith("bias"):
+                p.zero_()
+            elif p.dim() >= 2:
+                p.normal_(0, 0.02)
+                if name.endswith("c_proj.weight"):
+                    p.mul_(depth)
+        if self.config.zero_init and not self.config.tie_embeddings:
+            self.lm_head.weight.zero_()
+
+    def forward(
+        self, idx: Tensor, targets: Tensor | None = None, return_attention: bool = False
+    ) -> TinyGPTOutput:
+        """Token ids `(B, T)`, and targets `(B, T)` for a loss; targets of -100 are ignored.
+
+        T may be at most `block_size`. Logits are float32.
+        """
+        T = idx.shape[1]
+        if T > self.config.block_size:
+            raise ConfigError(
+                f"a sequence of {T} tokens is longer than block_size={self.config.block_size}; "
+                f"shorten it, or train a model with a larger block_size"
+            )
+        positions = torch.arange(T, device=idx.device)
+        x = self.wte(idx)  # (B, T, C)
+        rotary = None
+        if self.config.position == "learned":
+            x = x + self.wpe(positions)
+        else:
+            rotary = rotary_table(positions, self.config.head_size, self.config.rope_theta)
+        x = self.dropout(x)
+        trace = Trace() if return_attention else None
+        for block in self.blocks:
+            x = block(x, rotary, trace)
+        logits = self.lm_head(self.ln_f(x)).float()  # (B, T, V)
+        out = TinyGPTOutput(logits)
+        if targets is not None:
+            out.lm_loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+            out.loss = out.lm_loss
+        if trace is not None:
+            out.attentions, out.attention_scores = trace.attentions, trace.attention_scores
+        return out
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.wte.weight.device

@@ -1,0 +1,162 @@
+"""Figures, as functions of arrays and tables that return a matplotlib `Figure`.
+
+Colours are those of Okabe and Ito (2008), which stay apart for colour-blind readers.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+SKY, VERMILION, GREY = "#56B4E9", "#D55E00", "#767676"
+CHARACTER_FONT = "DejaVu Sans Mono"  # comes with matplotlib
+HEAT = "cividis"
+
+
+def visible(character: str) -> str:
+    """A character as it is labelled in figures: space and line end get a sign."""
+    return {" ": "␣", "\n": "⏎", "\t": "⇥"}.get(character, character)
+
+
+def plot_training(
+    frame: "pd.DataFrame", baselines: dict[str, float] | None = None, title: str = ""
+) -> Figure:
+    """Loss and perplexity against epochs, for train and validation; `baselines` in nats."""
+    figure, (left, right) = _figure(9, 3.4, columns=2)
+    for axes, name in ((left, "lm_loss"), (right, "perplexity")):
+        for split, colour, style in (("train", BLUE, "-"), ("val", ORANGE, "--")):
+            values = frame[f"{split}_{name}"]
+            axes.plot(
+                frame["epoch"], values, style, color=colour, label=split, marker="o", markersize=3.5
+            )
+        axes.set_xlabel("epoch")
+    left.set_ylabel("loss (nats per character)")
+    right.set_ylabel("perplexity (log scale)")
+    right.set_yscale("log")
+    _plain_log_ticks(right)
+    for label, value in (baselines or {}).items():
+        for axes, height in ((left, value), (right, np.exp(value))):
+            axes.axhline(height, color=GREY, linewidth=1, linestyle=":")
+            axes.annotate(
+                label,
+                (1, height),
+                xycoords=("axes fraction", "data"),
+                xytext=(-3, 2),
+                textcoords="offset points",
+                ha="right",
+                fontsize=8,
+                color=GREY,
+            )
+    left.legend(loc="upper right", bbox_to_anchor=(1, 0.93))
+    figure.suptitle(title)
+    return figure
+
+
+def plot_bars(
+    labels: Sequence[str], values: Sequence[float], ylabel: str, title: str = ""
+) -> Figure:
+    """One bar per character (or word)."""
+    figure, axes = _figure(9, 2.8)
+    axes.bar(range(len(labels)), values, color=BLUE)
+    axes.set_xticks(range(len(labels)), [visible(label) for label in labels])
+    axes.tick_params(axis="x", labelfontfamily=CHARACTER_FONT, labelsize=8)
+    axes.set_xlim(-0.7, len(labels) - 0.3)
+    axes.set_ylabel(ylabel)
+    axes.set_title(title)
+    return figure
+
+
+def plot_table(
+    table: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+    size: float = 5.5,
+    annotate: bool = False,
+    vmax: float | None = None,
+) -> Figure:
+    """A heat map of a matrix with characters along both sides."""
+    figure, axes = _figure(size * 1.15, size)
+    _heat(axes, table, rows, columns, vmax, annotate=annotate, cbar=True)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    return figure
+
+
+def plot_attention(maps: np.ndarray, characters: str, titles: Sequence[str]) -> Figure:
+    """Attention maps `(n, T, T)` side by side on one scale from 0 to 1, characters on both axes."""
+    figure, panels = _figure(2.7 * len(maps) + 0.6, 3.0, columns=len(maps))
+    for axes, weights, title in zip(np.atleast_1d(panels), maps, titles, strict=True):
+        _heat(axes, weights, characters, characters, vmax=1.0, cbar=axes is panels[-1])
+        axes.set_title(title)
+    np.atleast_1d(panels)[0].set_ylabel("reads (query)")
+    np.atleast_1d(panels)[0].set_xlabel("is read (key)")
+    return figure
+
+
+def plot_lines(
+    x: Sequence[float],
+    lines: dict[str, Sequence[float]],
+    xlabel: str,
+    ylabel: str,
+    title: str = "",
+    baselines: dict[str, float] | None = None,
+) -> Figure:
+    """Several named lines over one axis."""
+    figure, axes = _figure(6.5, 3.4)
+    colours = (BLUE, ORANGE, GREEN, PINK, SKY, VERMILION)
+    styles = ("-", "--", "-.", ":", "-", "--")
+    for (label, values), colour, style in zip(lines.items(), colours, styles, strict=False):
+        axes.plot(x, values, style, color=colour, label=label)
+    for label, height in (baselines or {}).items():
+        axes.axhline(height, color=GREY, linewidth=1, linestyle=":")
+        axes.text(x[-1], height, label, ha="right", va="bottom", fontsize=8, color=GREY)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axes.legend()
+    return figure
+
+
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, np.ndarray]:
+    """A figure outside pyplot's global list, so that nothing has to be closed."""
+    with sns.axes_style("ticks"):
+        figure = Figure(figsize=(width, height), layout="constrained", dpi=100)
+        axes = figure.subplots(1, columns)
+    sns.despine(figure)
+    return figure, axes
+
+
+def _heat(axes, table, rows, columns, vmax, annotate=False, cbar=True) -> None:
+    sns.heatmap(
+        table,
+        ax=axes,
+        cmap=HEAT,
+        vmin=0,
+        vmax=vmax,
+        cbar=cbar,
+        square=True,
+        annot=annotate,
+        fmt=".2f",
+        mask=np.isnan(table),
+        xticklabels=[visible(c) for c in columns],
+        yticklabels=[visible(c) for c in rows],
+    )
+    axes.set_facecolor("#DDDDDD")  # what is masked
+    size = 11 if len(rows) <= 12 else 8 if len(rows) <= 34 else 6
+    axes.tick_params(labelfontfamily=CHARACTER_FONT, labelsize=size, length=0)
+    axes.tick_params(axis="x", rotation=0)
+    axes.tick_params(axis="y", rotation=0)
+
+
+def _plain_log_ticks(axes) -> None:
+    from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
+
+    axes.yaxis.set_major_locator(FixedLocator([1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100]))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())

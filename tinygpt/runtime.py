@@ -1,0 +1,80 @@
+"""Where and how to compute: seeds, device, precision, what this machine has."""
+
+import platform
+import sys
+from contextlib import nullcontext
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from .errors import ConfigError
+
+# Dense bf16 peak in FLOP/s by a part of the device's name, from the vendor's data sheets.
+# The first match counts, so longer names stand before their parts.
+PEAK_FLOPS = {
+    "H200": 989e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10G": 70e12,
+    "A10": 125e12,
+    "4090": 165e12,
+    "3090": 71e12,
+}
+
+
+def seed_all(seed: int) -> None:
+    """Seed torch's global generators (CPU and every CUDA device): notebooks call it once."""
+    torch.manual_seed(seed)
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """`"auto"` is CUDA when present, else the CPU; any other name is taken as it is.
+
+    Apple's MPS is used only when asked for: its numbers have differed too often.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(
+            f"device={device!r} is not a device; use 'auto', 'cpu', 'cuda' or 'mps'"
+        ) from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device={device!r}, but torch sees no CUDA device; use 'auto' or 'cpu'")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"device={device!r}, but torch sees no MPS device; use 'auto' or 'cpu'")
+    return chosen
+
+
+def autocast(device: torch.device, precision: str = "auto"):
+    """A context in which matrix products run in bf16 (`"auto"`: on CUDA only) or float32."""
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" else "fp32"
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """Peak dense bf16 FLOP/s of a known CUDA device, else None."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
+
+
+def environment() -> dict[str, str]:
+    """What a bug report needs: versions, device, threads."""
+    facts = {"python": sys.version.split()[0], "system": platform.platform(terse=True)}
+    for package in ("torch", "numpy", "pandas", "matplotlib", "ipywidgets", "jupyterlab", "nbval"):
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            facts[package] = "missing: run pip install -r requirements.txt"
+    device = pick_device()
+    facts["device"] = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+    facts["threads"] = str(torch.get_num_threads())
+    return facts
