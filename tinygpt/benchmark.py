@@ -49,8 +49,10 @@ def step_time(preset: str = "nanogpt-cpu", rounds: int = 50, device: str = "auto
         )
     seconds = take_turns(candidates, rounds)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    print(f"training step, preset {preset}, batch {shape[0]} x {shape[1]}, {where.type}, "
-          f"{torch.get_num_threads()} threads, {rounds} rounds")
+    print(
+        f"training step, preset {preset}, batch {shape[0]} x {shape[1]}, {where.type}, "
+        f"{torch.get_num_threads()} threads, {rounds} rounds"
+    )
     for name, median in medians.items():
         print(f"  {name:20} {1e3 * median:8.2f} ms   {x.numel() / median:12,.0f} tokens/s")
     if theirs:
@@ -82,7 +84,7 @@ def _transformers_gpt2(config):
         from transformers import GPT2Config, GPT2LMHeadModel
     except ImportError:
         return None
-    rates = {name: config.dropout for name in ("attn_pdrop", "resid_pdrop", "embd_pdrop")}
+    rates = dict.fromkeys(("attn_pdrop", "resid_pdrop", "embd_pdrop"), config.dropout)
     return GPT2LMHeadModel(
         GPT2Config(
             vocab_size=config.vocab_size,

@@ -20,7 +20,9 @@ def apply_temperature(logits: Tensor, t: float) -> Tensor:
     tensor([[6., 4., 2.]])
     """
     if not t >= 0:
-        raise ConfigError(f"temperature={t} must be at least 0 (0 is greedy, 1 leaves logits alone)")
+        raise ConfigError(
+            f"temperature={t} must be at least 0 (0 is greedy, 1 leaves logits alone)"
+        )
     logits = logits.float()
     if t > 0:
         return logits / t

@@ -97,7 +97,7 @@ class TinyGPT(nn.Module):
         T may be at most `block_size`. Logits are float32.
         """
         T = idx.shape[1]
-        if T > self.config.block_size:
+        if self.config.block_size < T:
             raise ConfigError(
                 f"a sequence of {T} tokens is longer than block_size={self.config.block_size}; "
                 f"shorten it, or train a model with a larger block_size"

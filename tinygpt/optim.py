@@ -49,9 +49,7 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
     ]
     groups = [group for group in groups if group["params"]]
     fused = named[0][1].device.type in ("cuda", "cpu")  # one kernel for all parameters
-    adamw = torch.optim.AdamW(
-        groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused
-    )
+    adamw = torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused)
     optimizers = [adamw]
     if matrices:
         qkv = {id(p) for n, p in named if n.endswith("c_attn.weight")}

@@ -19,12 +19,14 @@ one. Choosing a `thing` makes it the topic `it`; a word of `rhyme` leaves its rh
 
 import math
 import random
+import re
 from bisect import bisect
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from itertools import accumulate, chain, pairwise
+from functools import cache, lru_cache
+from itertools import accumulate, chain, count, pairwise
+from os.path import commonprefix
 from typing import NamedTuple
 
 import numpy as np
@@ -32,187 +34,190 @@ import numpy as np
 STYLES = ("courtly", "blunt", "nautical", "scholarly", "riddling")
 
 GRAMMAR = """
-common: acorn apple barrel basket bean beard bell bench bird biscuit blanket boot bottle bowl bridge
-  broom bucket button cabbage cake candle carrot cart cat chair cheese clock cloak cloud comb cork
-  cousin cradle cricket cup curtain cushion dog donkey door drum duck egg elbow fence fiddle frog
-  goat hat hedge hen hill hinge hook horn horse house jar jug key kitten knee ladle lamb lemon lid
-  meadow mill mole moon moth mug nail neighbour nose nut onion oven owl pan pebble pie pigeon pillow
-  pipe plate plum pocket pond pot puddle pump quilt rabbit rake river robin rope sack saddle sandal
-  shed shoe sister song spade sparrow spoon stair stool stove tailor table thimble toad toe tree
-  trout trunk tub uncle violin wagon wall weasel wheel whistle widow window wing worm yard
-quality: amber ancient blue bold brave bright brisk brown calm clean clever cold cosy crisp curly
-  damp dark deep dim dizzy dry dull dusty early empty fine flat fond fresh full giddy glad grand
-  great green grey happy heavy hollow hungry idle jolly kind large lazy little loud lucky mellow
-  merry mild modest muddy narrow neat nimble odd old pale patient plain plump pretty proud purple
-  quick quiet rare red ripe rosy round rusty shiny short shy silent silly simple sleepy slow small
-  smooth snug soft sour spare spotted steady stiff strange striped sunny tall tame thin tidy tiny
-  tired warm wet white wide wild wise yellow young
-deed: ask avoid await bake bend blame boil borrow bring call chase cheer choose count cover dread
-  fear feed find follow greet guard guide hear help hide hold hug ignore invent keep kick know lead
-  lend lift like mend mind move need notice obey offer own paint prefer pull raise remember rescue
-  respect rub save scold seek sell shake share shun stir suit tease thank tickle trust turn want
-  warm warn weigh wipe
-thing: accordion anvil apron artichoke bagpipe bathtub beehive bonnet candlestick corkscrew crumpet
-  cucumber cuckoo custard doorknob dumpling eel egg-timer fruitcake gherkin gong haddock handkerchief
-  harp hedgehog inkpot jam-jar kettle kipper ladder lantern marrow melon mitten mousetrap moustache
-  nutcracker omelette ostrich oyster parsnip pepper-pot piano pickle pudding pumpkin rocking-chair
-  sausage scarecrow snail snowman suitcase sundial tambourine teapot toast-rack trombone trumpet
-  turnip umbrella waistcoat walnut weathercock wheelbarrow wig
+common: acorn ant ape apple arch arm arrow badge bagel ball band barn basin basket bat bath bean
+  bear beard bed bee bell bib bike bin bird boat book boot bow bowl broom bud bug bun cake camel
+  candle card cart cat cave chair cheese chef clam claw cloak clock cloud clown coat cob coin colt
+  cone cook cork cot crab crane crow crumb cub cup curl cushion dart den desk donkey door dot drum
+  duck egg elk elm farm fence fiddle fig flag flea flute fork frog gem gnat goat grape hall ham hand
+  hat hawk hedge hen hill hinge hive hole horn horse imp ink jar jet jug kettledrum key kite kitten
+  knee lake lamb lamp lane leek leg lemon lid lime lion lip log map mat mill mole moon mop moth
+  mouth mug nail nap nest nose nut oak oat onion oven owl pan park pea pear peg pen pet pie pillow
+  pin pine pip plum pod pond pot puddle pup rake ring road robin roof room rope rug sack saddle shed
+  ship shirt shoe shop skate sled slug sofa song soup spoon star stool sun swing table tail tap tent
+  tie tile toad toe top toy train tree trout tub twig urn van vase vest vine wall wand wasp web well
+  wheel whistle wing worm wren yak
+quality: able amber apt blue bold breezy brisk broad bumpy calm cheery clean clear cold cool cosy
+  coy crisp curly damp dear deep deft dim dizzy drab dry dull dusty eager early empty even fast fine
+  firm flat fluffy fond free fresh full furry fuzzy giddy glad good grand great green grey happy
+  hard hazy high huge hungry icy idle jolly keen kind large late lazy lean light little long lost
+  loud low lucky lush meek mellow merry mild muddy neat new nice nimble odd old open pale pink plain
+  plump polite poor posh prim proud pure purple quaint quick quiet rare real red rich ripe rosy
+  round sad safe shiny short shy silent silly slim slow sly small smart snug soft sour spare spotted
+  stiff still striped sunny sure swift tall tame tart thin tidy tiny tired trim true vain vast warm
+  wary wee wet whole wide wild wise young zany
+deed: add aid alarm ask avoid await bake blame boil bore borrow brew bring build call carve chase
+  cheer choose claim comb cook count cover crave cure dare dodge drain draw dread dust dye earn
+  enjoy face fan fear feed fill find fold follow fool free gain get glue greet guard guide hear heat
+  heed help hem hide hire hold hug ignore invent iron judge keep kick know lack lead learn leave
+  lend lift like loan love mail make mark meet melt mend mind move mow nag name need note obey offer
+  oil open owe pack paint pat pay peel pick plan plant play pull pump raise rate read repay rescue
+  ring roll rule save scold season see seek send sew shake share shave show shun sing sip slice soak
+  sort spare spot start steal stir suit sweep sweeten take tap tease tell test thank tickle time
+  trace trade trail treat trust tug tune turn use visit wake want warn water weigh win wind wipe woo
+  wrap
+thing: 3 {odd} | 2 {common}
+odd: accordion anvil apron artichoke bagpipe bathtub beehive bonnet candlestick corkscrew crumpet
+  cuckoo cucumber custard doorknob dumpling eel egg-timer fruitcake gherkin gong haddock
+  handkerchief harp hedgehog inkpot jam-jar kettle kipper ladder lantern marrow melon mitten
+  mousetrap moustache nutcracker omelette ostrich oyster parsnip pepper-pot piano pickle pudding
+  pumpkin rocking-chair sausage scarecrow snail snowman suitcase sundial tambourine teapot
+  toast-rack trombone trumpet turnip umbrella waistcoat walnut weathercock wheelbarrow wig
 place: attic bakery barn beach cave cellar corridor courtyard ferry forest garden harbour hilltop
   inn island kitchen library lighthouse market museum orchard palace pantry port rooftop tavern
   theatre valley village workshop
 start: Al Ber Cor Dun El Fen Gil Hol Ing Jas Kes Lor Mil Nor Os Per Quin Ros Sel Tam Ul Ver Wil Zan
-finish: wick ley bert ina mund etta kin ora ric don abel iver
-det: 4 the | 2 my | 2 your | 1 this | 1 that | 1 our | 1 one | 1 every | 1 no
-dets: all | some | two | ten | few | most | both | many | those
-noun: {common}
-n: 3 {noun} | 2 {common}
-j: 3 {adjective} | 2 {quality}
-v: 3 {verb} | 2 {deed}
-q: 3 {j} {n} | 2 {n}
-qs: 3 {j} {n}s | 2 {n}s
+finish: abel bert don etta ina iver kin ley mund ora ric wick
+det: 4 the | 2 my | 2 your | 2 this | 2 that | our | one | his | her | their | each | every
+dets: all some two ten few most both many those nine
+we: I we you they
+may: can may must will shall might could would should
+ever: always gladly hardly never often proudly seldom slowly soon still
+me: me us him them everyone
+in: above at behind beside by for from in near on over past under with
+n: {noun} | {common}
+j: {adjective} | {quality}
+v: {verb} | {deed}
+q: {j} {n} | {n}
+qs: {j} {n}s | {n}s
 np: {det} {q}
-clause: 3 {det} {q} {v}s {np} | 2 {dets} {qs} {v} {np}
-speech: {open}/{more}
-more: 7 {line}/{more} | 4 {ask}// | 1 /
+clause: 4 {det} {q} {does} | 3 {dets} {qs} {do} | 2 {we} {may} {v} {obj}
+does: 8 {v}s {obj} | 2 {may} {v} {obj} | 1 {ever} {v}s {obj} | 1 is {j}
+do: 8 {v} {obj} | 2 {may} {v} {obj} | 1 {ever} {v} {obj} | 1 are {j}
+obj: 6 {np} | 1 {me}
+title: the {quality} {thing}
 scene: {A quality} {place}, with {a thing}.//
-direction: {A quality} {common} crosses the stage. | Thunder, but {quality}. | Drops {a common}.
+direction: Across the stage walks {a quality} {common}. | Thunder, but {quality}. | Drops {a common}.
   | Somewhere {a common} sings. | The {it} falls over. | All look at the {it}. | Music for {common}s.
   | Enter {a common}, which is ignored. | A pause, both {quality} and {quality}.
 exeunt: 4 Exeunt. | 2 Exeunt, with the {it}. | 2 Exeunt, pursued by {a common}.
   | 1 Exeunt, in {quality} silence.
+speech: {open}/{first}
+first: 30 {line}/{second} | 2 {ask}// | 1 /
+second: 20 {line}/{third} | 3 {ask}// | 1 /
+third: 12 {line}/{more} | 3 {ask}// | 1 /
+more: 4 {line}/{more} | 5 {ask}// | 1 /
 
 [courtly]
-noun: banquet bower carriage courtier crown dewdrop dove dream feast fountain garland glove goblet
-  heart herald jewel king knight letter lute minstrel minuet mirror nightingale page palace peacock
-  pearl plume promise queen ribbon rose secret sigh slipper smile sonnet sunbeam swan terrace throne
-  token tower veil violet whisper
-adjective: amorous courteous dainty delicate exquisite fair fragrant gallant gentle golden gracious
-  humble lofty loyal moonlit noble peerless perfumed radiant regal royal serene silken silver
-  splendid spotless stately sweet tender velvet
-verb: admire adore adorn applaud beguile charm console court dazzle delight enchant entreat escort
-  esteem exalt favour flatter forgive honour inspire praise reward salute serve summon toast
-  treasure welcome
-open: Sweet {you}, the {it} is {j}; | My {j} {you}, I {v} the {it};
-  | O {you}, thou {n} among {n}s! thy {it}! | Good {you}, I {v} thee and thy {it}.
-  | By my {n}, dear {you}, this {it} {v}s me. | Ah, the {it}! I {v} it as I {v} thee.
-  | Pray, {j} {you}, {v} the {it}. | Permit me, {you}, to {v} thy {j} {it}.
-  | Alas, {you}, thy {it} {v}s {np}. | Thy {it}, fair {you}, is {a j} {n};
-line: I {v} thee more than {np}, | Thy {n} is like {a j} {n}, | Let {dets} {qs} {v} {np},
-  | For love of thee {clause}, | Sweeter than {a j} {n} is {np}; | My {n} is thine, and {np};
-  | Ah me! {clause}, | Come, {v} my {n}, and {v} {np}; | No {n} so {j}, no {n} so {j}:
-  | Upon my knee I {v} thy {j} {n}; | How {j} the {n}, how {j} the {n}! | 'Tis sung that {clause}.
-ask: But, sweet {you}, who keeps the {thing}? | And canst thou {v} {a thing}?
-  | Speak to me now of thy {j} {thing}. | Whither, O whither, is my {thing}?
-  | I lay before thee this {j} {thing}. | Wilt thou, {you}, accept {a thing}?
+noun: banquet bower carriage courtier crown dewdrop dove dream duchess feast fountain garland glove
+  heart herald jewel king knight letter lute minstrel minuet mirror page palace peacock pearl plume
+  promise queen ribbon rose secret sigh slipper smile sonnet sunbeam swan throne tower veil violet
+adjective: dainty delicate fair fragrant gallant gentle golden gracious humble lofty loyal moonlit
+  noble peerless radiant regal royal serene silken silver splendid stately sweet tender velvet
+verb: admire adore adorn applaud beguile charm console court crown dazzle delight enchant entreat
+  escort esteem exalt flatter forgive honour praise reward salute serve summon toast treasure
+open: Sweet {you}, the {it} {does}; | My {j} {you}, {we} {v} the {it};
+  | O {you}, thou {n} among {n}s! | Good {you}, I {v} thee and thy {it}.
+  | By my {n}, this {it} {does}. | Ah, the {it}! I {v} it {in} {np}.
+  | Pray, {j} {you}, {v} the {it}. | Alas, {you}, thy {it} {does}.
+line: 12 {Clause}, | 2 And {clause}; | But {clause}/{In} {np}; | Thy {q} {may} {v} {np}, | Yea, I {v} thee {in} {np},
+  | For thee {we} {may} {v} {np}, | Sweeter than {np} is {np}; | Ah me! {clause}!
+  | Come, {v} my {q}, and {v} {np}; | No {n} so {j}, no {n} so {j}: | 'Tis sung that {clause}.
+  | How {j} {det} {n}, how {j} {det} {n}!
+ask: But, sweet {you}, who {v}s the {j} {thing}? | Canst thou {v} {a j} {thing}?
+  | Speak, {j} {you}, of thy {j} {thing}. | Wilt thou, {you}, {v} {a thing}?
 
 [blunt]
-noun: axe bag barn bed belt bog bolt bone brick bull cap chin chop clod clog cow crust ear fool gate
-  grunt ham hog hut jaw log lump mule nap neck oaf pit plank post rag ram rock rut shrug snack snore
+noun: axe bag beet belt block bog bolt bone brick bull cap chin chop clod clog cow crust ear fool
+  gate grunt hog hut jaw lump mule neck oaf pig pit plank post rag ram rock rut shrug snack snore
   sock spud stew stone stump thumb tin wedge
-adjective: bad bald bent big blunt burnt cheap cracked crooked cross daft fake flimsy greasy grim
-  grubby gruff hairy lumpy mouldy raw rotten rough scruffy smelly soggy sore stale stubborn tough
-  wonky wrong
-verb: bin bite block break burn chew chuck crack cut dig doubt drag drop dump eat grab grip hate
-  lose lug nudge poke shove skip smell squeeze stop swallow swap throw thump tip trip yank
-open: No. The {it} is {j}. | Bah. {Np} {v}s the {it}. | So what, {you}? I {v} the {it}.
-  | Look here, {you}. That {it} is {j}. | What {it}? I {v} {n}s. | Right. {V} the {it}, {you}.
-  | Well, {you}, the {it} is no {n}. | Oi, {you}. Do not {v} the {it}. | Fine. Keep your {j} {it}.
-  | Enough of the {it}. {V} {a n}.
-line: I {v} {n}s. I {v} {np}. | Your {n} is {j}. Mine is {j}. | Listen. {Clause}.
-  | Give me {a n} and {a j} {n}. | It is {a j} {n}, not {a n}. | Do not {v} my {j} {n}.
-  | First {v} the {n}. Then {v} {np}. | Too {j}. Too {j}. And it {v}s {n}s.
-  | You {v} {n}s, {you}. I {v} {n}s. | My {thing} is my {it}. That is that.
-  | {J} {n}s, {j} {n}s. I {v} the lot. | Nobody {v}s {a n}. Nobody {v}s {np}.
-ask: Now, {you}: where is my {thing}? | Hand me the {thing}. | Who let in the {j} {thing}?
-  | All I want is {a thing}. | Can you {v} {a thing} or not? | Then explain the {thing}, {you}.
+adjective: bad bald big blunt burnt cheap cracked crooked cross daft fake flimsy greasy grim grubby
+  gruff hairy lumpy mouldy raw rotten rough rude soggy sore stale tough wonky wrong
+verb: bin break butter chew chuck crack dig doubt drag drop dump eat grab grip hate lose lug nibble
+  nudge park poke shove skip smell squeeze stop swap throw thump tip trip yank
+open: No. The {it} {does}. | Bah. {Np} {v}s the {it}. | So what, {you}? {We} {v} the {it}.
+  | Look. That {it} {does}. | What {it}? {We} {v} {qs}. | Right. {V} the {it}, {you}.
+  | Oi, {you}. Do not {v} the {it}. | Fine. Keep your {j} {it}. | Enough. {V} {np}.
+line: 9 {Clause}. | 2 Listen. {Clause}. | Give me {a n} and {a q}. | It is {a q}, not {a q}.
+  | Do not {v} {np}. | First {v} {np}. Then {v} {np}. | Too {j}. Too {j}. Too {j}.
+  | Nobody {v}s {np}. | Buy {a thing}, get {a j} {it}. | Good {n}, bad {n}, {j} {n}.
+ask: Now, {you}: who {v}s my {j} {thing}? | Hand me the {j} {thing}. | Who let in the {j} {thing}?
+  | Can you {v} {a thing} or not? | Well? {V} the {thing}, {you}.
 
 [nautical]
-noun: admiral anchor barnacle bilge bosun breeze buoy cabin cannon captain chart cove crab crew deck
-  dolphin frigate gale galley gull hammock herring hull island keel lagoon lobster mariner mast
-  mermaid net oar pelican pier pirate porthole raft reef rudder sail sardine schooner seal shark
-  skipper sloop squall tempest tide wave whale whirlpool
-adjective: anchored barnacled bearded briny buoyant choppy coastal creaking drifting eastern foamy
-  foggy gusty landlocked leaky marooned northern pickled rolling rudderless salty sandy seafaring
-  seasick seaworthy sodden southern stormy sunken tarry tidal weathered western windy
-verb: anchor bail berth board capsize careen caulk chart ferret float furl hail haul hoist hook moor
-  navigate net outrun outsail patrol plunder pursue row sail salvage scrub sight signal sink splice
-  steer stow swab tow unfurl unload
-open: Ahoy, {you}! The {it} is {j}! | Aye, {you}, I {v} the {it}. | Avast! {Dets} {n}s {v} the {it}!
-  | Shiver my {n}s, {you}, the {it}! | Belay that {it}, ye {j} {n}! | All hands, {v} the {it}!
-  | Blow me down, {you}, what {a j} {it}! | Land ho! The {it} {v}s {np}!
-  | Batten the {n}s, {you}! {V} the {it}! | Hark ye, {you}: a wave {v}s the {it}!
-line: Haul up {np} and {v} {np}, | Heave ho, me {n}s, and {v} {np}; | We {v} {np} by {a j} {n},
-  | Off the port bow {clause}, | Nine {n}s to leeward {v} {np}, | Ye can {v} {a n} with {a j} {n},
-  | 'Tis {a j} {n} that {v}s {np}, | Never {v} {a n} in {a j} {n}! | Yo ho, the {n}s {v} {np}!
-  | So {v} the {n}, ye {j} {n}s, | Three {n}s down lies {a j} {n}, | Aloft, {clause}!
-ask: Now, {you}, where lies the {thing}? | Make fast that {j} {thing}, {you}!
-  | I sailed nine seas for {a thing}! | Who lashed {a thing} to the {n}?
-  | Spy ye {a thing} to starboard? | Ready the {thing}, ye {n}s!
+noun: admiral anchor barnacle bosun breeze buoy cabin cannon captain chart cove crew deck dolphin
+  frigate galley gull hammock herring hull island keel lobster mariner mast mermaid net oar pelican
+  pier pirate porthole raft reef rudder sail sardine seal shark skipper sloop squall tide wave whale
+adjective: bearded briny choppy coastal drifting eastern foamy foggy gusty leaky marooned northern
+  pickled rolling rusty salty sandy seasick seaworthy southern stormy sunken tarry tidal western
+  windy
+verb: anchor bail berth board capsize caulk chart float furl hail haul hoist hook moor navigate net
+  outrun outsail pilot plunder pursue row sail salvage scrub sight sink steer stow swab tow unload
+open: Ahoy, {you}! The {it} {does}! | Aye, {you}, {we} {v} the {it}. | Avast! {Dets} {qs} {v} the {it}!
+  | Shiver my {n}s, the {it}! | Belay that {it}, ye {j} {n}! | All hands, {v} the {it}!
+  | Blow me down, {a j} {it}! | Land ho! The {it} {does}! | Batten the {n}s! {V} the {it}!
+line: 10 {Clause}! | 2 Yo ho, {clause}! | Haul up {np} and {v} {np}, | Heave ho, ye {qs}, and {v} {np};
+  | 2 Aloft, {clause}, | Six {qs} to leeward {v} {np}, | 2 Below, {clause};
+  | Never {v} {a n} {in} {a q}! | So {v} {det} {n}, ye {qs}, | Ye {may} {v} {np} {in} {a q},
+  | Astern {we} {may} {v} {np}, | Arr, {clause}!
+ask: Now, {you}, who {v}s the {j} {thing}? | Make fast {det} {j} {thing}! | What ho! {A j} {thing}!
+  | Spy ye {a j} {thing}, {you}? | Who lashed {a thing} to the {n}?
 
 [scholarly]
-noun: adverb alphabet angle astrolabe axiom beetle chapter chronicle circle comet comma conclusion
-  cube decimal diagram doctor doctrine essay fern folio footnote fossil fraction inkwell lecture
-  lemma manuscript margin maxim method noun parchment pendulum philosopher planet premise prism
-  proof pupil quill scholar scroll specimen sphere syllable syllogism theorem treatise triangle
-  tutor verb volume vowel
-adjective: abstract acute analytic apocryphal archaic axiomatic bookish classical concise curious
-  diligent doctoral empirical erudite explicit finite hexagonal implicit infinite inky learned
-  logical marginal oblique obscure obtuse pedantic pensive perpetual plausible prime prudent
-  rational spherical subtle tacit valid verbose
-verb: annotate append calculate cite compare conjecture consult contradict debate deduce define
-  denote derive describe dissect edit enumerate examine explain expound formulate illuminate
-  indicate infer interpret measure observe paraphrase ponder posit presume prove quote refute
-  resolve review revise translate
-open: Strictly, {you}, the {it} is {j}. | I concede, {you}, that the {it} is {j}.
-  | According to {np}, the {it} {v}s {n}s. | Let us {v} the {it}, {you}.
-  | Consider, {you}, the {j} {it}. | In theory, {you}, the {it} {v}s {np}.
-  | It follows that the {it} {v}s {n}s. | Define the {it}, {you}, as {a j} {n}.
-  | Of the {it}, {you}, I {v} but {a n}. | Quite so: the {it} is {a j} {n}.
-line: Item: {clause}; | Ergo, {clause}. | If {clause},/Then {clause}. | We therefore {v} {np},
-  | Some {n}s {v} {a n}, yet none {v} {np}; | By definition {np} is {j},
-  | Observe that {clause}. | The {j} {n} is but {a j} {n}; | One may {v} {np} or {v} {np},
-  | Whereas the {n} {v}s {np}, | Both the {n} and the {n} are {j}; | My {n} on {j} {n}s agrees:
-ask: Question, {you}: what is {a thing}? | Can one {v} {a thing}? Discuss.
-  | Hence I ask you, {you}: why {a thing}? | Next, let us {v} the {j} {thing}.
-  | But who, {you}, has weighed the {thing}? | I refer you, {you}, to the {thing}.
+noun: adverb alphabet angle axiom beetle chapter chronicle circle comet comma cube decimal diagram
+  doctor essay fern folio footnote fossil fraction inkwell lecture lemma margin maxim noun pendulum
+  planet premise prism proof pupil quill scholar scroll sphere syllable theorem treatise triangle
+  tutor verb vowel
+adjective: abstract acute archaic bookish concise curious diligent empirical erudite explicit finite
+  implicit infinite inky learned logical marginal oblique obscure obtuse pedantic plausible prime
+  prudent rational subtle tacit valid verbose
+verb: annotate append calculate cite compare conjecture consult debate deduce define denote derive
+  describe dissect edit examine explain expound infer interpret measure observe ponder posit presume
+  prove quote refute review revise
+open: Strictly, {you}, the {it} {does}. | I concede, {you}, the {it} {does}.
+  | According to {np}, {we} {v} the {it}. | Let us {v} the {it}, {you}. | Consider, {you}, the {j} {it}.
+  | In theory the {it} {does}. | Define the {it}, {you}, as {a q}. | Quite so: the {it} is {a q}.
+line: 12 {Clause}; | 2 Item: {clause}; | 2 Ergo, {clause}. | If {clause},/Then {clause}. | Thus {we} {may} {v} {np},
+  | Certain {qs} {v} {obj}, yet none {v} {np}; | By definition {np} is {j}, | 2 Whereas {clause},
+  | Scholars {may} {v} {np} or {v} {np}, | Equally, {np} and {np} are {j}; | Hence {clause} {in} {np};
+ask: Question: what {v}s {a j} {thing}? | Can one {v} {a j} {thing}? Discuss.
+  | Pray explain, {you}: why {a thing}? | Next, let us {v} the {j} {thing}.
+  | But who, {you}, {v}s the {j} {thing}?
 
 [riddling]
-noun: bat bauble bubble cinder cobweb coin ember feather ghost gnome goblin icicle jester juggler
-  lock loom magpie mask maze mushroom needle night phantom pixie puzzle raindrop rattle raven riddle
-  shadow snowflake spark spider sprite stranger thorn thread toadstool tomorrow twin whisker wizard
-  yesterday
-adjective: backward borrowed bottomless cryptic eerie elusive endless faceless flickering footless
-  forgotten half-eaten haunted hidden inside-out invisible masked mirrored mismatched moonless
-  nameless peculiar secret sideways tangled toothless twisted uncanny unspoken upside-down vanishing
-  wandering whispering wingless
-verb: become conceal deceive devour dissolve divide double encircle entangle gather halve haunt
-  imitate invert juggle knot mimic mirror outlive outnumber outwit puzzle reverse scatter shadow
-  tangle trick unlock unpick unravel weave
+noun: bauble bubble cinder cobweb cuckoo ember feather ghost gnome goblin icicle jester juggler lock
+  loom magpie mask maze mushroom needle night phantom pixie puzzle raindrop raven riddle shadow
+  snowflake spark spider sprite stranger thorn thread tomorrow twin whisker wizard
+adjective: backward borrowed bottomless cryptic eerie endless faceless forgotten half-eaten hidden
+  hollow inside-out invisible mirrored moonless nameless peculiar secret sideways tangled toothless
+  twisted uncanny upside-down vanishing whispering
+verb: become conceal deceive devour divide double gather halve haunt imitate invert juggle knot
+  mimic mirror outlive outwit puzzle reverse scatter shadow tangle trick unlock unpick unravel weave
 rhyme: moon spoon tune dune noon | sea bee tree key flea | day bay hay tray play
   | night light kite knight | hat cat mat bat gnat | snow crow toe glow | sky pie fly tie
   | ring king wing string spring | wall shawl hall squall | bear pear chair stair hare
   | rose nose hose prose | wheel eel meal heel | goat boat coat moat note
   | bed head shed bread thread | clock sock lock rock flock
-open: Riddle me, {you}: who {v}s the {it}? | Guess, {you}: why is the {it} {j}?
-  | Hush, {you}! the {it} {v}s {np}. | Is the {it} {a n} or {a j} {n}?
-  | Round and round the {it} {v}s {n}s. | I am not the {it}, yet I {v} it.
-  | Once upon {a n} the {it} was {j}. | Neither {n} nor {n} is the {it}.
-  | Turn the {it} about: {a j} {n}! | Whose {it} {v}s {n}s at night?
-line: What {v}s {np} by the {rhyme}/And {v}s {np} in the {chime}?
-  | I {v} {a n}, I {v} the {rhyme},/Yet never {v} {a j} {chime}.
-  | Two {n}s {v} {a j} {rhyme},/Ten {n}s {v} {a j} {chime}.
-  | As {j} as {a n} in the {rhyme},/As {j} as {a n} in the {chime};
-  | No {n} may {v} the {j} {rhyme}/Until {a n} {v}s the {chime}.
-  | The more I {v} the {j} {rhyme},/The less I {v} the {chime}.
-  | By day it {v}s {a j} {rhyme},/By night it {v}s the {chime}.
-  | Take {a n} from {a j} {rhyme}:/What is left? The {j} {chime}!
-  | It has {n}s, but no {rhyme};/It {v}s {n}s, but not the {chime}.
-ask: Now guess, {you}: who {v}s my {thing}? | Answer me, {you}: why {a thing}?
-  | How many {n}s fit in {a thing}? | Find me the {n} inside {a thing}.
-  | My last riddle, {you}, is {a thing}. | Which {n} dreams it is {a thing}?
+open: Riddle me, {you}: who {v}s the {it}? | Guess why {np} {v}s the {it}.
+  | Hush, {you}! the {it} {does}. | Is the {it} {a q} or {a q}?
+  | Round the {it} {we} {v} {qs}. | I am not the {it}, yet I {v} {np}.
+  | Neither {np} nor {np} is the {it}. | Turn the {it} about: {a q}!
+line: 8 {Np} {v}s {det} {j} {rhyme},/{Np} {v}s {det} {j} {chime}.
+  | What {v}s {np} {in} the {rhyme}/And {v}s {np} {in} the {chime}?
+  | Ask if {clause}, ask the {rhyme},/Or never ask {a j} {chime}.
+  | A score of {qs} {v} {det} {rhyme},/Ten {qs} {v} {a j} {chime}.
+  | As {j} as {np} {in} the {rhyme},/As {j} as {np} {in} the {chime};
+  | No {q} {may} {v} {det} {rhyme}/Until {np} {v}s the {chime}.
+  | Oh, the more {we} {v} {det} {rhyme},/Oh, the less {we} {v} {det} {chime}.
+  | Who {may} {v} {np} {in} {det} {rhyme},/{In} {det} {q}, {in} {det} {chime}?
+  | Not {np}, not {det} {j} {rhyme},/But {np} {v}s {det} {chime}.
+ask: Now guess, {you}: who {v}s my {thing}? | Answer me: why {a j} {thing}?
+  | How many {qs} fit in {a j} {thing}? | Find me {np} inside {a thing}.
+  | Which {q} dreams it is {a thing}?
 """
-ROMAN = ("", "I", "II", "III")
+_ROMAN = ("", "I", "II", "III")
+# A slot takes the character after it along, so that no word of a list is a prefix of another;
+# not so those that refer back: what they stand for has been written before.
+_SLOT = re.compile(r"(\{(?:you|it|chime|first|second|third|more|turn)\}|\{[^}]*\}[^{]?)")
 
 
 @dataclass(frozen=True)
@@ -272,70 +277,262 @@ Choose = Callable[[Rule], int]
 
 
 @cache
-def _source() -> dict[str, dict[str, str]]:
+def _sections() -> dict[str, dict[str, str]]:
     """GRAMMAR as {style: {name: alternatives}}; the shared rules are those of style ""."""
     sections, style = {"": {}}, ""
     for entry in re.split(r"\n(?=\S)", GRAMMAR.strip()):
+        name, _, alternatives = entry.partition(":")
         if entry.startswith("["):
             style = entry.strip("[]\n")
-            sections[style] = {}
-        else:
-            name, _, alternatives = entry.partition(":")
-            sections[style][name] = " ".join(alternatives.split())
+        sections.setdefault(style, {})[name] = " ".join(alternatives.split())
     return sections
 
 
-def _literal(text: str, memory: dict | None = None) -> _Alternative:
-    return _Alternative(1, text, (), memory or {})
+@lru_cache(maxsize=4096)
+def _words(*words: str) -> Rule:
+    """One of these words, equally likely; of a single word, the rule that just says it."""
+    return Rule([_Alternative(1, word, (), {}) for word in words])
 
 
-def _after(rule: Rule, weight: float = 1, tail: tuple = (), memory: dict | None = None):
-    """The alternatives of `rule`, together of this weight, each with more after it."""
-    total = rule.cumulative[-1]
-    for w, head, rest, remembered in rule.alternatives:
-        yield _Alternative(weight * w / total, head, rest + tail, remembered | (memory or {}))
-
-
-@cache
-def _words(words: tuple[str, ...]) -> Rule:
-    return Rule([_literal(word) for word in words])
+def _begin(rule: Rule, weight: float, tail: tuple = (), **memory) -> list[_Alternative]:
+    """The alternatives of `rule`, together of this weight, each with more to follow or keep."""
+    weight /= rule.cumulative[-1]
+    return [
+        _Alternative(weight * w, head, rest + tail, kept | memory)
+        for w, head, rest, kept in rule.alternatives
+    ]
 
 
 def _template(template: str, style: str) -> list[_Alternative]:
-    """`3 Good {you}, ...` as one alternative; one that starts with {name}, as those of `name`."""
-    weight, template = re.fullmatch(r"(\d* ?)(.*)", template.strip()).groups()
-    first, *rest = re.split(r"\{(.*?)\}", template.replace("/", "\n"))
-    tail = tuple(s if i % 2 == 0 else _words((s,)) for i, s in enumerate(rest) if s)
-    if first:
-        return [_Alternative(float(weight or 1), first, tail, {})]
-    return list(_after(_rule(tail[0], style), float(weight or 1), tail[1:]))
+    """The alternative of one template; where it starts with a {name}, those of that rule."""
+    weight, text = re.fullmatch(r"(\d*) ?(.*)", template, re.DOTALL).groups()
+    first, *rest = (part for part in re.split(_SLOT, text.replace("/", "\n")) if part)
+    tail = tuple(part if part.startswith("{") else _words(part) for part in rest)
+    if first.startswith("{"):
+        return _begin(_rule(first, style), float(weight or 1), tail)
+    return [_Alternative(float(weight or 1), first, tail, {})]
 
 
-def _rhymes(families: str) -> list[_Alternative]:
-    """Every rhyming word, leaving the others of its family in memory as `chime`."""
-    for family in families.split(" | "):
-        words = tuple(family.split())
-        for word in words:
-            yield _literal(word, {"chime": _words(tuple(w for w in words if w != word))})
+def _rhymes(families: str, follow: str) -> list[_Alternative]:
+    """Every rhyming word; the others of its family are kept as {chime}."""
+    return [
+        _Alternative(1, word + follow, (), {"{chime}": _words(*(w for w in family if w != word))})
+        for family in map(str.split, families.split("|"))
+        for word in family
+    ]
+
+
+def _topic(head: str, follow: str) -> dict[str, Rule]:
+    """What a thing leaves in memory: itself as {it}."""
+    return {"{it}": _words(head.removesuffix(follow))}
+
+
+def _article(head: str) -> str:
+    return f"an {head}" if head[0] in "aeiou" else f"a {head}"
+
+
+def _capital(head: str) -> str:
+    return head[0].upper() + head[1:]
 
 
 @cache
-def _rule(name: str, style: str) -> Rule:
-    """The rule that `{name}` stands for within a speech of this style ("" outside speeches)."""
-    if name != name.lower():
-        plain = _rule(name.lower(), style).alternatives
-        return Rule([a._replace(head=a.head[0].upper() + a.head[1:]) for a in plain])
-    if name.startswith("a "):
-        plain = _rule(name[2:], style).alternatives
-        return Rule([a._replace(head=f"a{'n' * (a.head[0] in 'aeiou')} {a.head}") for a in plain])
-    body = _source()[style].get(name) or _source()[""][name]
-    ...
+def _rule(slot: str, style: str) -> Rule:
+    """The rule of a "{name}" and what follows it, in a speech of this style ("": outside)."""
+    for plain, change in ((slot.lower(), _capital), (slot.replace("{a ", "{"), _article)):
+        if plain != slot:
+            alternatives = _rule(plain, style).alternatives
+            return Rule([a._replace(head=change(a.head)) for a in alternatives])
+    name, follow = slot[1:].split("}")
+    source = _sections()[style].get(name) or _sections()[""][name]
+    if name == "rhyme":
+        return Rule(_rhymes(source, follow))
+    parts = source.split("|" if "|" in source or "{" in source else " ")
+    alternatives = [a for part in parts for a in _template(part.strip() + follow, style)]
+    if name == "thing":
+        alternatives = [a._replace(memory=_topic(a.head, follow)) for a in alternatives]
+    return Rule(alternatives)
+
+
+@cache
+def _speech(styles: tuple[str, ...]) -> Rule:
+    """A speech by someone who may be of any of these styles: its first words show which."""
+    parts = [_begin(_rule("{speech}", style), 1, style=style) for style in styles]
+    return Rule(list(chain.from_iterable(parts)))
+
+
+@lru_cache(maxsize=4096)
+def _turn(names: tuple[str, ...], may_end: bool) -> Rule:
+    """Who speaks next; a stage direction may come before that, or the scene may end."""
+    parts = [_Alternative(9 / len(names), f"{n.upper()}:\n", (), {"speaker": n}) for n in names]
+    parts += _begin(_rule("{direction}\n\n", ""), 1, ("{turn}",))
+    return Rule(parts + may_end * _begin(_rule("{exeunt}\n\n", ""), 1.5, speaker=None))
+
+
+@cache
+def _next_part(act: int, scene: int) -> Rule:
+    """What follows a scene: there are two or three acts of up to three scenes."""
+    weights = {"SCENE": 2 * (scene < 3), "ACT": 2 * (act < 3), "Here ends": int(act > 1)}
+    return Rule([_Alternative(w, head, (), {}) for head, w in weights.items() if w])
 
 
 class _Author:
-    """Derives plays by asking `choose` at every decision: one code that writes and reads."""
+    """Derives plays, asking `choose` at every decision for the index of an alternative."""
 
     def __init__(self, choose: Choose):
         self.choose = choose
-        self.trace: list[tuple[str, tuple[float, ...], int]] = []  # text, costs, style
-        self.memory: dict = {"style": -1}
+        self.trace = []  # per decision: text, surprisal of its letters, style
+        self.memory = {"style": ""}  # what the text may refer back to, as rules by name
+
+    def write(self, symbol: Rule | str) -> str:
+        """Write a rule, or the rule of this name, to its end; return the head it begins with."""
+        if isinstance(symbol, str):
+            symbol = self.memory.get(symbol) or _rule(symbol, self.memory["style"])
+        choice = self.choose(symbol)
+        _, head, tail, memory = symbol.alternatives[choice]
+        self.memory |= memory
+        self.trace.append((head, symbol.costs[choice], self.memory["style"]))
+        for part in tail:
+            self.write(part)
+        return head
+
+    def say(self, text: str) -> None:
+        """Write a text that leaves no choice."""
+        self.write(_words(text))
+
+    def roster(self, pick: Callable[[list[str]], str], least: int, most: int) -> list[str]:
+        """Write "A, B and C": `least` to `most` names, each by `pick(the names before it)`."""
+        names, joint = [pick([])], ""
+        while joint != " and ":
+            n = len(names) + 1
+            joint = self.write(_words(*[", "] * (n < most), *[" and "] * (n >= least)))
+            names.append(pick(names))
+        return names
+
+    def new_name(self, names: list[str]) -> str:
+        """Write a name with another beginning than these."""
+        starts = _sections()[""]["start"].split()
+        free = [start for start in starts if not any(name.startswith(start) for name in names)]
+        return self.write(_words(*free)) + self.write("{finish}")
+
+    def play(self) -> None:
+        """Write one play, from "Here begins" to "Here ends"."""
+        self.prologue()
+        act, scene, part = 0, 0, "ACT"
+        self.say("ACT")
+        while part != "Here ends":
+            if part == "ACT":
+                act, scene = act + 1, 0
+                self.say(f" {_ROMAN[act]}, of {self.title}.\n\nSCENE")
+            scene += 1
+            self.say(f" {_ROMAN[scene]}. ")
+            self.scene()
+            part = self.write(_next_part(act, scene))
+        self.say(f" the tale of {self.title}.\n\n\n")
+
+    def prologue(self) -> None:
+        """Write what the play is called and who is in it."""
+        self.say("Here begins the tale of ")
+        start = len(self.trace)
+        self.write("{title},")
+        self.title = "".join(text for text, *_ in self.trace[start:]).rstrip(",")
+        self.say("\nwith ")
+        self.cast, self.styles = self.roster(self.new_name, 3, 4), {}
+        self.say(".\n\n")
+
+    def scene(self) -> None:
+        """Write a scene: two or three of the cast enter and speak, at least four times."""
+        self.write("{scene}")
+        self.say("Enter ")
+        present = self.roster(self.old_name, 2, 3)
+        self.say(".\n\n")
+        speaker, listener = self.turn(present, may_end=False), None
+        for speeches in count(1):
+            if speaker is None:
+                break
+            others = [name for name in present if name != speaker]
+            self.speech(speaker, listener or others[0])
+            listener, speaker = speaker, self.turn(others, speeches >= 4)
+
+    def old_name(self, names: list[str]) -> str:
+        """Write the name of one of the cast who is not among these."""
+        return self.write(_words(*(name for name in self.cast if name not in names)))
+
+    def turn(self, names: list[str], may_end: bool) -> str | None:
+        """Write whose turn it is, one of these names; None if the scene ends."""
+        self.memory["{turn}"] = _turn(tuple(names), may_end)
+        self.write("{turn}")
+        return self.memory["speaker"]
+
+    def speech(self, speaker: str, listener: str) -> None:
+        """Write a speech; the first of a speaker shows his style, another than his fellows'."""
+        self.memory["{you}"] = _words(listener)
+        free = tuple(style for style in STYLES if style not in self.styles.values())
+        self.write(_speech((self.styles[speaker],) if speaker in self.styles else free))
+        self.styles[speaker], self.memory["style"] = self.memory["style"], ""
+
+
+def _sampler(seed: int) -> Choose:
+    """A `choose` that draws; only `random.Random.random`, the same on every platform."""
+    draw = random.Random(seed).random
+
+    def choose(rule: Rule) -> int:
+        last = len(rule.cumulative) - 1
+        return bisect(rule.cumulative, draw() * rule.cumulative[-1], 0, last) if last else 0
+
+    return choose
+
+
+def _matcher(text: str) -> Choose:
+    """A `choose` that reads: the alternative whose head comes next in the text."""
+    position = 0
+
+    def choose(rule: Rule) -> int:
+        nonlocal position
+        for length in rule.lengths:
+            choice = rule.index.get(text[position : position + length])
+            if choice is not None:
+                position += length
+                return choice
+        ahead = text[position : position + rule.lengths[-1]]
+        position += max(len(commonprefix([ahead, head])) for head in rule.index)
+        raise ValueError(f"not a tinyplay: no play goes on with {ahead!r} at position {position}")
+
+    return choose
+
+
+def _derive(choose: Choose, n_chars: int) -> Plays:
+    """Whole plays, one after another, until there are at least this many characters."""
+    author, length = _Author(choose), 0
+    while length < n_chars:
+        done = len(author.trace)
+        author.play()
+        length += sum(len(text) for text, *_ in author.trace[done:])
+    texts, costs, styles = zip(*author.trace, strict=True) if author.trace else ((), (), ())
+    index = {style: i for i, style in enumerate(("", *STYLES), start=-1)}
+    style = np.array([index[style] for style in styles], dtype=np.int8)
+    surprisal = np.fromiter(chain.from_iterable(costs), dtype=np.float64, count=length)
+    return Plays("".join(texts), surprisal, np.repeat(style, [len(text) for text in texts]))
+
+
+def write_plays(n_chars: int = 1_000_000, seed: int = 1337) -> Plays:
+    """Write whole plays until there are at least `n_chars` characters; the same for a seed.
+
+    Where it stops follows from the text, so the end adds nothing to the log-probability.
+    ValueError if n_chars is below 1.
+    """
+    if n_chars < 1:
+        raise ValueError(f"n_chars={n_chars} must be at least 1")
+    return _derive(_sampler(seed), n_chars)
+
+
+def parse(text: str) -> Plays:
+    """Read whole plays back: every decision, hence surprisal and style, recovered from the text.
+
+    ValueError with the position where it leaves the grammar, the end of a broken-off play included.
+    """
+    return _derive(_matcher(text), len(text))
+
+
+def log_probability(text: str) -> float:
+    """ln p(text) in nats under the grammar; ValueError with the position if it has none."""
+    return -float(parse(text).surprisal.sum())

@@ -72,9 +72,7 @@ class Trainer:
         # on a GPU all tokens live there, so that no loader stands in the way
         resident = self.device if self.device.type == "cuda" else "cpu"
         self._train, self._val = corpus.train.to(resident), corpus.val.to(resident)
-        self.tokens_per_step = (
-            config.batch_size * config.grad_accum_steps * model.config.block_size
-        )
+        self.tokens_per_step = config.batch_size * config.grad_accum_steps * model.config.block_size
         self.max_steps = config.max_steps
         if config.epochs is not None:
             self.max_steps = math.ceil(config.epochs * len(corpus.train) / self.tokens_per_step)
@@ -187,9 +185,7 @@ class Trainer:
         start = time.perf_counter()
         limit, precision = self.config.max_eval_tokens, self.config.precision
         val_loss = evaluate(self.model, self._val, limit, precision)
-        train_loss = evaluate(
-            self.model, self._train, limit or len(self._val) - 1, precision
-        )
+        train_loss = evaluate(self.model, self._train, limit or len(self._val) - 1, precision)
         if val_loss < self.best_val_loss:
             self.best_val_loss, self.best_step, self.bad_evaluations = val_loss, self.step, 0
         else:

@@ -1,0 +1,30 @@
+"""What the tests share: a small text, a small corpus, small models."""
+
+import pytest
+import torch
+
+from tinygpt import ModelConfig, load_corpus
+
+torch.set_num_threads(1)  # the models here are too small for more, and the machine may be busy
+
+LINES = (
+    "the cat sat on the mat and the dog sat on the log\n"
+    "a frog in a bog had a clog for a dog\n"
+    "who put the hat of the cat on the rat\n"
+)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """A real Corpus, 5,000 characters, read from a file."""
+    path = tmp_path_factory.mktemp("text") / "lines.txt"
+    path.write_text((LINES * 60)[:5000], encoding="utf-8", newline="\n")
+    return load_corpus(f"file:{path}")
+
+
+@pytest.fixture
+def small(corpus):
+    """A model configuration that trains in milliseconds on `corpus`."""
+    return ModelConfig(
+        vocab_size=corpus.tokenizer.vocab_size, block_size=16, n_layer=2, n_head=2, n_embd=16
+    )

@@ -1,0 +1,240 @@
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+from tinygpt import TinyGPT, TrainConfig, Trainer, checkpoint, generate, load_run
+from tinygpt.checkpoint import (
+    checkpoints,
+    export_run,
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    verify,
+)
+from tinygpt.errors import CheckpointError, ConfigError
+from tinygpt.files import ROOT
+
+
+@pytest.fixture
+def run(small, corpus, tmp_path):
+    """A run of 30 steps with checkpoints at 10, 20, 30 (the last two kept)."""
+    torch.manual_seed(0)
+    config = TrainConfig(max_steps=30, batch_size=4, eval_interval=10, warmup_steps=2)
+    Trainer(TinyGPT(small), corpus, config, tmp_path / "run").fit(progress=False)
+    return tmp_path / "run"
+
+
+def test_a_checkpoint_gives_back_the_model(run, corpus):
+    loaded = load_checkpoint(latest_checkpoint(run))
+    assert loaded.tokenizer == corpus.tokenizer == loaded.model.tokenizer
+    assert loaded.state["step"] == 30
+    folder = run / "again"
+    save_checkpoint(folder, loaded)
+    again = load_checkpoint(folder)
+    for name, value in loaded.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], value)
+    assert again.training.keys() == loaded.training.keys()
+    assert all(torch.equal(again.training[k], v) for k, v in loaded.training.items())
+
+
+def test_a_tied_head_stays_tied(run):
+    model = load_run(run)
+    assert model.lm_head.weight is model.wte.weight
+
+
+def test_load_run_is_ready_to_write(run):
+    model = load_run(run)
+    assert not model.training
+    assert len(generate(model, "the ", 10, seed=0)) == 14
+
+
+def test_best_and_latest(run):
+    newest = latest_checkpoint(run)
+    content = load_checkpoint(newest)
+    content.state["best_step"] = 20
+    shutil.rmtree(newest)
+    save_checkpoint(newest, content)
+    best, latest = load_run(run), load_run(run, which="latest")
+    at_20 = load_checkpoint(run / "step_0000020").model
+    assert torch.equal(best.wte.weight, at_20.wte.weight)
+    assert not torch.equal(best.wte.weight, latest.wte.weight)
+    with pytest.raises(ConfigError, match="which='last'"):
+        load_run(run, which="last")
+
+
+def test_export_is_small_and_loads(run, tmp_path):
+    export_run(run, tmp_path / "shipped")
+    names = {p.name for p in (tmp_path / "shipped").iterdir()}
+    expected = {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "manifest.json",
+        "metrics.csv",
+    }
+    assert names == expected
+    assert torch.equal(load_run(tmp_path / "shipped").wte.weight, load_run(run).wte.weight)
+
+
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "training.safetensors", "state.json")
+
+
+@pytest.mark.parametrize("name", [*FILES, "manifest.json"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_damage_is_found_and_the_file_named(run, name, damage):
+    folder = latest_checkpoint(run)
+    path = folder / name
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    if damage == "flip":
+        content[middle] ^= 1
+        path.write_bytes(content)
+    elif damage == "cut":
+        path.write_bytes(content[:middle])
+    else:
+        path.unlink()
+    with pytest.raises(CheckpointError, match=name):
+        verify(folder)
+    complete = (folder / "manifest.json").exists()  # without it, it is no checkpoint at all
+    with pytest.warns(UserWarning, match="damaged") if complete else nullcontext():
+        assert load_run(run, which="latest").wte.weight.isfinite().all()
+
+
+def test_all_damaged_or_none_there(run, tmp_path, monkeypatch):
+    for folder in checkpoints(run):
+        (folder / "model.safetensors").write_bytes(b"")
+    with pytest.warns(UserWarning), pytest.raises(CheckpointError, match="no checkpoint that is w"):
+        load_run(run)
+    monkeypatch.setattr(checkpoint, "RUNS", tmp_path)
+    with pytest.raises(CheckpointError, match=r"no run 'nope'.*there is: run"):
+        load_run("nope")
+    assert checkpoint.find_run("run") == run
+
+
+def edit(folder, name, change):
+    """Change a JSON file of a checkpoint and mend the manifest: what a user's script would do."""
+    content = json.loads((folder / name).read_text())
+    change(content)
+    (folder / name).write_text(json.dumps(content))
+    files = {n: checkpoint.sha256(folder / n) for n in FILES}
+    manifest = {"files": files, "sha256": checkpoint._digest(files)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("config.json", lambda c: c["model"].update(n_layer=3), "does not fit its config.json"),
+        ("config.json", lambda c: c["model"].update(n_embd=17), "n_embd=17 is not divisible"),
+        ("config.json", lambda c: c["model"].update(n_expert=4), "has no setting n_expert"),
+        ("config.json", lambda c: c.update(format=99), "format 99.*reads up to 1"),
+        ("tokenizer.json", lambda c: c["characters"].pop(), "the tokenizer has"),
+    ],
+)
+def test_parts_that_do_not_fit(run, name, change, words):
+    folder = latest_checkpoint(run)
+    edit(folder, name, change)
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(folder)
+
+
+def test_no_space_keeps_the_old_checkpoint_and_leaves_nothing(run, monkeypatch):
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = sorted(p.name for p in run.iterdir())
+    content = load_checkpoint(latest_checkpoint(run))
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(CheckpointError, match=r"could not write .*No space left.*GB free.*make r"):
+        save_checkpoint(run / "step_0000040", content)
+    assert sorted(p.name for p in run.iterdir()) == before
+
+
+def test_a_real_limit_on_file_size(run):
+    """The kernel refuses the write, not a mock."""
+    code = f"""
+        import resource, signal
+        from pathlib import Path
+        from tinygpt.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+        from tinygpt.errors import CheckpointError
+        run = Path({str(run)!r})
+        content = load_checkpoint(latest_checkpoint(run))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        try:
+            save_checkpoint(run / "step_0000040", content)
+        except CheckpointError as error:
+            print("refused:", error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "refused: could not write" in done.stdout
+    assert [p.name for p in checkpoints(run)] == ["step_0000020", "step_0000030"]
+    assert not list(run.glob(".tmp-*"))
+
+
+KILLED = """
+    import sys, torch
+    from pathlib import Path
+    from tinygpt import ModelConfig, TinyGPT
+    from tinygpt.checkpoint import Checkpoint, save_checkpoint, remove_old, step_folder
+    from tinygpt.tokenizer import CharTokenizer
+    run = Path(sys.argv[1])
+    model = TinyGPT(ModelConfig())
+    tokenizer = CharTokenizer(map(chr, range(48, 113)))
+    print("ready", flush=True)
+    for step in range(1, 100_000):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.fill_(step)
+        save_checkpoint(step_folder(run, step), Checkpoint(model, tokenizer, {}, {}, {"step": step}))
+        remove_old(run, keep_last=2, best_step=1)
+"""
+
+
+def kill_while_saving(run, rounds):
+    for number in range(rounds):
+        shutil.rmtree(run, ignore_errors=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(KILLED), str(run)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+        )
+        process.stdout.readline()
+        time.sleep(0.02 + 0.13 * number / rounds)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        if not checkpoints(run):
+            continue  # killed before the first was whole
+        for folder in checkpoints(run):
+            loaded = load_checkpoint(folder)  # raises if anything is torn
+            step = loaded.state["step"]
+            assert all((p == step).all() for p in loaded.model.parameters())
+        yield
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_kill_while_saving_never_leaves_a_torn_checkpoint(tmp_path):
+    assert len(list(kill_while_saving(tmp_path / "run", 2))) >= 1
+
+
+@pytest.mark.full
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_many_kills(tmp_path):
+    assert len(list(kill_while_saving(tmp_path / "run", 25))) >= 15

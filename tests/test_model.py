@@ -1,0 +1,274 @@
+"""The model against closed forms, brute force, and transformers' classes with copied weights."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tinygpt import ModelConfig, TinyGPT, generate_greedy
+from tinygpt.errors import ConfigError
+from tinygpt.layers import rotary_table, rotate
+from tinygpt.tokenizer import CharTokenizer
+
+VARIANTS = {
+    "gpt2": ModelConfig(block_size=24, n_layer=3, n_embd=32),
+    "llama": ModelConfig(
+        block_size=24,
+        n_layer=3,
+        n_embd=32,
+        norm="rmsnorm",
+        position="rope",
+        mlp="swiglu",
+        tie_embeddings=False,
+        attn_bias=False,
+        mlp_bias=False,
+    ),
+    "modern": ModelConfig(
+        block_size=24,
+        n_layer=3,
+        n_embd=32,
+        norm="rmsnorm",
+        position="rope",
+        mlp="relu2",
+        qk_norm=True,
+        tie_embeddings=False,
+        head_bias=True,
+    ),
+}
+
+
+@pytest.fixture(params=VARIANTS)
+def config(request):
+    return VARIANTS[request.param]
+
+
+def shaken(config: ModelConfig) -> TinyGPT:
+    """A model whose every weight, norms and biases too, is away from its start."""
+    torch.manual_seed(0)
+    model = TinyGPT(config).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p), alpha=0.08)
+    return model
+
+
+def ids(config: ModelConfig, batch: int = 3, length: int = 24) -> torch.Tensor:
+    return torch.randint(config.vocab_size, (batch, length), generator=torch.manual_seed(1))
+
+
+def test_shapes(config):
+    idx = ids(config)
+    out = shaken(config)(idx, idx, return_attention=True)
+    assert out.logits.shape == (3, 24, config.vocab_size)
+    assert out.logits.dtype == torch.float32
+    assert out.loss.shape == ()
+    assert len(out.attentions) == len(out.attention_scores) == config.n_layer
+    assert {m.shape for m in out.attentions} == {(3, config.n_head, 24, 24)}
+
+
+def test_what_was_not_asked_for_is_none(config):
+    out = shaken(config)(ids(config))
+    assert out.loss is out.lm_loss is out.attentions is out.attention_scores is None
+
+
+def test_fast_attention_equals_the_explicit_softmax(config):
+    model, idx = shaken(config), ids(config)
+    fast, explicit = model(idx), model(idx, return_attention=True)
+    torch.testing.assert_close(fast.logits, explicit.logits, atol=1e-5, rtol=1e-5)
+
+
+def test_attention_maps_are_causal_distributions(config):
+    model, idx = shaken(config), ids(config)
+    out = model(idx, return_attention=True)
+    for weights, scores in zip(out.attentions, out.attention_scores, strict=True):
+        torch.testing.assert_close(weights.sum(-1), torch.ones(3, config.n_head, 24))
+        assert weights.triu(diagonal=1).abs().max() == 0
+        torch.testing.assert_close(weights, scores.softmax(-1))
+
+
+def test_later_tokens_never_change_earlier_logits(config):
+    model, idx = shaken(config), ids(config)
+    changed = idx.clone()
+    changed[:, 10:] = (changed[:, 10:] + 7) % config.vocab_size
+    before, after = model(idx).logits, model(changed).logits
+    torch.testing.assert_close(before[:, :10], after[:, :10], atol=1e-6, rtol=1e-6)
+    assert (before[:, 10:] - after[:, 10:]).abs().max() > 0.1
+
+
+def test_rows_of_a_batch_are_independent(config):
+    model, idx = shaken(config), ids(config)
+    together, alone = model(idx).logits[1:2], model(idx[1:2]).logits
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_position_matters(config):
+    """In one layer without positions, swapping two earlier tokens would change nothing."""
+    config = replace(config, n_layer=1)
+    model, idx = shaken(config), ids(config)
+    swapped = idx.clone()
+    swapped[:, [2, 5]] = idx[:, [5, 2]]
+    assert (model(idx).logits[:, -1] - model(swapped).logits[:, -1]).abs().max() > 1e-3
+
+
+def test_initial_loss_is_that_of_guessing(config):
+    torch.manual_seed(0)
+    idx = ids(config, batch=16)
+    loss = TinyGPT(config)(idx[:, :-1], idx[:, 1:]).lm_loss.item()
+    assert loss == pytest.approx(math.log(config.vocab_size), abs=0.05)
+
+
+def test_zero_init_starts_as_the_identity():
+    config = replace(VARIANTS["modern"], zero_init=True, tie_embeddings=True)
+    model, idx = TinyGPT(config), ids(config)
+    expected = model.lm_head(model.ln_f(model.wte(idx)))
+    torch.testing.assert_close(model(idx).logits, expected)
+
+
+def test_ignored_targets_do_not_count(config):
+    model, idx = shaken(config), ids(config)
+    targets = idx.clone()
+    targets[:, 5:] = -100
+    logits = model(idx).logits[:, :5].flatten(0, 1)
+    expected = torch.nn.functional.cross_entropy(logits, idx[:, :5].flatten())
+    torch.testing.assert_close(model(idx, targets).lm_loss, expected)
+
+
+def test_dropout_acts_in_training_only():
+    model, idx = shaken(replace(VARIANTS["gpt2"], dropout=0.3)), ids(VARIANTS["gpt2"])
+    assert torch.equal(model(idx).logits, model(idx).logits)
+    model.train()
+    assert not torch.equal(model(idx).logits, model(idx).logits)
+    explicit = [model(idx, return_attention=True).logits for _ in range(2)]
+    assert not torch.equal(*explicit)
+
+
+def test_too_long_a_sequence_names_both_lengths(config):
+    with pytest.raises(ConfigError, match="25 tokens is longer than block_size=24"):
+        shaken(config)(ids(config, length=25))
+
+
+def test_overfits_one_batch(config):
+    torch.manual_seed(0)
+    model, idx = TinyGPT(config), ids(config, batch=4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(150):
+        loss = model(idx[:, :-1], idx[:, 1:]).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1
+
+
+def test_rotary_dot_products_depend_on_distance_only():
+    q, k = torch.randn(2, 1, 1, 1, 8)
+    products = []
+    for start in (0, 5, 100):
+        cos, sin = rotary_table(torch.tensor([start, start + 3]), 8, 10_000.0)
+        products.append((rotate(q, cos[:1], sin[:1]) * rotate(k, cos[1:], sin[1:])).sum().item())
+    assert products[0] == pytest.approx(products[1], abs=1e-5)
+    assert products[0] == pytest.approx(products[2], abs=1e-4)
+    assert products[0] != pytest.approx((q * k).sum().item(), abs=1e-3)
+
+
+# --- transformers' classes with our weights ------------------------------------------------------
+
+
+def as_gpt2(model: TinyGPT):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    c = model.config
+    theirs = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=c.vocab_size,
+            n_positions=c.block_size,
+            n_embd=c.n_embd,
+            n_layer=c.n_layer,
+            n_head=c.n_head,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+    ).eval()
+    weights = {}
+    for name, value in model.state_dict().items():
+        name = name.replace("blocks.", "h.").replace("ffn.", "mlp.")
+        if name != "lm_head.weight":
+            transposed = value.dim() == 2 and "wte" not in name and "wpe" not in name
+            weights[f"transformer.{name}"] = value.T if transposed else value
+    weights["lm_head.weight"] = model.lm_head.weight
+    theirs.load_state_dict(weights)
+    return theirs
+
+
+def as_llama(model: TinyGPT):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    c = model.config
+    theirs = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=c.vocab_size,
+            max_position_embeddings=c.block_size,
+            hidden_size=c.n_embd,
+            num_hidden_layers=c.n_layer,
+            num_attention_heads=c.n_head,
+            intermediate_size=c.inner_size,
+            rms_norm_eps=c.norm_eps,
+            rope_theta=c.rope_theta,
+            tie_word_embeddings=False,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+    ).eval()
+    weights = {
+        "model.embed_tokens.weight": model.wte.weight,
+        "model.norm.weight": model.ln_f.weight,
+        "lm_head.weight": model.lm_head.weight,
+    }
+    for i, block in enumerate(model.blocks):
+        gate, up = block.ffn.c_fc.weight.chunk(2)
+        names = {
+            "self_attn.o_proj": block.attn.c_proj.weight,
+            "mlp.gate_proj": gate,
+            "mlp.up_proj": up,
+            "mlp.down_proj": block.ffn.c_proj.weight,
+            "input_layernorm": block.ln_1.weight,
+            "post_attention_layernorm": block.ln_2.weight,
+        }
+        for part, value in zip("qkv", block.attn.c_attn.weight.chunk(3), strict=True):
+            names[f"self_attn.{part}_proj"] = value
+        weights |= {f"model.layers.{i}.{k}.weight": v for k, v in names.items()}
+    theirs.load_state_dict(weights)
+    return theirs
+
+
+@pytest.mark.parametrize(("variant", "convert"), [("gpt2", as_gpt2), ("llama", as_llama)])
+def test_equals_transformers(variant, convert):
+    config = VARIANTS[variant]
+    model, idx = shaken(config), ids(config)
+    theirs = convert(model)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(idx).logits, theirs(idx).logits, atol=1e-5, rtol=1e-5)
+        loss = theirs(idx, labels=idx).loss
+    torch.testing.assert_close(model(idx[:, :-1], idx[:, 1:]).lm_loss, loss, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("variant", "convert"), [("gpt2", as_gpt2), ("llama", as_llama)])
+def test_greedy_continuation_equals_transformers(variant, convert):
+    config = VARIANTS[variant]
+    model = shaken(config)
+    alphabet = [chr(ord("0") + i) for i in range(config.vocab_size)]
+    tokenizer = CharTokenizer(alphabet)
+    start = ids(config, batch=1, length=6)
+    theirs = convert(model)
+    theirs.generation_config.eos_token_id = None  # ours has no end symbol
+    expected = theirs.generate(start, do_sample=False, max_new_tokens=18, pad_token_id=0)
+    ours = generate_greedy(model, tokenizer.decode(start[0]), 18, tokenizer=tokenizer)
+    assert ours == tokenizer.decode(expected[0])
+
+
+@pytest.mark.cuda
+def test_cuda_equals_cpu(config):
+    model, idx = shaken(config), ids(config)
+    expected = model(idx).logits
+    actual = model.cuda()(idx.cuda()).logits.cpu()
+    torch.testing.assert_close(actual, expected, atol=2e-3, rtol=2e-3)

@@ -1,0 +1,238 @@
+"""The command line: python -m tinygpt lab | data | train | generate | benchmark | info."""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional, arg
+
+from .config import PRESETS, ModelConfig, TrainConfig, from_dict
+from .data import load_corpus
+from .errors import ConfigError, TinyGPTError
+
+USAGE = """usage: python -m tinygpt COMMAND [flags]
+
+  lab        open the course in JupyterLab; further flags go to JupyterLab (--no-browser, --port)
+  data       fetch a text, and show what it holds
+  train      train a model, or go on with a run (--resume)
+  generate   write text with a trained model
+  benchmark  measure speed on this machine
+  info       what this machine and this package have, or what a run or preset is
+
+python -m tinygpt COMMAND --help shows the flags of a command."""
+
+
+@dataclass(frozen=True)
+class DataArgs:
+    """Fetch a text, and show what it holds."""
+
+    corpus: Positional[str] = "tinyshakespeare"
+    """tinyshakespeare, tinyplays, or file:PATH"""
+
+
+@dataclass(frozen=True)
+class TrainArgs:
+    """Train a model: a preset, then whatever flags change of it."""
+
+    preset: str = "tiny"
+    """where all other defaults come from: see python -m tinygpt info"""
+    corpus: str | None = None
+    """tinyshakespeare, tinyplays, or file:PATH; default: the preset's"""
+    out: Path | None = None
+    """folder of the run; default: checkpoints/PRESET"""
+    resume: str | None = None
+    """go on with this run (a name under checkpoints/, or a path)"""
+    model: OmitArgPrefixes[ModelConfig] = field(default_factory=ModelConfig)
+    train: OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
+
+
+@dataclass(frozen=True)
+class GenerateArgs:
+    """Write text with a trained model."""
+
+    run: Positional[str]
+    """a name under checkpoints/, or a path"""
+    prompt: str = "\n"
+    max_new_tokens: int = 500
+    temperature: float = 0.8
+    """0: always the most probable character; 1: the model's own distribution"""
+    seed: int | None = None
+    which: str = "best"
+    """best (lowest validation loss) or latest"""
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class BenchmarkArgs:
+    """Measure the time of a training step, ours against transformers' GPT-2 class."""
+
+    preset: str = "nanogpt-cpu"
+    rounds: int = 50
+    threads: int | None = None
+    """CPU threads; default: torch's choice"""
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class InfoArgs:
+    """What this machine has; with a name, what that preset or run is."""
+
+    name: Annotated[Positional[str | None], arg(metavar="[NAME]")] = None
+
+
+def data(arguments: Sequence[str]) -> None:
+    """Fetch a corpus and print its figures."""
+    args = tyro.cli(DataArgs, args=arguments, prog="tinygpt data")
+    corpus = load_corpus(args.corpus)
+    print(corpus)
+    print(f"alphabet: {corpus.tokenizer.characters!r}")
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Train or resume, and say where the run is."""
+    from .checkpoint import RUNS
+    from .model import TinyGPT
+    from .runtime import seed_all
+    from .trainer import Trainer
+
+    args = tyro.cli(
+        TrainArgs,
+        args=arguments,
+        prog="tinygpt train",
+        default=_defaults(arguments),
+    )
+    if args.resume:
+        corpus = load_corpus(args.corpus) if args.corpus else None
+        trainer = Trainer.resume(args.resume, corpus, args.train)
+        if replace(args.model, vocab_size=trainer.model.config.vocab_size) != trainer.model.config:
+            raise ConfigError("--resume goes on with the run's own model; leave its flags away")
+    else:
+        corpus = load_corpus(args.corpus or PRESETS[args.preset].corpus)
+        config = replace(args.model, vocab_size=corpus.tokenizer.vocab_size)
+        seed_all(args.train.seed)
+        out = args.out or RUNS / args.preset
+        trainer = Trainer(TinyGPT(config), corpus, args.train, out)
+    metrics = trainer.fit()
+    last = metrics.rows[-1]
+    print(
+        f"step {last['step']}: validation loss {last['val_lm_loss']:.4f} nats, perplexity "
+        f"{last['val_perplexity']:.2f}; best {trainer.best_val_loss:.4f} at step "
+        f"{trainer.best_step}\nthe run is in {trainer.out_dir}"
+    )
+
+
+def generate(arguments: Sequence[str]) -> None:
+    """Load a run and print a sample."""
+    from .checkpoint import load_run
+    from .decoding import generate_temperature
+
+    args = tyro.cli(GenerateArgs, args=arguments, prog="tinygpt generate")
+    model = load_run(args.run, args.which, args.device)
+    print(
+        generate_temperature(
+            model, args.prompt, args.max_new_tokens, args.temperature, seed=args.seed
+        )
+    )
+
+
+def benchmark(arguments: Sequence[str]) -> None:
+    """Run a comparison."""
+    import torch
+
+    from .benchmark import step_time
+
+    args = tyro.cli(BenchmarkArgs, args=arguments, prog="tinygpt benchmark")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    step_time(_preset(args.preset), args.rounds, args.device)
+
+
+def info(arguments: Sequence[str]) -> None:
+    """Print the environment and the presets, or one model's counts."""
+    from .checkpoint import load_run
+    from .model import TinyGPT
+    from .runtime import environment
+
+    args = tyro.cli(InfoArgs, args=arguments, prog="tinygpt info")
+    if args.name is None:
+        for name, value in environment().items():
+            print(f"{name:12} {value}")
+        print("\npresets:")
+        for name, preset in PRESETS.items():
+            print(f"  {name:12} {preset.description}")
+        return
+    preset = PRESETS.get(args.name)
+    _describe(TinyGPT(preset.model) if preset else load_run(args.name, device="cpu"))
+
+
+def lab(arguments: Sequence[str]) -> int:
+    """Open the course."""
+    from .lab import open_lab
+
+    return open_lab(list(arguments))
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
+    f.__name__: f for f in (lab, data, train, generate, benchmark, info)
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 2 for what the user can mend, 130 after Ctrl-C."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    command = COMMANDS.get(argv[0])
+    if command is None:
+        print(f"there is no command {argv[0]!r}\n\n{USAGE}", file=sys.stderr)
+        return 2
+    try:
+        return command(argv[1:]) or 0
+    except TinyGPTError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _defaults(arguments: Sequence[str]) -> TrainArgs:
+    """What the flags start from: the preset's settings, or those of the run to resume."""
+    from .checkpoint import find_run, latest_checkpoint, load_checkpoint
+
+    resume, name = _value_of("--resume", arguments), _value_of("--preset", arguments) or "tiny"
+    if resume:
+        saved = load_checkpoint(latest_checkpoint(find_run(resume)))
+        config = from_dict(TrainConfig, saved.settings["train"])
+        return TrainArgs(resume=resume, model=saved.model.config, train=config)
+    preset = PRESETS[_preset(name)]
+    return TrainArgs(preset=name, model=preset.model, train=preset.train)
+
+
+def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
+    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+        if word == flag:
+            return following
+        if word.startswith(flag + "="):
+            return word.partition("=")[2]
+    return None
+
+
+def _preset(name: str) -> str:
+    if name not in PRESETS:
+        raise ConfigError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+    return name
+
+
+def _describe(model) -> None:
+    from .metrics import count_parameters, flops_per_token
+
+    count = count_parameters(model)
+    for name, value in vars(model.config).items():
+        print(f"{name:16} {value}")
+    print(f"\nparameters       {count.total:,} ({count.embedding:,} in embeddings)")
+    print(f"training FLOPs   {flops_per_token(model):,} per token")

@@ -1,0 +1,56 @@
+"""The learner's private copy of the notebooks, and JupyterLab on it."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from .data import load_corpus
+from .files import ROOT, sha256, write_text
+
+NOTEBOOKS = ROOT / "notebooks"
+WORK = ROOT / "my_work"
+RECORD = ".copied.json"  # sha256 of each notebook as it was copied
+
+
+def make_working_copy(notebooks: Path = NOTEBOOKS, work: Path = WORK) -> list[str]:
+    """Copy the notebooks to `work`; what the learner changed there is never overwritten.
+
+    A notebook not touched since it was copied follows the course's updates. Returns a message for
+    each notebook that the learner changed and the course has a newer version of.
+    """
+    work.mkdir(exist_ok=True)
+    record_path = work / RECORD
+    record = json.loads(record_path.read_text(encoding="utf-8")) if record_path.exists() else {}
+    messages = []
+    for source in sorted(notebooks.glob("[0-9]*.ipynb")):
+        mine, version = work / source.name, sha256(source)
+        if record.get(source.name) == version and mine.exists():
+            continue
+        if mine.exists() and sha256(mine) != record.get(source.name):
+            messages.append(
+                f"{mine.name} has a newer version; yours is kept. To get the new one, rename "
+                f"yours and start again."
+            )
+            continue
+        shutil.copyfile(source, mine)
+        record[source.name] = version
+    write_text(record_path, json.dumps(record, indent=1) + "\n")
+    return messages
+
+
+def open_lab(flags: list[str]) -> int:
+    """Fetch the text, make the working copy, open JupyterLab on its first notebook.
+
+    `flags` go to JupyterLab as they are (`--no-browser`, `--port 9999`).
+    """
+    from jupyterlab.labapp import main
+
+    print(load_corpus("tinyshakespeare", fallback="tinyplays"))
+    print("\n".join(make_working_copy()), end="")
+    start = WORK / "00_start_here.ipynb"
+    # the whole repository is served, so that the notebooks find their pictures
+    arguments = [str(start), f"--ServerApp.root_dir={ROOT}"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        arguments.append("--allow-root")  # as in most containers
+    return main([*arguments, *flags]) or 0
