@@ -111,9 +111,9 @@ def test_a_broken_transfer_goes_on_where_it_stopped(tmp_path):
 
 
 def test_wrong_content_is_not_kept(tmp_path):
-    with Server(content=b"<html>log in first</html>") as server:
-        with pytest.raises(CorpusError, match="expected.*nothing was kept"):
-            download(server.url, tmp_path / "input.txt", SHA)
+    wanted = pytest.raises(CorpusError, match="expected.*nothing was kept")
+    with Server(content=b"<html>log in first</html>") as server, wanted:
+        download(server.url, tmp_path / "input.txt", SHA)
     assert list(tmp_path.iterdir()) == []
 
 

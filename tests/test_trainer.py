@@ -166,12 +166,10 @@ def test_a_second_ctrl_c_acts_at_once(corpus, small):
 def test_sigterm_saves_and_exits_with_143(corpus, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text(corpus.text, encoding="utf-8", newline="\n")
-    command = (
-        "train --eval-interval 100000 --max-steps 100000 --n-embd 16 --n-head 2 --batch-size 2"
-    )
+    flags = "--eval-interval 100000 --max-steps 100000 --n-embd 16 --n-head 2 --batch-size 2"
+    where = ["--corpus", f"file:{text}", "--out", str(tmp_path / "run")]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tinygpt", *command.split(), "--corpus", f"file:{text}"]
-        + ["--out", str(tmp_path / "run")],
+        [sys.executable, "-m", "tinygpt", "train", *flags.split(), *where],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Speed, measured so that it can be trusted: candidates take turns in one process, medians count."""
+"""Speed, measured so that it can be trusted: candidates take turns, medians count."""
 
 import statistics
 import time

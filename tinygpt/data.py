@@ -203,7 +203,7 @@ def _read(path: Path) -> str:
 
 
 def _memory_mapped(path: Path) -> tuple[CharTokenizer, Tensor]:
-    """Encode a large text once, piece by piece, into data/cache; give the tokens as a memory map."""
+    """Encode a large text once, piece by piece, into data/cache; memory-map the tokens."""
     folder = ROOT / "data" / "cache" / sha256(path)[:16]
     if not folder.is_dir():
         with atomic_path(folder) as new:

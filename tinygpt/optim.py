@@ -80,7 +80,7 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalized (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
+    """Momentum whose update is orthogonalized (Jordan et al. 2024, the post "Muon").
 
     For weights `(rows, columns)` and stacks of them `(E, rows, columns)`, each matrix on its own.
     Query, key and value weights fused into one parameter (given by id in `qkv`) are three matrices.

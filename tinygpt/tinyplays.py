@@ -25,7 +25,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import accumulate, chain, count, pairwise
+from itertools import accumulate, chain, pairwise
 from os.path import commonprefix
 from typing import NamedTuple
 
@@ -94,11 +94,11 @@ clause: 4 {det} {q} {does} | 3 {dets} {qs} {do} | 2 {we} {may} {v} {obj}
 does: 8 {v}s {obj} | 2 {may} {v} {obj} | 1 {ever} {v}s {obj} | 1 is {j}
 do: 8 {v} {obj} | 2 {may} {v} {obj} | 1 {ever} {v} {obj} | 1 are {j}
 obj: 6 {np} | 1 {me}
-title: the {quality} {thing}
 scene: {A quality} {place}, with {a thing}.//
-direction: Across the stage walks {a quality} {common}. | Thunder, but {quality}. | Drops {a common}.
-  | Somewhere {a common} sings. | The {it} falls over. | All look at the {it}. | Music for {common}s.
-  | Enter {a common}, which is ignored. | A pause, both {quality} and {quality}.
+direction: Across the stage walks {a quality} {common}. | Thunder, but {quality}.
+  | Offstage, {a common} falls. | Somewhere {a common} sings. | The {it} falls over.
+  | All look at the {it}. | Music for {common}s. | Enter {a common}, which is ignored.
+  | A pause, both {quality} and {quality}.
 exeunt: 4 Exeunt. | 2 Exeunt, with the {it}. | 2 Exeunt, pursued by {a common}.
   | 1 Exeunt, in {quality} silence.
 speech: {open}/{first}
@@ -119,10 +119,10 @@ open: Sweet {you}, the {it} {does}; | My {j} {you}, {we} {v} the {it};
   | O {you}, thou {n} among {n}s! | Good {you}, I {v} thee and thy {it}.
   | By my {n}, this {it} {does}. | Ah, the {it}! I {v} it {in} {np}.
   | Pray, {j} {you}, {v} the {it}. | Alas, {you}, thy {it} {does}.
-line: 12 {Clause}, | 2 And {clause}; | But {clause}/{In} {np}; | Thy {q} {may} {v} {np}, | Yea, I {v} thee {in} {np},
-  | For thee {we} {may} {v} {np}, | Sweeter than {np} is {np}; | Ah me! {clause}!
-  | Come, {v} my {q}, and {v} {np}; | No {n} so {j}, no {n} so {j}: | 'Tis sung that {clause}.
-  | How {j} {det} {n}, how {j} {det} {n}!
+line: 12 {Clause}, | 2 And {clause}; | But {clause}/{In} {np}; | Thy {q} {may} {v} {np},
+  | Yea, I {v} thee {in} {np}, | For thee {we} {may} {v} {np}, | Sweeter than {np} is {np};
+  | Ah me! {clause}! | Come, {v} my {q}, and {v} {np}; | No {n} so {j}, no {n} so {j}:
+  | 'Tis sung that {clause}. | How {j} {det} {n}, how {j} {det} {n}!
 ask: But, sweet {you}, who {v}s the {j} {thing}? | Canst thou {v} {a j} {thing}?
   | Speak, {j} {you}, of thy {j} {thing}. | Wilt thou, {you}, {v} {a thing}?
 
@@ -140,6 +140,7 @@ open: No. The {it} {does}. | Bah. {Np} {v}s the {it}. | So what, {you}? {We} {v}
 line: 9 {Clause}. | 2 Listen. {Clause}. | Give me {a n} and {a q}. | It is {a q}, not {a q}.
   | Do not {v} {np}. | First {v} {np}. Then {v} {np}. | Too {j}. Too {j}. Too {j}.
   | Nobody {v}s {np}. | Buy {a thing}, get {a j} {it}. | Good {n}, bad {n}, {j} {n}.
+more: 3 {line}/{more} | 1 {ask}//
 ask: Now, {you}: who {v}s my {j} {thing}? | Hand me the {j} {thing}. | Who let in the {j} {thing}?
   | Can you {v} {a thing} or not? | Well? {V} the {thing}, {you}.
 
@@ -152,13 +153,14 @@ adjective: bearded briny choppy coastal drifting eastern foamy foggy gusty leaky
   windy
 verb: anchor bail berth board capsize caulk chart float furl hail haul hoist hook moor navigate net
   outrun outsail pilot plunder pursue row sail salvage scrub sight sink steer stow swab tow unload
-open: Ahoy, {you}! The {it} {does}! | Aye, {you}, {we} {v} the {it}. | Avast! {Dets} {qs} {v} the {it}!
-  | Shiver my {n}s, the {it}! | Belay that {it}, ye {j} {n}! | All hands, {v} the {it}!
-  | Blow me down, {a j} {it}! | Land ho! The {it} {does}! | Batten the {n}s! {V} the {it}!
-line: 10 {Clause}! | 2 Yo ho, {clause}! | Haul up {np} and {v} {np}, | Heave ho, ye {qs}, and {v} {np};
-  | 2 Aloft, {clause}, | Six {qs} to leeward {v} {np}, | 2 Below, {clause};
-  | Never {v} {a n} {in} {a q}! | So {v} {det} {n}, ye {qs}, | Ye {may} {v} {np} {in} {a q},
-  | Astern {we} {may} {v} {np}, | Arr, {clause}!
+open: Ahoy, {you}! The {it} {does}! | Aye, {you}, {we} {v} the {it}.
+  | Avast! {Dets} {qs} {v} the {it}! | Shiver my {n}s, the {it}! | Belay that {it}, ye {j} {n}!
+  | All hands, {v} the {it}! | Blow me down, {a j} {it}! | Land ho! The {it} {does}!
+  | Batten the {n}s! {V} the {it}!
+line: 10 {Clause}! | 2 Yo ho, {clause}! | Haul up {np} and {v} {np},
+  | Heave ho, ye {qs}, and {v} {np}; | 2 Aloft, {clause}, | Six {qs} to leeward {v} {np},
+  | 2 Below, {clause}; | Never {v} {a n} {in} {a q}! | So {v} {det} {n}, ye {qs},
+  | Ye {may} {v} {np} {in} {a q}, | Astern {we} {may} {v} {np}, | Arr, {clause}!
 ask: Now, {you}, who {v}s the {j} {thing}? | Make fast {det} {j} {thing}! | What ho! {A j} {thing}!
   | Spy ye {a j} {thing}, {you}? | Who lashed {a thing} to the {n}?
 
@@ -174,11 +176,13 @@ verb: annotate append calculate cite compare conjecture consult debate deduce de
   describe dissect edit examine explain expound infer interpret measure observe ponder posit presume
   prove quote refute review revise
 open: Strictly, {you}, the {it} {does}. | I concede, {you}, the {it} {does}.
-  | According to {np}, {we} {v} the {it}. | Let us {v} the {it}, {you}. | Consider, {you}, the {j} {it}.
-  | In theory the {it} {does}. | Define the {it}, {you}, as {a q}. | Quite so: the {it} is {a q}.
-line: 12 {Clause}; | 2 Item: {clause}; | 2 Ergo, {clause}. | If {clause},/Then {clause}. | Thus {we} {may} {v} {np},
-  | Certain {qs} {v} {obj}, yet none {v} {np}; | By definition {np} is {j}, | 2 Whereas {clause},
-  | Scholars {may} {v} {np} or {v} {np}, | Equally, {np} and {np} are {j}; | Hence {clause} {in} {np};
+  | According to {np}, {we} {v} the {it}. | Let us {v} the {it}, {you}.
+  | Consider, {you}, the {j} {it}. | In theory the {it} {does}. | Define the {it}, {you}, as {a q}.
+  | Quite so: the {it} is {a q}.
+line: 12 {Clause}; | 2 Item: {clause}; | 2 Ergo, {clause}. | If {clause},/Then {clause}.
+  | Thus {we} {may} {v} {np}, | Certain {qs} {v} {obj}, yet none {v} {np};
+  | By definition {np} is {j}, | 2 Whereas {clause}, | Scholars {may} {v} {np} or {v} {np},
+  | Equally, {np} and {np} are {j}; | Hence {clause} {in} {np};
 ask: Question: what {v}s {a j} {thing}? | Can one {v} {a j} {thing}? Discuss.
   | Pray explain, {you}: why {a thing}? | Next, let us {v} the {j} {thing}.
   | But who, {you}, {v}s the {j} {thing}?
@@ -210,14 +214,16 @@ line: 8 {Np} {v}s {det} {j} {rhyme},/{Np} {v}s {det} {j} {chime}.
   | Oh, the more {we} {v} {det} {rhyme},/Oh, the less {we} {v} {det} {chime}.
   | Who {may} {v} {np} {in} {det} {rhyme},/{In} {det} {q}, {in} {det} {chime}?
   | Not {np}, not {det} {j} {rhyme},/But {np} {v}s {det} {chime}.
+first: 12 {line}/{third} | 2 {ask}// | 1 /
+third: 5 {line}/{more} | 3 {ask}// | 1 /
 ask: Now guess, {you}: who {v}s my {thing}? | Answer me: why {a j} {thing}?
   | How many {qs} fit in {a j} {thing}? | Find me {np} inside {a thing}.
   | Which {q} dreams it is {a thing}?
 """
 _ROMAN = ("", "I", "II", "III")
-# A slot takes the character after it along, so that no word of a list is a prefix of another;
-# not so those that refer back: what they stand for has been written before.
-_SLOT = re.compile(r"(\{(?:you|it|chime|first|second|third|more|turn)\}|\{[^}]*\}[^{]?)")
+# A slot takes along the character after it: "cat " and "cattle " can be told apart where "cat" and
+# "cattle" can't. What refers back leaves no choice, or one of rhymes, and needs no such help.
+_SLOT = re.compile(r"(\{(?:you|it|chime)\}|\{[^}]*\}[^{]?)")
 
 
 @dataclass(frozen=True)
@@ -267,10 +273,8 @@ class Rule:
         for weight, head, *_ in self.alternatives:
             for n in range(len(head) + 1):
                 mass[head[:n]] += weight
-        return [
-            tuple(math.log(mass[head[:n]] / mass[head[: n + 1]]) for n in range(len(head)))
-            for _, head, *_ in self.alternatives
-        ]
+        masses = ([mass[head[:n]] for n in range(len(head) + 1)] for _, head, *_ in self.alternatives)
+        return [tuple(math.log(a / b) for a, b in pairwise(each)) for each in masses]
 
 
 Choose = Callable[[Rule], int]
@@ -422,19 +426,17 @@ class _Author:
         while part != "Here ends":
             if part == "ACT":
                 act, scene = act + 1, 0
-                self.say(f" {_ROMAN[act]}, of {self.title}.\n\nSCENE")
+                self.say(f" {_ROMAN[act]}, of the {self.title}.\n\nSCENE")
             scene += 1
             self.say(f" {_ROMAN[scene]}. ")
             self.scene()
             part = self.write(_next_part(act, scene))
-        self.say(f" the tale of {self.title}.\n\n\n")
+        self.say(f" the tale of the {self.title}.\n\n\n")
 
     def prologue(self) -> None:
         """Write what the play is called and who is in it."""
-        self.say("Here begins the tale of ")
-        start = len(self.trace)
-        self.write("{title},")
-        self.title = "".join(text for text, *_ in self.trace[start:]).rstrip(",")
+        self.say("Here begins the tale of the ")
+        self.title = self.write("{quality} ") + self.write("{thing},").rstrip(",")
         self.say("\nwith ")
         self.cast, self.styles = self.roster(self.new_name, 3, 4), {}
         self.say(".\n\n")
@@ -445,13 +447,12 @@ class _Author:
         self.say("Enter ")
         present = self.roster(self.old_name, 2, 3)
         self.say(".\n\n")
-        speaker, listener = self.turn(present, may_end=False), None
-        for speeches in count(1):
-            if speaker is None:
-                break
+        speaker, listener, speeches = self.turn(present, may_end=False), None, 0
+        while speaker:
             others = [name for name in present if name != speaker]
             self.speech(speaker, listener or others[0])
-            listener, speaker = speaker, self.turn(others, speeches >= 4)
+            speeches += 1
+            listener, speaker = speaker, self.turn(others, may_end=speeches >= 4)
 
     def old_name(self, names: list[str]) -> str:
         """Write the name of one of the cast who is not among these."""
@@ -502,15 +503,15 @@ def _matcher(text: str) -> Choose:
 
 def _derive(choose: Choose, n_chars: int) -> Plays:
     """Whole plays, one after another, until there are at least this many characters."""
-    author, length = _Author(choose), 0
-    while length < n_chars:
-        done = len(author.trace)
+    author, read, length = _Author(choose), 0, 0
+    while not length or length < n_chars:
         author.play()
-        length += sum(len(text) for text, *_ in author.trace[done:])
-    texts, costs, styles = zip(*author.trace, strict=True) if author.trace else ((), (), ())
+        length += sum(len(text) for text, *_ in author.trace[read:])
+        read = len(author.trace)
+    texts, costs, styles = zip(*author.trace, strict=True)
+    surprisal = np.fromiter(chain.from_iterable(costs), dtype=np.float64, count=length)
     index = {style: i for i, style in enumerate(("", *STYLES), start=-1)}
     style = np.array([index[style] for style in styles], dtype=np.int8)
-    surprisal = np.fromiter(chain.from_iterable(costs), dtype=np.float64, count=length)
     return Plays("".join(texts), surprisal, np.repeat(style, [len(text) for text in texts]))
 
 

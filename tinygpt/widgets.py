@@ -53,7 +53,7 @@ class WindowExplorer(widgets.VBox):
 
 
 class AttentionExplorer(widgets.VBox):
-    """Choose a layer, a head and a character; see which earlier characters it reads, how strongly."""
+    """Choose a layer, a head and a character; see which characters it reads, and how strongly."""
 
     def __init__(self, model: TinyGPT, text: str):
         self.model, self.text = model, text[: model.config.block_size]

@@ -1,1 +1,225 @@
 """Checks of notebook 01."""
+
+import math
+
+import torch
+
+from . import NotYet, exercise, expect
+
+
+@exercise
+def encode_with_unknown(answer):
+    alphabet = " abc"
+    known = _ids(answer("a cab", alphabet))
+    expect(
+        known != [2, 1, 4, 2, 3],
+        f"'a' in the alphabet {alphabet!r} got id 2. Ids count from 0: the first character, here "
+        f"the space, has id 0. Otherwise the last one lies outside a table of {len(alphabet)} rows.",
+    )
+    expect(
+        known == [1, 0, 3, 1, 2],
+        f"'a cab' with the alphabet {alphabet!r} should give [1, 0, 3, 1, 2], but you return "
+        f"{known}. The id of a character is its place in `alphabet`, whatever the text contains.",
+    )
+    got = _ids(answer("a!b?", alphabet))
+    expect(
+        len(got) == 4,
+        f"'a!b?' has 4 characters, but you return {len(got)} ids: {got}. An unknown character was "
+        f"dropped; it needs an id too, or every later id moves to the wrong place.",
+    )
+    for i in (got[1], got[3]):
+        expect(
+            i != -1,
+            "an unknown character got -1 (is that str.find?). As an index, -1 means the last row "
+            f"of a table, here the row of 'c'. Use the first free id, {len(alphabet)}.",
+        )
+        expect(
+            i not in range(len(alphabet)),
+            f"an unknown character got id {i}, which belongs to {alphabet[i % 4]!r}. Nobody can "
+            f"tell the two apart any more. Use the first free id, {len(alphabet)}.",
+        )
+    expect(
+        got[1] == got[3],
+        f"'!' got id {got[1]} and '?' got id {got[3]}. All unknown characters share one id, "
+        f"{len(alphabet)}; there is no room for an endless number of ids.",
+    )
+    expect(
+        got == [1, 4, 2, 4],
+        f"'a!b?' with the alphabet {alphabet!r} should give [1, 4, 2, 4], but you return {got}.",
+    )
+    return "right. The price: decoding cannot say which character an unknown one was."
+
+
+@exercise
+def unigram_entropy(answer):
+    counts = torch.tensor([2, 1, 1])
+    truth = 1.5 * math.log(2)
+    got = _number(answer(counts.clone()))
+    mistakes = {
+        1.5: "which is the entropy in bits: log2 was used. In nats it is the natural logarithm",
+        truth / math.log(10): "which is what log10 gives. In nats it is the natural logarithm",
+        -truth: "which has the wrong sign. Logarithms of shares are negative, an entropy is not",
+        -2 * math.log(2): "which is what comes out without dividing by the sum of the counts. "
+        "Probabilities have to sum to 1",
+        2 * math.log(2): "which is what comes out without dividing by the sum of the counts. "
+        "Probabilities have to sum to 1",
+        truth / 3: "which is the mean over the characters. Each term is already weighted with its "
+        "probability, so they are summed",
+        5 * math.log(2): "which is the sum of the surprises. Each has to be weighted with how "
+        "often it comes: p times ln p",
+        1.0790: "which is the entropy after adding 1 to each count. That smooths a model; here "
+        "the entropy of the counts themselves is asked",
+        2**1.5: "which is the perplexity. The entropy is its logarithm",
+    }
+    for value, why in mistakes.items():
+        if math.isclose(got, value, abs_tol=1e-3):
+            raise NotYet(f"the counts [2, 1, 1] give {got:.4f}, {why}.")
+    expect(
+        math.isclose(got, truth, abs_tol=1e-4),
+        f"the counts [2, 1, 1] have the shares 1/2, 1/4, 1/4 and the entropy {truth:.4f} nats, "
+        f"but you return {got:.4f}.",
+    )
+    with_zero = _number(answer(torch.tensor([2, 0, 1, 1])))
+    expect(
+        not math.isnan(with_zero),
+        "the counts [2, 0, 1, 1] give nan. The log of 0 is minus infinity, and 0 times infinity "
+        "is nan (not a number). Leave the zeros out before you take the logarithm.",
+    )
+    expect(
+        math.isclose(with_zero, truth, abs_tol=1e-4),
+        f"a character that never occurs must not change the entropy: [2, 1, 1] gives {got:.4f}, "
+        f"but [2, 0, 1, 1] gives {with_zero:.4f}.",
+    )
+    even = _number(answer(torch.full((65,), 7)))
+    expect(
+        math.isclose(even, math.log(65), abs_tol=1e-4),
+        f"65 equal counts of 7 have the entropy ln 65 = {math.log(65):.4f}, you return {even:.4f}.",
+    )
+    return "right. 65 equal counts give ln 65 = 4.1744, the uniform baseline; no counts give more."
+
+
+@exercise
+def make_windows(answer):
+    tokens = torch.tensor([5, 3, 8, 1, 9, 2, 7, 4, 6, 0])
+    x, y = _windows(answer(tokens.clone(), 3))
+    shape = tuple(x.shape)
+    expect(
+        shape != (7, 3) and shape != (8, 3),
+        f"10 tokens and block_size 3 give x of shape {shape}: the windows start at every token "
+        "and overlap. Each should start where the one before it ends, at 0, 3, 6.",
+    )
+    expect(
+        shape != (2, 3),
+        "10 tokens and block_size 3 give 2 windows, but 3 fit: they start at 0, 3 and 6. With "
+        "steps of block_size + 1 one prediction is skipped between two windows.",
+    )
+    expect(
+        shape == (3, 3) and tuple(y.shape) == (3, 3),
+        f"10 tokens allow 9 predictions, so block_size 3 gives x and y of shape (3, 3). You return "
+        f"{shape} and {tuple(y.shape)}.",
+    )
+    expect(
+        x.tolist() == [[5, 3, 8], [1, 9, 2], [7, 4, 6]],
+        f"the windows of {tokens.tolist()} start at token 0, 3 and 6, one per row. Your x is "
+        f"{x.tolist()}" + (", which is the targets: x and y are swapped." if x[0, 0] == 3 else "."),
+    )
+    right = [[3, 8, 1], [9, 2, 7], [4, 6, 0]]
+    mistakes = (
+        (x, "y equals x: the model would be asked for the character it has just read. Start one"),
+        (x + 1, "y is x + 1: you added 1 to the ids. Not the id moves, the place does. Start one"),
+        (x.roll(-1, 1), "each row of y ends with the first token of its own window: that row was "
+         "rolled round. The last target comes from the text after the window. Start one"),
+        (tokens.roll(1)[:9].view(3, 3), "y[i, t] is the token before x[i, t], so the model would "
+         "predict the past. Start one"),
+    )  # fmt: skip
+    for wrong, why in mistakes:
+        expect(not torch.equal(y, wrong), f"{why} token later in the text for y.")
+    expect(y.tolist() == right, f"y should be {right}, but you return {y.tolist()}.")
+    try:
+        x, y = _windows(answer(tokens[:9].clone(), 3))
+    except RuntimeError as error:
+        raise NotYet(
+            "10 tokens work, but 9 tokens with block_size 3 stop with an error: the last of 3 "
+            f"windows has no target for its last token. 9 tokens allow 8 predictions. ({error})"
+        ) from error
+    expect(
+        tuple(x.shape) == tuple(y.shape) == (2, 3),
+        f"9 tokens allow 8 predictions, so only 2 windows of 3 have all their targets. You return "
+        f"x of shape {tuple(x.shape)}, y of shape {tuple(y.shape)}: the last window is incomplete.",
+    )
+    x, y = _windows(answer(tokens[:9].clone(), 4))
+    expect(
+        x.tolist() == [[5, 3, 8, 1], [9, 2, 7, 4]] and y.tolist() == [[3, 8, 1, 9], [2, 7, 4, 6]],
+        f"9 tokens and block_size 4 make two whole windows. You return x = {x.tolist()} and "
+        f"y = {y.tolist()}.",
+    )
+    return "right. This is how the package measures validation loss: each prediction exactly once."
+
+
+@exercise
+def unknown_share(answer):
+    got = _number(answer("abc!!", "abc"))
+    mistakes = {
+        0.25: "You counted kinds of characters (a set?). '!' stands there twice and counts twice",
+        0.2: "'!' stands there twice and counts twice",
+        40: "That is a percentage. A share lies between 0 and 1",
+        2: "That is the number of unknown characters. Divide by the length of the text",
+        0.6: "That is the share of the known characters. Count those that are not in the alphabet",
+        2 / 3: "That divides by the size of the alphabet. Divide by the length of the text",
+    }
+    for value, why in mistakes.items():
+        if math.isclose(got, value, abs_tol=1e-6):
+            raise NotYet(f"in 'abc!!' 2 of 5 characters are not in 'abc'; you return {got}. {why}.")
+    expect(
+        math.isclose(got, 0.4, abs_tol=1e-6),
+        f"in 'abc!!' 2 of 5 characters are not in 'abc': the share is 0.4. You return {got}.",
+    )
+    capital = _number(answer("Ab", "ab"))
+    expect(
+        math.isclose(capital, 0.5),
+        f"in 'Ab' the capital A is not in the alphabet 'ab', so the share is 0.5. You return "
+        f"{capital}. Capitals and small letters are different characters.",
+    )
+    try:
+        empty = _number(answer("", "abc"))
+    except ZeroDivisionError:
+        raise NotYet(
+            "an empty text stops with a division by zero; its share should be 0.0."
+        ) from None
+    expect(empty == 0, f"an empty text has no unknown characters: 0.0, but you return {empty}.")
+    return "right. If the share is above 0, take the text's own tokenizer, or leave characters out."
+
+
+def _ids(result) -> list[int]:
+    if isinstance(result, str) or not hasattr(result, "__len__"):
+        raise NotYet(f"a list of ids is asked, but you return {_shown(result)}.")
+    return [int(i) for i in result]
+
+
+def _number(result) -> float:
+    if result is None:
+        raise NotYet("the function returns None: is a `return` missing?")
+    if isinstance(result, torch.Tensor) and result.numel() != 1:
+        raise NotYet(
+            f"one number is asked, but you return a tensor of shape {tuple(result.shape)}: is a "
+            f"sum missing?"
+        )
+    return float(result)
+
+
+def _windows(result) -> tuple[torch.Tensor, torch.Tensor]:
+    expect(
+        isinstance(result, (tuple, list)) and len(result) == 2,
+        f"two tensors are asked, `return x, y`, but you return {_shown(result)}.",
+    )
+    x, y = map(torch.as_tensor, result)
+    expect(
+        x.dim() == y.dim() == 2,
+        f"x and y should be tables with one window per row, but their shapes are "
+        f"{tuple(x.shape)} and {tuple(y.shape)}.",
+    )
+    return x, y
+
+
+def _shown(result) -> str:
+    return "None: is a `return` missing?" if result is None else f"{result!r:.60}"

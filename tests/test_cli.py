@@ -1,0 +1,117 @@
+"""The command line, in this process where nothing hangs on being its own."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tinygpt import cli
+from tinygpt.checkpoint import latest_checkpoint, load_checkpoint
+from tinygpt.files import ROOT
+
+
+@pytest.fixture
+def text(tmp_path, corpus):
+    path = tmp_path / "text.txt"
+    path.write_text(corpus.text, encoding="utf-8", newline="\n")
+    return f"file:{path}"
+
+
+SMALL = "--n-embd 16 --n-head 2 --n-layer 1 --batch-size 4 --eval-interval 10 --warmup-steps 2"
+
+
+def train(text, out, *flags):
+    return cli.main(["train", "--corpus", text, "--out", str(out), *SMALL.split(), *flags])
+
+
+def test_train_generate_resume(text, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(text, out, "--max-steps", "20", "--lr", "0.01") == 0
+    assert "step 20: validation loss" in capsys.readouterr().out
+    saved = load_checkpoint(latest_checkpoint(out))
+    assert (saved.model.config.n_embd, saved.model.config.n_layer) == (16, 1)
+    assert saved.settings["train"]["lr"] == 0.01
+
+    assert cli.main(["generate", str(out), "--prompt", "the", "--max-new-tokens", "9"]) == 0
+    assert capsys.readouterr().out.startswith("the")
+
+    assert cli.main(["train", "--resume", str(out), "--max-steps", "30"]) == 0
+    saved = load_checkpoint(latest_checkpoint(out))
+    assert saved.state["step"] == 30
+    assert saved.settings["train"]["lr"] == 0.01  # the run's, not the preset's
+
+    assert cli.main(["info", str(out)]) == 0
+    assert "parameters" in capsys.readouterr().out
+    assert cli.main(["train", "--resume", str(out), "--n-layer", "2"]) == 2
+    assert "the run's own model" in capsys.readouterr().err
+
+
+def test_preset_first_then_flags(text, tmp_path):
+    flags = ["--preset=modern", "--max-steps", "1", "--muon-lr", "0.01", "--block-size", "8"]
+    assert train(text, tmp_path / "run", *flags) == 0
+    config = json.loads((tmp_path / "run" / "step_0000001" / "config.json").read_text())
+    assert config["model"]["mlp"] == "relu2"
+    assert config["train"]["optimizer"] == "muon"
+    assert config["train"]["muon_lr"] == 0.01
+    assert config["model"]["block_size"] == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fly"], "no command 'fly'"),
+        (["train", "--preset", "huge"], "no preset 'huge'; there are tiny"),
+        (["train", "--corpus", "nowhere"], "unknown corpus 'nowhere'"),
+        (["train", "--resume", "no-such-run"], "no run 'no-such-run'"),
+        (["generate", "no-such-run"], "no run 'no-such-run'"),
+        (["data", "file:no-such-file"], "there is no file"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line_and_exit_code_2(arguments, words, capsys):
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("flags", [["--n-embd", "30"], ["--lr", "fast"], ["--no-such-flag"]])
+def test_bad_flags(flags, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", *flags])
+    assert stop.value.code == 2
+    assert flags[0].strip("-").replace("-", "_") in capsys.readouterr().err.replace("-", "_")
+
+
+def test_flags_are_flat(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    said = capsys.readouterr().out
+    assert "--n-layer" in said
+    assert "--lr" in said
+    assert "--train." not in said
+    assert "--model." not in said
+
+
+def test_info_and_usage(capsys):
+    assert cli.main([]) == 0
+    assert cli.main(["info"]) == 0
+    said = capsys.readouterr().out
+    assert "benchmark" in said
+    assert "nanogpt-cpu" in said
+
+
+def test_benchmark(capsys):
+    assert cli.main(["benchmark", "--preset", "tiny", "--rounds", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "transformers GPT-2" in said
+    assert "ratio" in said
+
+
+def test_importing_is_light():
+    """No plotting, table, widget or command-line library comes with `import tinygpt`."""
+    heavy = ["matplotlib", "seaborn", "pandas", "ipywidgets", "IPython", "tyro", "transformers"]
+    code = f"import sys, tinygpt; print([m for m in {heavy} if m in sys.modules])"
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
