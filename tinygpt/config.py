@@ -1,6 +1,6 @@
 """Settings as frozen dataclasses that refuse what cannot work, and the named presets."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from .errors import ConfigError
@@ -143,6 +143,32 @@ class Preset:
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
+_MODERN = ModelConfig(
+    block_size=64,
+    n_layer=4,
+    n_embd=128,
+    norm="rmsnorm",
+    position="rope",
+    mlp="relu2",
+    qk_norm=True,
+    tie_embeddings=False,
+    attn_bias=False,
+    mlp_bias=False,
+    zero_init=True,
+)
+_MUON = TrainConfig(
+    max_steps=400,
+    batch_size=12,
+    optimizer="muon",
+    muon_lr=0.02,
+    lr=3e-3,
+    weight_decay=0.0,
+    schedule="wsd",
+    warmup_steps=20,
+    min_lr_ratio=0.0,
+    eval_interval=50,
+)
+
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
         "the model of notebook 02: seconds on a laptop",
@@ -156,31 +182,13 @@ PRESETS: dict[str, Preset] = {
     ),
     "modern": Preset(
         "the same size with the parts of later models, and Muon: as good in a fifth of the steps",
-        model=ModelConfig(
-            block_size=64,
-            n_layer=4,
-            n_embd=128,
-            norm="rmsnorm",
-            position="rope",
-            mlp="relu2",
-            qk_norm=True,
-            tie_embeddings=False,
-            attn_bias=False,
-            mlp_bias=False,
-            zero_init=True,
-        ),
-        train=TrainConfig(
-            max_steps=400,
-            batch_size=12,
-            optimizer="muon",
-            muon_lr=0.02,
-            lr=3e-3,
-            weight_decay=0.0,
-            schedule="wsd",
-            warmup_steps=20,
-            min_lr_ratio=0.0,
-            eval_interval=50,
-        ),
+        model=_MODERN,
+        train=_MUON,
+    ),
+    "laptop": Preset(
+        "as modern, with a longer context, until it is worth listening to",
+        model=replace(_MODERN, block_size=256),
+        train=replace(_MUON, max_steps=1500, batch_size=16, warmup_steps=50, eval_interval=100),
     ),
 }
 

@@ -83,7 +83,7 @@ def load_corpus(name: str = "tinyshakespeare", *, fallback: str | None = None) -
         path = ROOT / Path(name.removeprefix("file:")).expanduser()
         if not path.is_file():
             raise CorpusError(f"there is no file {path}; after 'file:' comes a path to a text")
-        return _from_file(name, path)
+        return _from_file(name, path, source=name.removeprefix("file:"))
     if name not in REGISTRY:
         known = ", ".join([*REGISTRY, "tinyplays"])
         raise CorpusError(f"unknown corpus {name!r}; known are {known}, or file:PATH for your own")
@@ -94,7 +94,8 @@ def load_corpus(name: str = "tinyshakespeare", *, fallback: str | None = None) -
             raise
         print(f"{error}\nGoing on with {fallback} instead.")
         return load_corpus(fallback)
-    return _from_file(name, path)
+    inside = path.is_relative_to(ROOT / "data")
+    return _from_file(name, path, f"{'data' if inside else '$TINYGPT_DATA'}/{name}/{path.name}")
 
 
 def locate(name: str) -> Path:
@@ -155,7 +156,7 @@ def _shared(name: str, file: str) -> list[Path]:
     return [ROOT / Path(folder).expanduser() / name / file] if folder else []
 
 
-def _from_file(name: str, path: Path) -> Corpus:
+def _from_file(name: str, path: Path, source: str) -> Corpus:
     if path.stat().st_size > MEMMAP_BYTES:
         tokenizer, tokens = _memory_mapped(path)
     else:
@@ -164,7 +165,7 @@ def _from_file(name: str, path: Path) -> Corpus:
             raise CorpusError(f"{path} is empty; there is nothing to learn from")
         tokenizer = CharTokenizer.from_text(text)
         tokens = torch.from_numpy(tokenizer.encode_array(text)).long()
-    return _corpus(name, tokenizer, tokens, source=str(path), read=lambda: _read(path))
+    return _corpus(name, tokenizer, tokens, source=source, read=lambda: _read(path))
 
 
 def _corpus(name: str, tokenizer: CharTokenizer, tokens: Tensor, **more) -> Corpus:

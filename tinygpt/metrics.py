@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .errors import ConfigError
 from .files import write_text
@@ -53,6 +54,23 @@ def evaluate(
         count += y.numel()
     model.train(was_training)
     return (total / count).item()
+
+
+@torch.inference_mode()
+def surprisal(model: TinyGPT, tokens: Tensor) -> Tensor:
+    """-ln p of each token `(n,)` given those before it, in nats; the first is NaN.
+
+    Windows overlap by half: beyond the first, each token has at least half a block before it.
+    """
+    T, nats = model.config.block_size, torch.full((len(tokens),), torch.nan)
+    idx = tokens.to(model.device).long()[None]
+    for start in range(0, max(1, len(tokens) - 1), max(1, T // 2)):
+        x, y = idx[:, start : start + T], idx[:, start + 1 : start + T + 1]
+        logits = model(x[:, : y.shape[1]]).logits[0]
+        window = F.cross_entropy(logits, y[0], reduction="none").cpu()
+        fresh = T // 2 if start else 0  # the rest was measured with more context before
+        nats[start + 1 + fresh : start + 1 + len(window)] = window[fresh:]
+    return nats
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,37 @@ def plot_attention(maps: np.ndarray, characters: str, titles: Sequence[str]) -> 
     return figure
 
 
+def plot_page(text: str, values: Sequence[float], label: str, title: str = "") -> Figure:
+    """A page of text, each character on a tile whose colour shows its value (NaN: no tile)."""
+    lines, cells = text.split("\n"), []
+    row = column = 0
+    for character, value in zip(text, values, strict=True):
+        cells.append((row, column, character, value))
+        row, column = (row + 1, 0) if character == "\n" else (row, column + 1)
+    grid = np.full((len(lines), max(map(len, lines)) + 1), np.nan)
+    for row, column, _, value in cells:
+        grid[row, column] = value
+    figure, axes = _figure(0.135 * grid.shape[1] + 0.9, 0.23 * grid.shape[0] + 0.4)
+    top = max(1e-9, np.nanmax(grid))
+    picture = axes.imshow(grid, cmap=HEAT, vmin=0, vmax=top, aspect="auto")
+    for row, column, character, value in cells:
+        colour = "black" if value > 0.5 * top else "white" if value == value else GREY
+        axes.text(
+            column,
+            row,
+            visible(character).replace("␣", " "),
+            color=colour,
+            ha="center",
+            va="center",
+            fontsize=9.5,
+            family=CHARACTER_FONT,
+        )
+    figure.colorbar(picture, ax=axes, label=label, fraction=0.03, pad=0.01)
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=10)
+    return figure
+
+
 def plot_lines(
     x: Sequence[float],
     lines: dict[str, Sequence[float]],

@@ -102,10 +102,10 @@ direction: Across the stage walks {a quality} {common}. | Thunder, but {quality}
 exeunt: 4 Exeunt. | 2 Exeunt, with the {it}. | 2 Exeunt, pursued by {a common}.
   | 1 Exeunt, in {quality} silence.
 speech: {open}/{first}
-first: 30 {line}/{second} | 2 {ask}// | 1 /
-second: 20 {line}/{third} | 3 {ask}// | 1 /
-third: 12 {line}/{more} | 3 {ask}// | 1 /
-more: 4 {line}/{more} | 5 {ask}// | 1 /
+first: 40 {line}/{second} | 2 {ask}// | 1 /
+second: 30 {line}/{third} | 3 {ask}// | 1 /
+third: 20 {line}/{more} | 3 {ask}// | 1 /
+more: 10 {line}/{more} | 10 {ask}// | 1 /
 
 [courtly]
 noun: banquet bower carriage courtier crown dewdrop dove dream duchess feast fountain garland glove
@@ -116,15 +116,15 @@ adjective: dainty delicate fair fragrant gallant gentle golden gracious humble l
 verb: admire adore adorn applaud beguile charm console court crown dazzle delight enchant entreat
   escort esteem exalt flatter forgive honour praise reward salute serve summon toast treasure
 open: Sweet {you}, the {it} {does}; | My {j} {you}, {we} {v} the {it};
-  | O {you}, thou {n} among {n}s! | Good {you}, I {v} thee and thy {it}.
+  | O {you}, thou {j} {n} among {n}s! | Good {you}, I {v} thee and thy {it}.
   | By my {n}, this {it} {does}. | Ah, the {it}! I {v} it {in} {np}.
-  | Pray, {j} {you}, {v} the {it}. | Alas, {you}, thy {it} {does}.
-line: 12 {Clause}, | 2 And {clause}; | But {clause}/{In} {np}; | Thy {q} {may} {v} {np},
+  | Pray {v} the {it} {in} {np}; | Alas, {you}, thy {it} {does}.
+line: 18 {Clause}, | 2 And {clause}; | But {clause}/{In} {np}; | Thy {q} {may} {v} {np},
   | Yea, I {v} thee {in} {np}, | For thee {we} {may} {v} {np}, | Sweeter than {np} is {np};
   | Ah me! {clause}! | Come, {v} my {q}, and {v} {np}; | No {n} so {j}, no {n} so {j}:
   | 'Tis sung that {clause}. | How {j} {det} {n}, how {j} {det} {n}!
 ask: But, sweet {you}, who {v}s the {j} {thing}? | Canst thou {v} {a j} {thing}?
-  | Speak, {j} {you}, of thy {j} {thing}. | Wilt thou, {you}, {v} {a thing}?
+  | Speak, {j} {you}, of thy {j} {thing}. | Wilt thou, {you}, {v} {a j} {thing}?
 
 [blunt]
 noun: axe bag beet belt block bog bolt bone brick bull cap chin chop clod clog cow crust ear fool
@@ -134,10 +134,10 @@ adjective: bad bald big blunt burnt cheap cracked crooked cross daft fake flimsy
   gruff hairy lumpy mouldy raw rotten rough rude soggy sore stale tough wonky wrong
 verb: bin break butter chew chuck crack dig doubt drag drop dump eat grab grip hate lose lug nibble
   nudge park poke shove skip smell squeeze stop swap throw thump tip trip yank
-open: No. The {it} {does}. | Bah. {Np} {v}s the {it}. | So what, {you}? {We} {v} the {it}.
+open: No. The {it} {does}. | Bah. {Np} {v}s the {it}. | So what? {We} {v} the {it} {in} {np}.
   | Look. That {it} {does}. | What {it}? {We} {v} {qs}. | Right. {V} the {it}, {you}.
   | Oi, {you}. Do not {v} the {it}. | Fine. Keep your {j} {it}. | Enough. {V} {np}.
-line: 9 {Clause}. | 2 Listen. {Clause}. | Give me {a n} and {a q}. | It is {a q}, not {a q}.
+line: 12 {Clause}. | 2 Listen. {Clause}. | Give me {a n} and {a q}. | It is {a q}, not {a q}.
   | Do not {v} {np}. | First {v} {np}. Then {v} {np}. | Too {j}. Too {j}. Too {j}.
   | Nobody {v}s {np}. | Buy {a thing}, get {a j} {it}. | Good {n}, bad {n}, {j} {n}.
 more: 3 {line}/{more} | 1 {ask}//
@@ -153,11 +153,11 @@ adjective: bearded briny choppy coastal drifting eastern foamy foggy gusty leaky
   windy
 verb: anchor bail berth board capsize caulk chart float furl hail haul hoist hook moor navigate net
   outrun outsail pilot plunder pursue row sail salvage scrub sight sink steer stow swab tow unload
-open: Ahoy, {you}! The {it} {does}! | Aye, {you}, {we} {v} the {it}.
-  | Avast! {Dets} {qs} {v} the {it}! | Shiver my {n}s, the {it}! | Belay that {it}, ye {j} {n}!
-  | All hands, {v} the {it}! | Blow me down, {a j} {it}! | Land ho! The {it} {does}!
-  | Batten the {n}s! {V} the {it}!
-line: 10 {Clause}! | 2 Yo ho, {clause}! | Haul up {np} and {v} {np},
+open: Ahoy, {you}! The {it} {does}! | Aye, {you}, {we} {may} {v} the {it}!
+  | Avast! {Dets} {qs} {v} the {it}! | Shiver my {qs}, the {it}! | Belay that {it}, ye {qs}!
+  | All hands, {v} the {it} {in} {np}! | Blow me down, {a j} {it}! | Land ho! The {it} {does}!
+  | Batten the {qs}! {V} the {it}!
+line: 18 {Clause}! | 2 Yo ho, {clause}! | Haul up {np} and {v} {np},
   | Heave ho, ye {qs}, and {v} {np}; | 2 Aloft, {clause}, | Six {qs} to leeward {v} {np},
   | 2 Below, {clause}; | Never {v} {a n} {in} {a q}! | So {v} {det} {n}, ye {qs},
   | Ye {may} {v} {np} {in} {a q}, | Astern {we} {may} {v} {np}, | Arr, {clause}!
@@ -176,15 +176,15 @@ verb: annotate append calculate cite compare conjecture consult debate deduce de
   describe dissect edit examine explain expound infer interpret measure observe ponder posit presume
   prove quote refute review revise
 open: Strictly, {you}, the {it} {does}. | I concede, {you}, the {it} {does}.
-  | According to {np}, {we} {v} the {it}. | Let us {v} the {it}, {you}.
-  | Consider, {you}, the {j} {it}. | In theory the {it} {does}. | Define the {it}, {you}, as {a q}.
-  | Quite so: the {it} is {a q}.
-line: 12 {Clause}; | 2 Item: {clause}; | 2 Ergo, {clause}. | If {clause},/Then {clause}.
+  | According to {np}, {we} {v} the {it}. | Let us {v} the {it} {in} {np}.
+  | Consider, {you}, the {it} {in} {np}. | In theory the {it} {does}.
+  | Define the {it}, {you}, as {a q}. | Quite so: {np} {v}s the {it}.
+line: 18 {Clause}; | 2 Item: {clause}; | 2 Ergo, {clause}. | If {clause},/Then {clause}.
   | Thus {we} {may} {v} {np}, | Certain {qs} {v} {obj}, yet none {v} {np};
   | By definition {np} is {j}, | 2 Whereas {clause}, | Scholars {may} {v} {np} or {v} {np},
   | Equally, {np} and {np} are {j}; | Hence {clause} {in} {np};
 ask: Question: what {v}s {a j} {thing}? | Can one {v} {a j} {thing}? Discuss.
-  | Pray explain, {you}: why {a thing}? | Next, let us {v} the {j} {thing}.
+  | Pray explain why {a thing} {may} {v} {np}. | Next, let us {v} the {j} {thing}.
   | But who, {you}, {v}s the {j} {thing}?
 
 [riddling]
@@ -201,11 +201,11 @@ rhyme: moon spoon tune dune noon | sea bee tree key flea | day bay hay tray play
   | ring king wing string spring | wall shawl hall squall | bear pear chair stair hare
   | rose nose hose prose | wheel eel meal heel | goat boat coat moat note
   | bed head shed bread thread | clock sock lock rock flock
-open: Riddle me, {you}: who {v}s the {it}? | Guess why {np} {v}s the {it}.
+open: Riddle me: who {v}s the {it} {in} {np}? | Guess why {np} {v}s the {it}.
   | Hush, {you}! the {it} {does}. | Is the {it} {a q} or {a q}?
   | Round the {it} {we} {v} {qs}. | I am not the {it}, yet I {v} {np}.
-  | Neither {np} nor {np} is the {it}. | Turn the {it} about: {a q}!
-line: 8 {Np} {v}s {det} {j} {rhyme},/{Np} {v}s {det} {j} {chime}.
+  | Neither {np} nor {np} is the {it}. | Turn the {it} about: {a j} {n}!
+line: 10 {Np} {v}s {det} {j} {rhyme},/{Np} {v}s {det} {j} {chime}.
   | What {v}s {np} {in} the {rhyme}/And {v}s {np} {in} the {chime}?
   | Ask if {clause}, ask the {rhyme},/Or never ask {a j} {chime}.
   | A score of {qs} {v} {det} {rhyme},/Ten {qs} {v} {a j} {chime}.
@@ -216,9 +216,9 @@ line: 8 {Np} {v}s {det} {j} {rhyme},/{Np} {v}s {det} {j} {chime}.
   | Not {np}, not {det} {j} {rhyme},/But {np} {v}s {det} {chime}.
 first: 12 {line}/{third} | 2 {ask}// | 1 /
 third: 5 {line}/{more} | 3 {ask}// | 1 /
-ask: Now guess, {you}: who {v}s my {thing}? | Answer me: why {a j} {thing}?
-  | How many {qs} fit in {a j} {thing}? | Find me {np} inside {a thing}.
-  | Which {q} dreams it is {a thing}?
+ask: Now guess, {you}: who {v}s my {j} {thing}? | Answer me: why {may} {a thing} {v} {np}?
+  | How many {qs} fit in {a j} {thing}? | Find me {np} inside {a j} {thing}.
+  | Which {q} dreams it is {a j} {thing}?
 """
 _ROMAN = ("", "I", "II", "III")
 # A slot takes along the character after it: "cat " and "cattle " can be told apart where "cat" and
@@ -269,11 +269,12 @@ class Rule:
 
     def _letter_costs(self) -> list[tuple[float, ...]]:
         """For each head, the surprisal in nats of each letter given the letters before it."""
+        prefixes = [("", *accumulate(a.head)) for a in self.alternatives]
         mass = defaultdict(float)  # prefix -> total weight of the heads that start with it
-        for weight, head, *_ in self.alternatives:
-            for n in range(len(head) + 1):
-                mass[head[:n]] += weight
-        masses = ([mass[head[:n]] for n in range(len(head) + 1)] for _, head, *_ in self.alternatives)
+        for alternative, starts in zip(self.alternatives, prefixes, strict=True):
+            for start in starts:
+                mass[start] += alternative.weight
+        masses = ([mass[start] for start in starts] for starts in prefixes)
         return [tuple(math.log(a / b) for a, b in pairwise(each)) for each in masses]
 
 

@@ -1,0 +1,135 @@
+"""The rules that every notebook keeps: shape, blocks, honest outputs. nbval runs them."""
+
+import ast
+import re
+import statistics
+
+import nbformat
+import pytest
+
+from tinygpt.files import ROOT
+
+PATHS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+LESSONS = [path for path in PATHS if not path.name.startswith("00")]
+
+lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda p: p.stem)
+all_notebooks = pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
+
+
+def read(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    prose = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+    return notebook, code, prose
+
+
+@all_notebooks
+def test_executed_in_order_on_the_course_kernel(path):
+    notebook, code, _ = read(path)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert "widgets" not in notebook.metadata
+    assert path.stat().st_size < 1_500_000
+
+
+@all_notebooks
+def test_outputs_are_clean(path):
+    _, code, _ = read(path)
+    for cell in code:
+        for output in cell.outputs:
+            assert output.output_type != "error", cell.source
+            assert output.get("name") != "stderr", cell.source
+            text = str(output)
+            machine = re.search(r"/(work|root|home|tmp|Users)/\w+", text)
+            assert not machine, f"{machine} in the output of: {cell.source}"
+
+
+@all_notebooks
+def test_cells_are_short(path):
+    _, code, _ = read(path)
+    lengths = [len(cell.source.splitlines()) for cell in code]
+    assert statistics.median(lengths) <= 7
+    assert max(lengths) <= 30
+    assert all(lengths)
+
+
+@all_notebooks
+def test_nothing_that_hides_or_flickers(path):
+    _, code, _ = read(path)
+    for cell in code:
+        for words in ("KeyboardInterrupt", "Output()", "interact(", "%matplotlib", "plt."):
+            assert words not in cell.source, cell.source
+        for line in cell.source.splitlines():
+            assert not line.rstrip().endswith(";"), line
+
+
+@all_notebooks
+def test_every_function_that_is_defined_is_used(path):
+    _, code, _ = read(path)
+    tree = ast.parse("\n".join(cell.source for cell in code))
+    defined = {n.name for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    defined -= {n for n in defined if n.startswith("__") or n == "forward"}
+    used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+    used |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    assert defined <= used
+
+
+BLOCKS = ["Play", "Exercises", "Break it", "Quiz", "Recap", "Further reading", "Next"]
+
+
+@lessons
+def test_the_blocks_are_there_and_in_order(path):
+    notebook, _, prose = read(path)
+    text = "\n".join(cell.source for cell in prose)
+    first = notebook.cells[0].source
+    assert first.startswith(f"# {path.name[:2]} · ")
+    assert re.search(r"^\*[^*]+\?\*$", first, flags=re.M), "a question in italics"
+    for label in ("You will be able to", "You need", "Time"):
+        assert f"**{label}" in text
+    assert "](../imgs/" in text
+    headings = re.findall(r"^## (.+)$", text, flags=re.M)
+    sections = [h for h in headings if re.match(r"\d\. ", h)]
+    assert 3 <= len(sections) <= 6
+    assert [h for h in headings if h not in sections] == BLOCKS
+
+
+@lessons
+def test_exercises_have_a_check_a_hint_and_a_solution(path):
+    notebook, _, _ = read(path)
+    cells = notebook.cells
+    starts = [i for i, c in enumerate(cells) if c.source.startswith("### Exercise ")]
+    assert len(starts) >= 3
+    for start in starts:
+        assert re.match(r"### Exercise \d · .+ [★☆]{3} · \d+ min", cells[start].source)
+        skeleton = next(c for c in cells[start:] if c.cell_type == "code")
+        assert re.search(r"^    return \.\.\.", skeleton.source, flags=re.M)
+        assert skeleton.source.splitlines()[-1].startswith("check(")
+        assert "not attempted yet" in str(skeleton.outputs)
+        folded = cells[cells.index(skeleton) + 1].source
+        for summary in ("Hint", "Solution"):
+            assert f"<summary>{summary}</summary>" in folded
+
+
+@lessons
+def test_the_quiz_has_five_questions_with_folded_answers(path):
+    _, _, prose = read(path)
+    text = "\n".join(cell.source for cell in prose)
+    quiz = text[text.index("## Quiz") : text.index("## Recap")]
+    assert quiz.count("<summary>Answer</summary>") == 5
+
+
+@lessons
+def test_prose_is_neither_thin_nor_long(path):
+    _, _, prose = read(path)
+    text = "\n".join(cell.source for cell in prose)
+    text = re.sub(r"```.*?```|<[^>]+>", "", text, flags=re.S)  # solutions are not prose
+    assert 1500 <= len(text.split()) <= 3500
+
+
+@all_notebooks
+def test_links_between_notebooks_lead_somewhere(path):
+    _, _, prose = read(path)
+    for cell in prose:
+        for target in re.findall(r"\]\(([\w-]+\.ipynb)", cell.source):
+            assert (path.parent / target).is_file(), target
