@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tinygpt.exercises import check
+from tinygpt.exercises import check, examine
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "01_char_tokenizer.ipynb"
 NAMES = ("encode_with_unknown", "unigram_entropy", "make_windows", "unknown_share")
@@ -53,9 +53,10 @@ def test_every_exercise_has_a_skeleton_and_a_solution():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_solution_passes(name, capsys):
-    assert check(define(name, solutions(NOTEBOOK)[name])) is True
-    assert capsys.readouterr().out.startswith(f"✓ {name}: right.")
+def test_solution_passes(name):
+    passed, said = examine(define(name, solutions(NOTEBOOK)[name]))
+    assert passed, said
+    assert said.startswith(f"✓ {name}: right.")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -235,10 +236,10 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("name", "body", "word"), MISTAKES)
-def test_typical_mistake_is_diagnosed(name, body, word, capsys):
+def test_typical_mistake_is_diagnosed(name, body, word):
     arguments = re.search(r"def \w+\(.*?\)", solutions(NOTEBOOK)[name])[0]
     lines = "\n    ".join(body.splitlines())
-    assert check(define(name, f"{arguments}:\n    {lines}\n")) is False
-    printed = capsys.readouterr().out
-    assert printed.startswith("✗")
-    assert word in printed
+    passed, said = examine(define(name, f"{arguments}:\n    {lines}\n"))
+    assert not passed
+    assert said.startswith("✗")
+    assert word in said

@@ -119,7 +119,7 @@ def test_wrong_content_is_not_kept(tmp_path):
 
 def test_a_missing_page_and_a_dead_server_are_named(tmp_path):
     with Server(status=404) as server, pytest.raises(CorpusError, match="404"):
-        download(server.url, tmp_path / "input.txt", SHA)
+        download(server.url, tmp_path / "new" / "input.txt", SHA)
     with pytest.raises(CorpusError, match="could not download http://127.0.0.1:9/"):
-        download("http://127.0.0.1:9/x", tmp_path / "input.txt", SHA, timeout=2)
-    assert list(tmp_path.iterdir()) == []
+        download("http://127.0.0.1:9/x", tmp_path / "new" / "input.txt", SHA, timeout=2)
+    assert list(tmp_path.iterdir()) == []  # no empty folder either

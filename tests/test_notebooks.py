@@ -3,6 +3,8 @@
 import ast
 import re
 import statistics
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -43,6 +45,9 @@ def test_outputs_are_clean(path):
             text = str(output)
             machine = re.search(r"/(work|root|home|tmp|Users)/\w+", text)
             assert not machine, f"{machine} in the output of: {cell.source}"
+            data = output.get("data", {})
+            if data.get("text/plain", "").startswith(("<Picture", "<Figure")):
+                assert "image/png" in data, f"no picture is shown by: {cell.source}"
 
 
 @all_notebooks
@@ -125,6 +130,18 @@ def test_prose_is_neither_thin_nor_long(path):
     text = "\n".join(cell.source for cell in prose)
     text = re.sub(r"```.*?```|<[^>]+>", "", text, flags=re.S)  # solutions are not prose
     assert 1500 <= len(text.split()) <= 3500
+
+
+@all_notebooks
+def test_spelling(path, tmp_path):
+    """Of what was written by hand; samples in the outputs may be gibberish."""
+    notebook, _, _ = read(path)
+    text = tmp_path / "cells.txt"
+    text.write_text("\n\n".join(cell.source for cell in notebook.cells), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "codespell_lib", str(text)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
 
 
 @all_notebooks

@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import CorpusError
@@ -80,17 +80,24 @@ def download(url: str, path: Path, checksum: str, timeout: float = 15, tries: in
             break
         except urllib.error.HTTPError as error:
             if error.code != 416:  # 416: the part is already the whole file
+                _remove_if_empty(path.parent)
                 raise CorpusError(f"could not download {url}: {error}") from error
             break
         except OSError as error:
             # without a first byte there is no connection to wait for
             if attempt == tries - 1 or not part.exists():
+                _remove_if_empty(path.parent)
                 raise CorpusError(f"could not download {url}: {error}") from error
             time.sleep(2**attempt)
     if (found := sha256(part)) != checksum:
         part.unlink()
         raise CorpusError(f"{url} has sha256 {found}, expected {checksum}; nothing was kept")
     os.replace(part, path)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _fetch(url: str, part: Path, timeout: float) -> None:

@@ -3,12 +3,14 @@
 Colours are those of Okabe and Ito (2008), which stay apart for colour-blind readers.
 """
 
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +19,15 @@ BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 SKY, VERMILION, GREY = "#56B4E9", "#D55E00", "#767676"
 CHARACTER_FONT = "DejaVu Sans Mono"  # comes with matplotlib
 HEAT = "cividis"
+
+
+class Picture(Figure):
+    """A figure that a notebook shows as it is, without pyplot or a magic command."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=self.dpi, facecolor="white")
+        return buffer.getvalue()
 
 
 def visible(character: str) -> str:
@@ -149,6 +160,8 @@ def plot_lines(
     for label, height in (baselines or {}).items():
         axes.axhline(height, color=GREY, linewidth=1, linestyle=":")
         axes.text(x[-1], height, label, ha="right", va="bottom", fontsize=8, color=GREY)
+    if all(isinstance(value, int) for value in x):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axes.legend()
     return figure
@@ -157,13 +170,14 @@ def plot_lines(
 def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, np.ndarray]:
     """A figure outside pyplot's global list, so that nothing has to be closed."""
     with sns.axes_style("ticks"):
-        figure = Figure(figsize=(width, height), layout="constrained", dpi=100)
+        figure = Picture(figsize=(width, height), layout="constrained", dpi=100)
         axes = figure.subplots(1, columns)
     sns.despine(figure)
     return figure, axes
 
 
 def _heat(axes, table, rows, columns, vmax, annotate=False, cbar=True) -> None:
+    table = np.asarray(table, dtype=float)
     sns.heatmap(
         table,
         ax=axes,
@@ -186,8 +200,6 @@ def _heat(axes, table, rows, columns, vmax, annotate=False, cbar=True) -> None:
 
 
 def _plain_log_ticks(axes) -> None:
-    from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
-
     axes.yaxis.set_major_locator(FixedLocator([1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100]))
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(NullFormatter())

@@ -1,20 +1,20 @@
-"""tinyplays: a built-in corpus of short plays, and the exact log-probability of every one of them.
+"""tinyplays: a built-in corpus of short plays, and the exact log-probability of each of them.
 
-A small grammar of our own words writes plays laid out like Tiny Shakespeare. Each speaker keeps
-one speaking style for a whole play; the style is never printed, it only shows in the words.
+A small grammar of our own words writes plays laid out like Tiny Shakespeare. Every speaker keeps
+one speaking style for a whole play; the style is never named, it only shows in the words.
 
 Every decision is a `Rule`: alternatives that start with different letters, none a prefix of
-another. So the text ahead always tells which alternative was taken, and the code that writes a play
-can read it back: `_Author` asks a function `choose(rule)` at each decision; `_sampler` rolls dice,
-`_matcher` looks at the text. As the past text fixes all past decisions, the cost of a rule can be
-spread over its letters as true conditional probabilities: `surprisal[t]` is -ln p(text[t] |
+another. So the text ahead always tells which one was taken, and the code that writes plays reads
+them too: `_Author` asks a function `choose` at each decision; the one of `_sampler` draws, the one
+of `_matcher` looks at the text. As the text so far fixes all decisions so far, the cost of one is
+spread over its letters as their conditional probabilities: `surprisal[t]` is -ln p(text[t] |
 text[:t]), and its mean is a floor that no model's expected loss in nats per character can beat.
 
-How to read GRAMMAR: `name: alternatives`, split at `|`, or at spaces where there is no `|` (a word
-list); equally likely unless a number stands in front. `/` is a newline, `{name}` another rule,
-`{Name}` the same capitalised, `{a name}` with its article. A rule of a [style] goes before a shared
-one. Choosing a `thing` makes it the topic `it`; a word of `rhyme` leaves its rhymes in `chime`;
-`you` is the person spoken to and `title` the play's. An alternative can't start with these four.
+How to read GRAMMAR: `name: alternatives`, between `|` or, in a list of mere words, spaces; equally
+likely unless a number stands in front. `/` is a newline, `{name}` another rule, `{Name}` the same
+with a capital, `{a name}` with its article. In a [style], its own rules go before the shared ones.
+Choosing a `thing` makes it the topic `it`, choosing a `rhyme` leaves its fellows as `chime`, and
+`you` is the person spoken to; as no rule knows these three, no alternative starts with them.
 """
 
 import math
@@ -25,8 +25,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import accumulate, chain, pairwise
-from os.path import commonprefix
+from itertools import accumulate, chain, pairwise, takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -34,18 +33,18 @@ import numpy as np
 STYLES = ("courtly", "blunt", "nautical", "scholarly", "riddling")
 
 GRAMMAR = """
-common: acorn ant ape apple arch arm arrow badge bagel ball band barn basin basket bat bath bean
-  bear beard bed bee bell bib bike bin bird boat book boot bow bowl broom bud bug bun cake camel
-  candle card cart cat cave chair cheese chef clam claw cloak clock cloud clown coat cob coin colt
-  cone cook cork cot crab crane crow crumb cub cup curl cushion dart den desk donkey door dot drum
-  duck egg elk elm farm fence fiddle fig flag flea flute fork frog gem gnat goat grape hall ham hand
-  hat hawk hedge hen hill hinge hive hole horn horse imp ink jar jet jug kettledrum key kite kitten
+common: acorn ant ape apple arch arm arrow badge bagel band barn basin basket bat bath bean bear
+  beard bed bee bell bib bike bin bird boat book boot bow bowl broom bud bug bun cake camel candle
+  card cart cat cave chair cheese chef clam claw cloak clock cloud clown coat cob coin colt cone
+  cook cork cot crab crane crow crumb cub cup curl cushion dart den desk donkey door dot drum duck
+  egg elk elm farm fence fiddle fig flag flea flute fork frog gem gnat goat grape hall ham hand hat
+  hawk hedge hen hill hinge hive hoop horn horse imp ink jar jet jug kettledrum key kilt kite kitten
   knee lake lamb lamp lane leek leg lemon lid lime lion lip log map mat mill mole moon mop moth
-  mouth mug nail nap nest nose nut oak oat onion oven owl pan park pea pear peg pen pet pie pillow
-  pin pine pip plum pod pond pot puddle pup rake ring road robin roof room rope rug sack saddle shed
-  ship shirt shoe shop skate sled slug sofa song soup spoon star stool sun swing table tail tap tent
-  tie tile toad toe top toy train tree trout tub twig urn van vase vest vine wall wand wasp web well
-  wheel whistle wing worm wren yak
+  mouth mug nail nap nest nose oak oat onion oven owl pan park pea pear peg pen pet pie pillow pin
+  pine pip plum pod pond pot puddle pup rake ring road robin rocket roof room rope rug sack saddle
+  shed ship shirt shoe shop skate sled slug sofa song soup spoon star stool sun swing table tail tap
+  tent tie tile toad toe top toy train tree trout tub twig urn van vase vest vine wall wand wasp web
+  well wheel whistle wing worm wren yak
 quality: able amber apt blue bold breezy brisk broad bumpy calm cheery clean clear cold cool cosy
   coy crisp curly damp dear deep deft dim dizzy drab dry dull dusty eager early empty even fast fine
   firm flat fluffy fond free fresh full furry fuzzy giddy glad good grand great green grey happy
@@ -54,7 +53,7 @@ quality: able amber apt blue bold breezy brisk broad bumpy calm cheery clean cle
   plump polite poor posh prim proud pure purple quaint quick quiet rare real red rich ripe rosy
   round sad safe shiny short shy silent silly slim slow sly small smart snug soft sour spare spotted
   stiff still striped sunny sure swift tall tame tart thin tidy tiny tired trim true vain vast warm
-  wary wee wet whole wide wild wise young zany
+  wary wet whole wide wild wise young zany
 deed: add aid alarm ask avoid await bake blame boil bore borrow brew bring build call carve chase
   cheer choose claim comb cook count cover crave cure dare dodge drain draw dread dust dye earn
   enjoy face fan fear feed fill find fold follow fool free gain get glue greet guard guide hear heat
@@ -75,7 +74,7 @@ odd: accordion anvil apron artichoke bagpipe bathtub beehive bonnet candlestick 
 place: attic bakery barn beach cave cellar corridor courtyard ferry forest garden harbour hilltop
   inn island kitchen library lighthouse market museum orchard palace pantry port rooftop tavern
   theatre valley village workshop
-start: Al Ber Cor Dun El Fen Gil Hol Ing Jas Kes Lor Mil Nor Os Per Quin Ros Sel Tam Ul Ver Wil Zan
+start: Al Ber Cor Dun El Fen Gil Hol Ing Jas Kes Lor Mil Nor Os Per Quin Ros Sel Tam Ul Ver Wen Zan
 finish: abel bert don etta ina iver kin ley mund ora ric wick
 det: 4 the | 2 my | 2 your | 2 this | 2 that | our | one | his | her | their | each | every
 dets: all some two ten few most both many those nine
@@ -127,10 +126,10 @@ ask: But, sweet {you}, who {v}s the {j} {thing}? | Canst thou {v} {a j} {thing}?
   | Speak, {j} {you}, of thy {j} {thing}. | Wilt thou, {you}, {v} {a j} {thing}?
 
 [blunt]
-noun: axe bag beet belt block bog bolt bone brick bull cap chin chop clod clog cow crust ear fool
+noun: axe bag beet belt block bog bolt brick bucket bull cap chin chop clod clog cow crust ear fool
   gate grunt hog hut jaw lump mule neck oaf pig pit plank post rag ram rock rut shrug snack snore
   sock spud stew stone stump thumb tin wedge
-adjective: bad bald big blunt burnt cheap cracked crooked cross daft fake flimsy greasy grim grubby
+adjective: bad bald big brash burnt cheap cracked crooked cross daft fake flimsy greasy grim grubby
   gruff hairy lumpy mouldy raw rotten rough rude soggy sore stale tough wonky wrong
 verb: bin break butter chew chuck crack dig doubt drag drop dump eat grab grip hate lose lug nibble
   nudge park poke shove skip smell squeeze stop swap throw thump tip trip yank
@@ -226,13 +225,13 @@ _ROMAN = ("", "I", "II", "III")
 _SLOT = re.compile(r"(\{(?:you|it|chime)\}|\{[^}]*\}[^{]?)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plays:
     """Whole plays, with what the grammar knows about each of their T characters.
 
-    text: T characters; surprisal: (T,) float64, -ln p(character | all before it) in nats, so that
-    its sum is -ln p(text); style: (T,) int8, the index in STYLES of the speech the character
-    belongs to (from its first word to the blank line after it), -1 elsewhere.
+    text: the T characters. surprisal: (T,) float64, -ln p(character | all before it) in nats; the
+    sum is -ln p(text). style: (T,) int8, index in STYLES of the speech that the character belongs
+    to, from its first word to the blank line after it; -1 for names, headings and directions.
     """
 
     text: str
@@ -248,14 +247,14 @@ class Plays:
 
 
 class _Alternative(NamedTuple):
-    weight: float
-    head: str  # the literal text it starts with
-    tail: tuple  # what follows: rules, or names of rules
-    memory: dict  # what later text may refer back to
+    weight: float  # relative to the other alternatives of its rule
+    head: str  # the text it starts with
+    tail: tuple  # what it goes on with: rules, and slots "{name}" with the character that follows
+    memory: dict  # what it leaves for later text to refer back to
 
 
 class Rule:
-    """One decision: alternatives of which no head is a prefix of another, or ValueError."""
+    """One decision between alternatives; ValueError if one's head is a prefix of another's."""
 
     def __init__(self, alternatives: list[_Alternative]):
         for a, b in pairwise(sorted(alternative.head for alternative in alternatives)):
@@ -289,7 +288,9 @@ def _sections() -> dict[str, dict[str, str]]:
         name, _, alternatives = entry.partition(":")
         if entry.startswith("["):
             style = entry.strip("[]\n")
-        sections.setdefault(style, {})[name] = " ".join(alternatives.split())
+            sections[style] = {}
+        else:
+            sections[style][name] = " ".join(alternatives.split())
     return sections
 
 
@@ -484,6 +485,11 @@ def _sampler(seed: int) -> Choose:
     return choose
 
 
+def _agreement(a: str, b: str) -> int:
+    """Length of the longest common prefix."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+
+
 def _matcher(text: str) -> Choose:
     """A `choose` that reads: the alternative whose head comes next in the text."""
     position = 0
@@ -495,9 +501,11 @@ def _matcher(text: str) -> Choose:
             if choice is not None:
                 position += length
                 return choice
-        ahead = text[position : position + rule.lengths[-1]]
-        position += max(len(commonprefix([ahead, head])) for head in rule.index)
-        raise ValueError(f"not a tinyplay: no play goes on with {ahead!r} at position {position}")
+        position += max(
+            _agreement(text[position : position + len(head)], head) for head in rule.index
+        )
+        found = repr(text[position : position + 20]) if position < len(text) else "the end"
+        raise ValueError(f"no tinyplay goes on with {found} at position {position}")
 
     return choose
 
@@ -517,9 +525,9 @@ def _derive(choose: Choose, n_chars: int) -> Plays:
 
 
 def write_plays(n_chars: int = 1_000_000, seed: int = 1337) -> Plays:
-    """Write whole plays until there are at least `n_chars` characters; the same for a seed.
+    """Whole plays, as many as it takes for at least `n_chars` characters; the same for a seed.
 
-    Where it stops follows from the text, so the end adds nothing to the log-probability.
+    Where to stop follows from the text, so it adds nothing to the log-probability.
     ValueError if n_chars is below 1.
     """
     if n_chars < 1:
@@ -528,13 +536,14 @@ def write_plays(n_chars: int = 1_000_000, seed: int = 1337) -> Plays:
 
 
 def parse(text: str) -> Plays:
-    """Read whole plays back: every decision, hence surprisal and style, recovered from the text.
+    """Read whole plays back: every decision, and so surprisal and style, from the text alone.
 
-    ValueError with the position where it leaves the grammar, the end of a broken-off play included.
+    ValueError with the position of the first character that no play could have there; a text that
+    ends within a play goes wrong at its end.
     """
     return _derive(_matcher(text), len(text))
 
 
 def log_probability(text: str) -> float:
-    """ln p(text) in nats under the grammar; ValueError with the position if it has none."""
+    """ln p(text) in nats under the grammar; ValueError as in `parse` if it can't be written."""
     return -float(parse(text).surprisal.sum())

@@ -22,9 +22,9 @@ class WindowExplorer(widgets.VBox):
 
     def __init__(self, corpus: Corpus, start: int = 0, block_size: int = 8):
         self.corpus = corpus
-        last = len(corpus.train) - 33
-        self.start = _slider("start", start, 0, last)
-        self.block_size = _slider("block_size", block_size, 1, 32)
+        largest = min(32, len(corpus.train) - 1)
+        self.start = _slider("start", start, 0, len(corpus.train) - 1 - largest)
+        self.block_size = _slider("block_size", min(block_size, largest), 1, largest)
         self.view = widgets.HTML()
         super().__init__([self.start, self.block_size, self.view])
         _redraw_on_change(self._draw, self.start, self.block_size)
@@ -33,22 +33,19 @@ class WindowExplorer(widgets.VBox):
         start, size = self.start.value, self.block_size.value
         ids = self.corpus.train[start : start + size + 1].tolist()
         characters = self.corpus.tokenizer.decode(ids)
-        rows = [
-            _row("x", characters[:-1], ids[:-1], "#DCEEFA"),
-            _row("y", characters[1:], ids[1:], "#FCEBCB"),
+        rows = _row("x", characters[:-1], ids[:-1], "#DCEEFA")
+        rows += _row("y", characters[1:], ids[1:], "#FCEBCB")
+        examples = [
+            f"{_tiles(characters[:t], '#DCEEFA')} → {_tile(characters[t], '#FCEBCB')}"
+            for t in range(1, size + 1)
         ]
-        shown = list(range(1, size + 1))
+        title = f"{size} example{'s' if size > 1 else ''} in one window"
         if size > 8:
-            shown = [*shown[:4], *shown[-4:]]
-        examples = "".join(
-            f"<tr><td style='text-align:right'>{_tiles(characters[:t], '#DCEEFA')}</td>"
-            f"<td>→ {_tiles(characters[t], '#FCEBCB')}</td></tr>"
-            for t in shown
-        )
-        title = f"{size} examples in one window" + (" (the middle left out)" if size > 8 else "")
+            examples[4:-4] = ["⋮"]
+            title += " (the middle left out)"
         self.view.value = (
-            f"<div style='overflow-x:auto'><table>{''.join(rows)}</table>"
-            f"<p>{title}</p><table>{examples}</table></div>"
+            f"<div style='overflow-x:auto;white-space:nowrap'><table>{rows}</table>"
+            f"<p>{title}</p>{''.join(f'<div>{example}</div>' for example in examples)}</div>"
         )
 
 
@@ -128,7 +125,7 @@ def _tiles(characters: str, background: str) -> str:
 
 def _row(name: str, characters: str, ids: list[int], background: str) -> str:
     cells = "".join(
-        f"<td style='text-align:center'>{_tile(c, background)}<br><small>{i}</small></td>"
+        f"<td style='text-align:center;padding:0'>{_tile(c, background)}<br><small>{i}</small></td>"
         for c, i in zip(characters, ids, strict=True)
     )
-    return f"<tr><th>{name}</th>{cells}</tr>"
+    return f"<tr><th style='vertical-align:top;padding:4px 8px 0 0'>{name}</th>{cells}</tr>"

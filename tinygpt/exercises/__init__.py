@@ -6,7 +6,6 @@
 ...     return ...
 >>> check(one_hot)
 one_hot: not attempted yet (it returns ...)
-False
 """
 
 import traceback
@@ -35,12 +34,16 @@ def exercise(test: Callable) -> Callable:
     return test
 
 
-def check(answer: Callable) -> bool:
+def check(answer: Callable) -> None:
     """Say whether a learner's function is right and, if not, what is wrong. Never raises."""
+    print(examine(answer)[1])
+
+
+def examine(answer: Callable) -> tuple[bool, str]:
+    """Whether a learner's function passes its check, and what `check` says of it."""
     name = getattr(answer, "__name__", repr(answer))
     if name not in _CHECKS:
-        print(f"There is no exercise called {name!r}. Keep the function name of the skeleton.")
-        return False
+        return False, f"There is no exercise called {name!r}. Keep the skeleton's function name."
 
     def attempted(*args, **options):
         result = answer(*args, **options)
@@ -51,18 +54,15 @@ def check(answer: Callable) -> bool:
     try:
         praise = _CHECKS[name](attempted)
     except Untouched:
-        print(f"{name}: not attempted yet (it returns ...)")
+        return False, f"{name}: not attempted yet (it returns ...)"
     except NotYet as wrong:
-        print(f"✗ {name}: {wrong}")
+        return False, f"✗ {name}: {wrong}"
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         inside = [frame for frame in frames if frame.name == name]
         where = f", in its line «{inside[-1].line}»" if inside and inside[-1].line else ""
-        print(f"✗ {name} stopped with {type(error).__name__}: {error}{where}")
-    else:
-        print(f"✓ {name}: {praise}")
-        return True
-    return False
+        return False, f"✗ {name} stopped with {type(error).__name__}: {error}{where}"
+    return True, f"✓ {name}: {praise}"
 
 
 def expect(condition: bool, message: str) -> None:

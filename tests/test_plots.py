@@ -1,0 +1,56 @@
+"""Figures are shown by a kernel as they are, and draw what they were given."""
+
+import numpy as np
+import pytest
+import torch
+
+from tinygpt import plots
+
+
+def test_a_figure_shows_itself_as_png():
+    figure = plots.plot_bars("ab", [1, 2], "count")
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_bars_and_visible_characters():
+    figure = plots.plot_bars(" \nx", [3, 2, 1], "count")
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["␣", "⏎", "x"]
+    assert [bar.get_height() for bar in axes.patches] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_table_takes_arrays_and_tensors(kind):
+    table = kind([[0.1, 0.9], [0.5, 0.5]])
+    figure = plots.plot_table(table, "ab", "xy", xlabel="next", ylabel="current", vmax=1)
+    mesh = figure.axes[0].collections[0]
+    assert np.allclose(mesh.get_array().compressed(), [0.1, 0.9, 0.5, 0.5])
+    assert mesh.get_clim() == (0, 1)
+
+
+def test_attention_maps_share_one_scale():
+    maps = np.stack([np.eye(3), np.full((3, 3), 1 / 3)])
+    figure = plots.plot_attention(maps, "to ", ["head 0", "head 1"])
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    assert [axes.get_title() for axes in panels] == ["head 0", "head 1"]
+    assert {axes.collections[0].get_clim() for axes in panels} == {(0.0, 1.0)}
+    assert [label.get_text() for label in panels[0].get_xticklabels()] == ["t", "o", "␣"]
+
+
+def test_page_places_each_character_and_leaves_the_unknown_blank():
+    figure = plots.plot_page("ab\nc", [np.nan, 1.0, 2.0, 3.0], "nats")
+    axes = figure.axes[0]
+    grid = axes.images[0].get_array()
+    assert grid.mask[0, 0]
+    assert grid[0, 1] == 1
+    assert grid[1, 0] == 3
+    assert [text.get_text() for text in axes.texts] == ["a", "b", "⏎", "c"]
+
+
+def test_lines_baselines_and_whole_numbers():
+    figure = plots.plot_lines([0, 1, 2], {"a": [3, 2, 1]}, "context", "loss", baselines={"ln V": 4})
+    (axes,) = figure.axes
+    assert "ln V" in [text.get_text() for text in axes.texts]
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())
+    named = plots.plot_lines(["one", "two"], {"a": [2, 1]}, "", "")
+    assert list(named.axes[0].lines[0].get_ydata()) == [2, 1]
