@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tinygpt.exercises import check, examine
+from tinygpt.exercises import examine
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "01_char_tokenizer.ipynb"
 NAMES = ("encode_with_unknown", "unigram_entropy", "make_windows", "unknown_share")
