@@ -112,7 +112,9 @@ def plot_attention(maps: np.ndarray, characters: str, titles: Sequence[str]) -> 
     return figure
 
 
-def plot_page(text: str, values: Sequence[float], label: str, title: str = "") -> Figure:
+def plot_page(
+    text: str, values: Sequence[float], label: str, title: str = "", vmax: float | None = None
+) -> Figure:
     """A page of text, each character on a tile whose colour shows its value (NaN: no tile)."""
     lines, cells = text.split("\n"), []
     row = column = 0
@@ -122,8 +124,8 @@ def plot_page(text: str, values: Sequence[float], label: str, title: str = "") -
     grid = np.full((len(lines), max(map(len, lines)) + 1), np.nan)
     for row, column, _, value in cells:
         grid[row, column] = value
-    figure, axes = _figure(0.135 * grid.shape[1] + 0.9, 0.23 * grid.shape[0] + 0.4)
-    top = max(1e-9, np.nanmax(grid))
+    figure, axes = _figure(0.12 * grid.shape[1] + 0.9, 0.22 * grid.shape[0] + 0.4)
+    top = vmax or max(1e-9, np.nanmax(grid))
     picture = axes.imshow(grid, cmap=HEAT, vmin=0, vmax=top, aspect="auto")
     for row, column, character, value in cells:
         colour = "black" if value > 0.5 * top else "white" if value == value else GREY

@@ -68,7 +68,8 @@ def peak_flops(device: torch.device) -> float | None:
 
 def environment() -> dict[str, str]:
     """What a bug report needs: versions, device, threads."""
-    facts = {"python": sys.version.split()[0], "system": platform.platform(terse=True)}
+    system = f"{platform.system()} {platform.machine()}"
+    facts = {"python": sys.version.split()[0], "system": system}
     for package in ("torch", "numpy", "pandas", "matplotlib", "ipywidgets", "jupyterlab", "nbval"):
         try:
             facts[package] = version(package)
