@@ -45,6 +45,11 @@ def test_train_generate_resume(text, tmp_path, capsys):
     assert "parameters" in capsys.readouterr().out
     assert cli.main(["train", "--resume", str(out), "--n-layer", "2"]) == 2
     assert "the run's own model" in capsys.readouterr().err
+    for flags in (["--out", "x"], ["--preset", "tiny"]):
+        assert cli.main(["train", "--resume", str(out), *flags]) == 2
+        assert "leave --out, --preset away" in capsys.readouterr().err
+    assert cli.main(["train", "--resume", str(out), "--optimizer", "muon"]) == 2
+    assert "was trained with adamw" in capsys.readouterr().err
 
 
 def test_preset_first_then_flags(text, tmp_path):
@@ -66,6 +71,9 @@ def test_preset_first_then_flags(text, tmp_path):
         (["train", "--resume", "no-such-run"], "no run 'no-such-run'"),
         (["generate", "no-such-run"], "no run 'no-such-run'"),
         (["data", "file:no-such-file"], "there is no file"),
+        (["benchmark", "--rounds", "0"], "rounds=0"),
+        (["train", "--corpus", "tinyplays", "--vocab-size", "7"], "follows from the corpus"),
+        (["train", "--corpus", "tinyplays", "--device", "meta"], "device='meta' cannot train"),
     ],
 )
 def test_what_the_user_can_mend_is_one_line_and_exit_code_2(arguments, words, capsys):

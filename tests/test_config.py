@@ -12,6 +12,8 @@ from tinygpt.errors import ConfigError
     [
         ({"n_embd": 30}, "n_embd=30 is not divisible by n_head=4"),
         ({"n_layer": 0}, "n_layer=0 must be at least 1"),
+        ({"n_layer": "3"}, "n_layer='3' must be a whole number"),
+        ({"block_size": 32.0}, "block_size=32.0 must be a whole number"),
         ({"vocab_size": 0}, "vocab_size=0"),
         ({"block_size": -1}, "block_size=-1"),
         ({"n_inner": 0}, "n_inner=0"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tinygpt import data, load_corpus
-from tinygpt.data import check_tokens, get_batch
+from tinygpt.data import check_tokens, get_batch, take
 from tinygpt.errors import ConfigError, CorpusError
 
 
@@ -56,11 +56,14 @@ def test_nowhere_to_be_had(home, capsys):
     assert not (root / "data" / "hamlet" / "input.txt").exists()
 
 
-def test_a_damaged_text_is_refused(home):
+def test_a_damaged_text_is_refused_unless_there_is_a_good_one(home, monkeypatch):
     root, text = home
     put(root / "data" / "hamlet", text[:-1])
     with pytest.raises(CorpusError, match="is not the text it should be.*Delete it"):
         load_corpus("hamlet")
+    put(root / "elsewhere" / "hamlet", text)
+    monkeypatch.setenv("TINYGPT_DATA", str(root / "elsewhere"))
+    assert load_corpus("hamlet").text == text
 
 
 def test_unknown_corpus_and_missing_file(home):
@@ -79,8 +82,11 @@ def test_own_text_byte_order_mark_and_windows_line_ends(home):
 @pytest.mark.parametrize(
     ("content", "words"), [(b"caf\xe9 au lait", "not UTF-8.*byte 3"), (b"", "is empty")]
 )
-def test_own_text_that_cannot_be_read(home, content, words):
+@pytest.mark.parametrize("large", [False, True])
+def test_own_text_that_cannot_be_read(home, monkeypatch, content, words, large):
     root, _ = home
+    if large and content:
+        monkeypatch.setattr(data, "MEMMAP_BYTES", 1)
     (root / "mine.txt").write_bytes(content)
     with pytest.raises(CorpusError, match=words):
         load_corpus("file:mine.txt")
@@ -137,9 +143,15 @@ def test_tinyplays_is_a_corpus_with_a_floor():
     assert len(corpus.train) + len(corpus.val) == len(corpus.text)
 
 
+def test_sixteen_bits_hold_every_id():
+    tokens = torch.tensor([0, 1, 32767, 32768, 65535]).to(torch.uint16)
+    assert take(tokens, torch.arange(5)).tolist() == [0, 1, 32767, 32768, 65535]
+
+
 @pytest.mark.cuda
-def test_batches_are_the_same_on_cuda():
-    tokens = torch.randint(65, (1000,))
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint16])
+def test_batches_are_the_same_on_cuda(dtype):
+    tokens = torch.randint(50_000, (1000,)).to(dtype)
     x, y = get_batch(tokens, 4, 8, torch.Generator().manual_seed(0))
     a, b = get_batch(tokens.cuda(), 4, 8, torch.Generator().manual_seed(0))
     assert torch.equal(x, a.cpu())

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -36,6 +37,7 @@ def test_a_folder_appears_whole(tmp_path):
     assert (tmp_path / "a" / "folder" / "x").read_text() == "1"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_a_killed_writer_leaves_the_old_file_and_a_leftover_that_is_swept(tmp_path):
     path = tmp_path / "file.txt"
     write_text(path, "old\n")
@@ -56,9 +58,9 @@ def test_a_killed_writer_leaves_the_old_file_and_a_leftover_that_is_swept(tmp_pa
 
 
 class Server:
-    """Serves CONTENT; `cut` ends the first answer after so many bytes."""
+    """Serves CONTENT; `cut` ends the first answer after so many bytes, `busy` refuses at first."""
 
-    def __init__(self, cut=None, status=None, content=CONTENT):
+    def __init__(self, cut=None, status=None, content=CONTENT, busy=0):
         outer = self
         self.requests = []
 
@@ -68,6 +70,8 @@ class Server:
                 if status:
                     return self.send_error(status)
                 start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
+                if len(outer.requests) <= busy:
+                    return self.send_error(503)
                 self.send_response(206 if start else 200)
                 self.send_header("Content-Length", str(len(content) - start))
                 self.end_headers()
@@ -108,6 +112,36 @@ def test_a_broken_transfer_goes_on_where_it_stopped(tmp_path):
         download(server.url, tmp_path / "input.txt", SHA)
     assert server.requests == [None, "bytes=100000-"]
     assert sha256(tmp_path / "input.txt") == SHA
+
+
+def test_a_busy_server_is_asked_again(tmp_path):
+    (tmp_path / "input.txt.part").write_bytes(CONTENT[:1000])
+    with Server(busy=2) as server:
+        download(server.url, tmp_path / "input.txt", SHA)
+    assert sha256(tmp_path / "input.txt") == SHA
+
+
+def test_an_old_part_of_another_version_is_thrown_away(tmp_path):
+    (tmp_path / "input.txt.part").write_bytes(b"x" * 1000)
+    with Server() as server:
+        download(server.url, tmp_path / "input.txt", SHA)
+    assert server.requests == ["bytes=1000-", None]
+    assert sha256(tmp_path / "input.txt") == SHA
+
+
+def test_an_answer_that_is_no_http_is_one_clear_error(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            connection.recv(1000)
+            connection.sendall(b"garbage\r\n\r\n")
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/x"
+        with pytest.raises(CorpusError, match="could not download"):
+            download(url, tmp_path / "input.txt", SHA, tries=1)
 
 
 def test_wrong_content_is_not_kept(tmp_path):

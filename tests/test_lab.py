@@ -48,14 +48,22 @@ def test_untouched_copies_follow_updates_and_deleted_ones_come_back(folders):
     assert (work / "01_first.ipynb").read_text() == "first"
 
 
-def test_a_lost_record_loses_no_answer(folders):
+@pytest.mark.parametrize("record", [None, "{half"])
+def test_a_lost_record_loses_no_answer(folders, record):
     notebooks, work = folders
     lab.make_working_copy(notebooks, work)
     (work / "01_first.ipynb").write_text("my answer")
-    (work / lab.RECORD).unlink()
-    lab.make_working_copy(notebooks, work)
+    if record is None:
+        (work / lab.RECORD).unlink()
+    else:
+        (work / lab.RECORD).write_text(record)
+    (message,) = lab.make_working_copy(notebooks, work)
+    assert "01_first" in message
     assert (work / "01_first.ipynb").read_text() == "my answer"
-    assert set(json.loads((work / lab.RECORD).read_text())) <= {"00_start_here.ipynb"}
+    assert set(json.loads((work / lab.RECORD).read_text())) == {"00_start_here.ipynb"}
+    (notebooks / "00_start_here.ipynb").write_text("two")
+    lab.make_working_copy(notebooks, work)
+    assert (work / "00_start_here.ipynb").read_text() == "two"  # untouched ones still follow
 
 
 @pytest.mark.parametrize("user", [0, 1000])

@@ -2,12 +2,13 @@ import math
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tinygpt import PRESETS, MetricsLogger, TinyGPT
-from tinygpt.errors import ConfigError
+from tinygpt.errors import ConfigError, TinyGPTError
 from tinygpt.metrics import count_parameters, evaluate, flops_per_token, surprisal
 
 
@@ -44,6 +45,7 @@ def test_a_limit_takes_windows_from_the_whole_split(small):
     only_easy = evaluate(model, easy)
     assert abs(part - whole) < 0.5 * abs(only_easy - whole)
     assert evaluate(model, tokens, max_tokens=10_000) == whole
+    assert evaluate(model, tokens[:10], max_tokens=5) == evaluate(model, tokens[:10])
 
 
 @pytest.mark.parametrize("length", [1, 2, 16, 17, 30, 100])
@@ -132,6 +134,19 @@ def test_truncate_forgets_what_comes_again(tmp_path):
     assert [row["step"] for row in MetricsLogger(tmp_path / "metrics.csv").rows] == [0, 10]
 
 
+def test_numbers_of_other_libraries_are_written_as_numbers(tmp_path):
+    logger = MetricsLogger(tmp_path / "metrics.csv")
+    logger.log(step=np.int64(3), train_lm_loss=np.float64(2), val_lm_loss=torch.tensor(2.5))
+    (row,) = MetricsLogger(tmp_path / "metrics.csv").rows
+    assert (row["step"], row["train_lm_loss"], row["val_lm_loss"]) == (3, 2.0, 2.5)
+
+
+def test_a_log_that_cannot_be_written_says_so(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TinyGPTError, match="could not write .*metrics.csv"):
+        log_rows(MetricsLogger(tmp_path / "file" / "metrics.csv"), [0])
+
+
 def test_a_hopeless_loss_does_not_overflow():
     logger = MetricsLogger()
     assert logger.log(step=0, train_lm_loss=1e4, val_lm_loss=1e4)["val_perplexity"] > 1e300
@@ -139,7 +154,7 @@ def test_a_hopeless_loss_does_not_overflow():
 
 def test_unknown_columns_and_missing_loggers_are_named(monkeypatch):
     with pytest.raises(ConfigError, match="no column accuracy"):
-        MetricsLogger().log(train_lm_loss=1.0, val_lm_loss=1.0, accuracy=1.0)
+        MetricsLogger().log(step=0, train_lm_loss=1.0, val_lm_loss=1.0, accuracy=1.0)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ConfigError, match="pip install tensorboard"):
         MetricsLogger(tensorboard=True)

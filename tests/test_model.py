@@ -111,6 +111,67 @@ def test_position_matters(config):
     assert (model(idx).logits[:, -1] - model(swapped).logits[:, -1]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("variant", ["modern", "llama", "gpt2"])
+def test_equals_a_forward_pass_written_out(variant):
+    """Head by head, position by position, from the formulas alone."""
+    config = VARIANTS[variant]
+    model, idx = shaken(config), ids(config, batch=1, length=9)
+    D, T = config.head_size, 9
+
+    def norm(x, module, eps=config.norm_eps):
+        if isinstance(module, torch.nn.RMSNorm):
+            return x / (x.pow(2).mean(-1, keepdim=True) + eps).sqrt() * module.weight
+        centred = x - x.mean(-1, keepdim=True)
+        scaled = centred / (centred.pow(2).mean(-1, keepdim=True) + eps).sqrt()
+        return scaled * module.weight + module.bias
+
+    def turned(x):  # (T, D), complex numbers x_i + i x_{i + D/2} times exp(i angle)
+        frequency = config.rope_theta ** (-torch.arange(0, D, 2) / D)
+        angle = torch.arange(T)[:, None] * frequency
+        z = torch.complex(x[:, : D // 2], x[:, D // 2 :]) * torch.polar(torch.ones(()), angle)
+        return torch.cat([z.real, z.imag], dim=1)
+
+    x = model.wte.weight[idx[0]]
+    if config.position == "learned":
+        x = x + model.wpe.weight[:T]
+    for block in model.blocks:
+        q, k, v = block.attn.c_attn(norm(x, block.ln_1)).chunk(3, dim=-1)
+        heads = []
+        for part in range(config.n_head):
+            cut = slice(part * D, (part + 1) * D)
+            qh, kh = q[:, cut], k[:, cut]
+            if config.qk_norm:
+                qh, kh = norm(qh, block.attn.q_norm), norm(kh, block.attn.k_norm)
+            if config.position == "rope":
+                qh, kh = turned(qh), turned(kh)
+            rows = [
+                ((qh[t] @ kh[: t + 1].T) / math.sqrt(D)).softmax(0) @ v[: t + 1, cut]
+                for t in range(T)
+            ]
+            heads.append(torch.stack(rows))
+        x = x + block.attn.c_proj(torch.cat(heads, dim=1))
+        h = block.ffn.c_fc(norm(x, block.ln_2))
+        if config.mlp == "gelu":
+            h = 0.5 * h * (1 + torch.tanh(math.sqrt(2 / math.pi) * (h + 0.044715 * h**3)))
+        elif config.mlp == "relu2":
+            h = h.clamp(min=0) ** 2
+        else:
+            gate, value = h.chunk(2, dim=-1)
+            h = gate * gate.sigmoid() * value
+        x = x + block.ffn.c_proj(h)
+    expected = model.lm_head(norm(x, model.ln_f))
+    torch.testing.assert_close(model(idx).logits[0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_output_projections_start_smaller_the_deeper_the_model():
+    torch.manual_seed(0)
+    model = TinyGPT(ModelConfig(n_embd=128, n_layer=8))
+    for block in model.blocks:
+        assert block.attn.c_attn.weight.std().item() == pytest.approx(0.02, rel=0.05)
+        for layer in (block.attn.c_proj, block.ffn.c_proj):
+            assert layer.weight.std().item() == pytest.approx(0.02 / 4, rel=0.05)
+
+
 def test_initial_loss_is_that_of_guessing(config):
     torch.manual_seed(0)
     idx = ids(config, batch=16)
@@ -141,6 +202,21 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(model(idx).logits, model(idx).logits)
     explicit = [model(idx, return_attention=True).logits for _ in range(2)]
     assert not torch.equal(*explicit)
+
+
+def test_dropout_acts_in_each_of_its_places():
+    config = replace(VARIANTS["gpt2"], dropout=0.5)
+    x = torch.ones(1, 8, config.n_embd)
+    model = shaken(config).train()
+    for part in (model.dropout, model.blocks[0].attn, model.blocks[0].ffn):
+        assert not torch.equal(part(x), part(x))
+    attention = model.blocks[0].attn  # the output's own dropout off: the weights' remains
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "dropout", lambda y, rate: y)
+        assert not torch.equal(attention(x * torch.randn(8, 1)), attention(x))
+        torch.manual_seed(0)
+        first = attention(x)
+        assert not torch.equal(first, attention(x))
 
 
 def test_too_long_a_sequence_names_both_lengths(config):

@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -35,6 +36,13 @@ def test_wsd_is_flat_then_linear():
     assert factors[100] == pytest.approx(0.1)
 
 
+def test_a_decay_never_begins_before_the_warm_up_has_ended():
+    config = TrainConfig(schedule="wsd", warmup_steps=80, decay_fraction=0.6, min_lr_ratio=0.0)
+    factors = [lr_factor(step, 100, config) for step in range(101)]
+    assert factors[80] == pytest.approx(1)
+    assert max(abs(a - b) for a, b in pairwise(factors)) < 0.06
+
+
 def test_constant_and_past_the_end():
     assert curve(schedule="constant")[10:] == [1.0] * 91
     assert lr_factor(1000, 100, TrainConfig()) == pytest.approx(0.1)
@@ -44,7 +52,8 @@ def test_decay_pulls_on_matrices_only_and_no_parameter_is_missed():
     model = TinyGPT(PRESETS["tiny"].model)
     # biases of several experts, stacked, look like a matrix
     model.blocks[0].register_parameter("c_fc_bias", nn.Parameter(torch.zeros(4, 8)))
-    (adamw,) = make_optimizers(model, TrainConfig(weight_decay=0.3))
+    (adamw,) = make_optimizers(model, TrainConfig(weight_decay=0.3, beta1=0.8, beta2=0.88))
+    assert all(group["betas"] == (0.8, 0.88) for group in adamw.param_groups)
     decayed, free = (group["params"] for group in adamw.param_groups)
     assert [g["weight_decay"] for g in adamw.param_groups] == [0.3, 0.0]
     assert len(decayed) + len(free) == len(list(model.parameters()))
@@ -55,7 +64,8 @@ def test_decay_pulls_on_matrices_only_and_no_parameter_is_missed():
 
 def test_muon_takes_the_blocks_matrices_and_adamw_the_rest():
     model = TinyGPT(PRESETS["modern"].model)
-    adamw, muon = make_optimizers(model, PRESETS["modern"].train)
+    adamw, muon = make_optimizers(model, replace(PRESETS["modern"].train, weight_decay=0.2))
+    assert muon.param_groups[0]["weight_decay"] == 0.2
     names = {id(p): n for n, p in model.named_parameters()}
     muons = {names[id(p)] for group in muon.param_groups for p in group["params"]}
     others = {names[id(p)] for group in adamw.param_groups for p in group["params"]}

@@ -29,6 +29,7 @@ def test_table_takes_arrays_and_tensors(kind):
 
 
 def test_attention_maps_share_one_scale():
+    assert plots.plot_attention(np.eye(3)[None], "to ", ["head 0"]).axes
     maps = np.stack([np.eye(3), np.full((3, 3), 1 / 3)])
     figure = plots.plot_attention(maps, "to ", ["head 0", "head 1"])
     panels = [axes for axes in figure.axes if axes.get_title()]
@@ -52,5 +53,7 @@ def test_lines_baselines_and_whole_numbers():
     (axes,) = figure.axes
     assert "ln V" in [text.get_text() for text in axes.texts]
     assert all(float(tick).is_integer() for tick in axes.get_xticks())
+    many = plots.plot_lines([0, 1], {str(i): [i, i] for i in range(9)}, "", "")
+    assert len(many.axes[0].lines) == 9
     named = plots.plot_lines(["one", "two"], {"a": [2, 1]}, "", "")
     assert list(named.axes[0].lines[0].get_ydata()) == [2, 1]

@@ -28,7 +28,7 @@ def test_requirements_cover_the_package_with_the_same_ranges():
 def test_every_module_is_in_the_package():
     packages = {p.parent.relative_to(ROOT) for p in (ROOT / "tinygpt").rglob("__init__.py")}
     named = PYPROJECT["tool"]["setuptools"]["packages"]
-    assert {str(p).replace("/", ".") for p in packages} == set(named)
+    assert {".".join(p.parts) for p in packages} == set(named)
 
 
 def test_no_module_imports_a_later_one():

@@ -9,11 +9,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tinygpt import TinyGPT, TrainConfig, Trainer, checkpoint, load_corpus
-from tinygpt.checkpoint import checkpoints
+from tinygpt import MetricsLogger, TinyGPT, TrainConfig, Trainer, checkpoint, load_corpus, load_run
+from tinygpt.checkpoint import (
+    checkpoints,
+    latest_checkpoint,
+    optimizer_tensors,
+    restore_optimizers,
+)
 from tinygpt.data import get_batch
 from tinygpt.errors import CheckpointError, ConfigError, NonFiniteError, UnknownCharacterError
 from tinygpt.files import ROOT
+from tinygpt.metrics import evaluate
+from tinygpt.optim import lr_factor
 
 QUICK = TrainConfig(max_steps=40, batch_size=4, eval_interval=10, warmup_steps=5, lr=3e-3)
 CHANCE = ["seconds", "tokens_per_s"]  # differ from run to run
@@ -53,6 +60,49 @@ def test_the_same_seed_gives_the_same_run(corpus, small):
     assert not same_weights(first.model, other.model)
 
 
+def test_what_is_logged_is_what_was_done(corpus, small):
+    config = replace(QUICK, max_steps=20)
+    trainer = trained(corpus, small, config)
+    frame = trainer.metrics.frame()
+    model, val = trainer.model, corpus.val
+    assert frame["val_lm_loss"].iloc[-1] == evaluate(model, val)
+    assert frame["train_lm_loss"].iloc[-1] == evaluate(model, corpus.train, len(val) - 1)
+    rates = [0.0] + [config.lr * lr_factor(step, 20, config) for step in (9, 19)]
+    assert frame["lr"].tolist() == pytest.approx(rates)
+    limited = trained(corpus, small, replace(config, max_eval_tokens=100))
+    expected = evaluate(limited.model, val, max_tokens=100)
+    assert limited.metrics.rows[-1]["val_lm_loss"] == expected != frame["val_lm_loss"].iloc[-1]
+
+
+def test_one_step_with_clipping_against_the_formula(corpus, small):
+    config = replace(QUICK, grad_clip=1e-3, weight_decay=0.0, warmup_steps=0)
+    trainer = Trainer(model_for(corpus, small), corpus, config)
+    model, generator = model_for(corpus, small), torch.Generator().manual_seed(config.seed)
+    model(*get_batch(corpus.train, 4, small.block_size, generator)).loss.backward()
+    norm = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
+    trainer.model(corpus.train[None, :8], corpus.train[None, 1:9]).loss.backward()  # left over
+    trainer.train_step()
+    assert trainer.grad_norm == pytest.approx(norm.item(), rel=1e-4)
+    for p, q in zip(model.parameters(), trainer.model.parameters(), strict=True):
+        gradient = p.grad * (1e-3 / (norm + 1e-6))
+        expected = p - config.lr * gradient / (gradient.abs() + 1e-8)  # AdamW's first step
+        torch.testing.assert_close(q.detach(), expected.detach(), atol=1e-6, rtol=1e-4)
+
+
+def test_autocast_and_compile_are_used_when_asked_for(corpus, small, monkeypatch):
+    seen = []
+    autocast = torch.autocast
+    monkeypatch.setattr(torch, "compile", lambda model: seen.append("compile") or model)
+    monkeypatch.setattr(
+        torch, "autocast", lambda *a, **k: seen.append(k["dtype"]) or autocast(*a, **k)
+    )
+    Trainer(model_for(corpus, small), corpus, QUICK).train_step()
+    assert seen == []
+    config = replace(QUICK, compile=True, precision="bf16")
+    Trainer(model_for(corpus, small), corpus, config).train_step()
+    assert seen == ["compile", torch.bfloat16]
+
+
 def test_epochs_count_tokens(corpus, small):
     trainer = Trainer(model_for(corpus, small), corpus, replace(QUICK, epochs=2.0))
     assert trainer.max_steps == math.ceil(2 * len(corpus.train) / (4 * 16))
@@ -61,10 +111,9 @@ def test_epochs_count_tokens(corpus, small):
 def test_accumulated_gradients_equal_the_big_batchs(corpus, small):
     config = replace(QUICK, optimizer="adamw", grad_clip=None, batch_size=4, grad_accum_steps=3)
     trainer = Trainer(model_for(corpus, small), corpus, config)
-    for optimizer in trainer.optimizers:
-        optimizer.zero_grad = lambda: None  # keep them to look at
     trainer.train_step()
     gradients = [p.grad.clone() for p in trainer.model.parameters()]
+    assert trainer.tokens_per_step == 3 * 4 * small.block_size
 
     model, generator = model_for(corpus, small), torch.Generator().manual_seed(config.seed)
     batches = [get_batch(corpus.train, 4, small.block_size, generator) for _ in range(3)]
@@ -75,16 +124,21 @@ def test_accumulated_gradients_equal_the_big_batchs(corpus, small):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-@pytest.mark.parametrize("stop", [1, 13, 20, 37])
+@pytest.mark.parametrize("stop", [0, 1, 13, 20, 37])
 def test_stopped_and_resumed_equals_uninterrupted(corpus, small, tmp_path, stop, optimizer):
     config = replace(QUICK, optimizer=optimizer, grad_accum_steps=2)
     whole = trained(corpus, small, config, dropout=0.1)
 
     stopped = Trainer(model_for(corpus, small, dropout=0.1), corpus, config, tmp_path / "run")
     interrupt_after(stopped, stop)
+    # what a crash between the log and the checkpoint leaves
+    row = {"step": stop + 1, "train_lm_loss": 9.0, "val_lm_loss": 9.0}
+    MetricsLogger(tmp_path / "run" / "metrics.csv").log(**row)
+    (tmp_path / "run" / ".tmp-step_0000099-x").mkdir()
     torch.manual_seed(99)  # whatever came between
     resumed = Trainer.resume(tmp_path / "run", corpus)
     assert resumed.step == stop
+    assert not list((tmp_path / "run").glob(".tmp-*"))
     resumed.fit(progress=False)
 
     assert same_weights(resumed.model, whole.model)
@@ -126,14 +180,19 @@ def test_the_resume_test_can_fail(corpus, small, tmp_path, monkeypatch, forgotte
 
 def interrupt_after(trainer, step):
     """Press Ctrl-C while update number `step` is being made."""
-    train_step = trainer.train_step
+    train_step, evaluation = trainer.train_step, trainer._evaluate
 
     def watched():
         if trainer.step == step - 1:
             signal.raise_signal(signal.SIGINT)
         return train_step()
 
-    trainer.train_step = watched
+    def watched_evaluation(*args, **options):
+        if step == 0:
+            signal.raise_signal(signal.SIGINT)
+        return evaluation(*args, **options)
+
+    trainer.train_step, trainer._evaluate = watched, watched_evaluation
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(progress=False)
     assert trainer.step == step
@@ -182,7 +241,7 @@ def test_sigterm_saves_and_exits_with_143(corpus, tmp_path):
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 143
     assert b"stopped after step" in said
-    assert len(checkpoints(tmp_path / "run")) == 1
+    assert len(checkpoints(tmp_path / "run")) == 2  # the start, and where it stopped
 
 
 def test_training_in_another_thread_works(corpus, small):
@@ -223,6 +282,40 @@ def test_nan_is_caught_before_the_update(corpus, small, tmp_path, bad):
     assert checkpoints(tmp_path / "run")[-1].name == "step_0000010"
 
 
+def test_a_run_that_died_before_its_first_checkpoint_can_be_started_again(corpus, small, tmp_path):
+    trainer = Trainer(model_for(corpus, small), corpus, QUICK, tmp_path / "run")
+    trainer._save = lambda: None
+    trainer.train_step = lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit(progress=False)
+    assert (tmp_path / "run" / "metrics.csv").exists()
+    again = trained(corpus, small, out_dir=tmp_path / "run")
+    assert [row["step"] for row in again.metrics.rows] == [0, 10, 20, 30, 40]
+
+
+def test_a_damaged_newer_checkpoint_is_made_again(corpus, small, tmp_path):
+    trained(corpus, small, out_dir=tmp_path / "run")
+    (tmp_path / "run" / "step_0000040" / "model.safetensors").write_bytes(b"")
+    with pytest.warns(match="damaged"):
+        resumed = Trainer.resume(tmp_path / "run", corpus)
+    assert resumed.step == 30
+    resumed.fit(progress=False)
+    assert latest_checkpoint(tmp_path / "run").name == "step_0000040"
+
+
+def test_patience_goes_on_counting_after_a_resume(corpus, small, tmp_path, monkeypatch):
+    config = replace(QUICK, max_steps=2000, patience=3)
+    trainer = Trainer(model_for(corpus, small), corpus, config, tmp_path / "run")
+    script_losses(monkeypatch, trainer, [3.0, 1.0, 2.0, 2.0])
+    interrupt_after(trainer, 35)
+    resumed = Trainer.resume(tmp_path / "run", corpus)
+    assert resumed.bad_evaluations == 2
+    assert resumed.seconds >= trainer.seconds > 0
+    script_losses(monkeypatch, resumed, [2.0, 0.0])
+    resumed.fit(progress=False)
+    assert (resumed.step, resumed.best_step) == (40, 10)
+
+
 def script_losses(monkeypatch, trainer, losses):
     """Let the evaluations of the validation split give these losses."""
     losses = iter(losses)
@@ -248,6 +341,12 @@ def test_old_checkpoints_go_the_best_stays(corpus, small, tmp_path, monkeypatch)
     trainer.fit(progress=False)
     kept = [int(p.name[5:]) for p in checkpoints(tmp_path / "run")]
     assert kept == [20, 50, 60]  # the best, and the last two
+
+
+def test_an_untrained_model_can_be_the_best(corpus, small, tmp_path):
+    trained(corpus, small, replace(QUICK, lr=5.0, grad_clip=None), tmp_path / "run")
+    model, start = load_run(tmp_path / "run", device="cpu"), model_for(corpus, small)
+    assert same_weights(model, start)
 
 
 def test_a_nan_is_never_the_best(corpus, small, monkeypatch):
@@ -287,7 +386,7 @@ def test_what_does_not_fit_is_refused_at_once(corpus, small, tmp_path):
     with pytest.raises(ConfigError, match="validation split has 500 tokens"):
         Trainer(long, corpus)
     with pytest.raises(UnknownCharacterError, match="'Ω'"):
-        Trainer(model, corpus, TrainConfig(sample_prompt="Ω"))
+        Trainer(model, corpus, TrainConfig(sample_prompt="Ω", sample_tokens=9))
     with pytest.raises(ConfigError, match="device='tpu'"):
         Trainer(model, corpus, TrainConfig(device="tpu"))
     trained(corpus, small, out_dir=tmp_path / "run")
@@ -301,6 +400,45 @@ def test_resume_with_another_text_is_refused(corpus, small, tmp_path):
     text.write_text(corpus.text[::-1], encoding="utf-8", newline="\n")
     with pytest.raises(CheckpointError, match="was trained on another text"):
         Trainer.resume(tmp_path / "run", load_corpus(f"file:{text}"))
+    moved = tmp_path / "moved.txt"  # the same text under another name is the same
+    moved.write_text(corpus.text, encoding="utf-8", newline="\n")
+    assert Trainer.resume(tmp_path / "run", load_corpus(f"file:{moved}")).step == 40
+
+
+def test_resume_with_another_optimizer_is_refused(corpus, small, tmp_path):
+    trained(corpus, small, out_dir=tmp_path / "run")
+    with pytest.raises(CheckpointError, match="was trained with adamw"):
+        Trainer.resume(tmp_path / "run", corpus, replace(QUICK, optimizer="muon"))
+
+
+def test_state_of_another_optimizer_is_refused(corpus, small):
+    muon, adamw = (
+        Trainer(model_for(corpus, small), corpus, replace(QUICK, optimizer=name))
+        for name in ("muon", "adamw")
+    )
+    muon.train_step()
+    with pytest.raises(CheckpointError, match="does not fit"):
+        restore_optimizers(adamw.optimizers, optimizer_tensors(muon.optimizers))
+
+
+def test_a_text_without_line_ends_can_be_trained_on(tmp_path, small):
+    text = tmp_path / "one_line.txt"
+    text.write_text("abcdefgh " * 200, encoding="utf-8")
+    corpus = load_corpus(f"file:{text}")
+    trained(corpus, replace(small, vocab_size=corpus.tokenizer.vocab_size))
+
+
+def test_a_relative_folder_starts_at_the_repository(corpus, small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tinygpt.trainer.ROOT", tmp_path / "repository")
+    trained(corpus, small, out_dir="checkpoints/mine")
+    assert checkpoints(tmp_path / "repository" / "checkpoints" / "mine")
+
+
+def test_a_folder_that_cannot_be_made_is_refused_at_once(corpus, small, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="cannot write to"):
+        Trainer(model_for(corpus, small), corpus, QUICK, tmp_path / "file" / "run")
 
 
 def test_bf16_autocast_trains_on_a_cpu_too(corpus, small):

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import torch
 
-from .config import PRESETS
-from .metrics import flops_per_token
+from .config import PRESETS, ModelConfig, TrainConfig
+from .metrics import model_flop_utilisation
 from .model import TinyGPT
 from .optim import make_optimizers
-from .runtime import autocast, peak_flops, pick_device
+from .runtime import autocast, pick_device
 
 WARM_UP = 5
 
@@ -41,7 +41,7 @@ def step_time(preset: str = "nanogpt-cpu", rounds: int = 50, device: str = "auto
     ours = TinyGPT(config).to(where)
     optimizers = make_optimizers(ours, train)
     candidates = {"tinygpt": _stepper(ours, lambda: ours(x, y).loss, optimizers, train.grad_clip)}
-    if theirs := _transformers_gpt2(config):
+    if theirs := _transformers_gpt2(config, train):
         theirs.to(where)
         adamw = torch.optim.AdamW(theirs.parameters(), lr=train.lr, fused=True)
         candidates["transformers GPT-2"] = _stepper(
@@ -59,9 +59,9 @@ def step_time(preset: str = "nanogpt-cpu", rounds: int = 50, device: str = "auto
         ratios = [a / b for a, b in zip(*seconds.values(), strict=True)]
         print(f"  ratio {statistics.median(ratios):.2f} (median of the rounds' ratios)")
     else:
-        print("  transformers is not installed (pip install -e '.[test]'): no comparison")
-    if peak := peak_flops(where):
-        used = flops_per_token(ours) * x.numel() / medians["tinygpt"] / peak
+        print("  no comparison: transformers is not installed, or the preset is not GPT-2's model")
+    used = model_flop_utilisation(ours, x.numel() / medians["tinygpt"])
+    if used is not None:
         print(f"  model FLOP utilisation {100 * used:.1f} %")
 
 
@@ -78,11 +78,15 @@ def _stepper(model, loss: Callable, optimizers: list, clip: float | None) -> Cal
     return step
 
 
-def _transformers_gpt2(config):
-    """transformers' GPT-2 with random weights in our shape, or None if it is not installed."""
+def _transformers_gpt2(config: ModelConfig, train: TrainConfig):
+    """transformers' GPT-2 with random weights in our shape; None where it would be another model,
+    or is not installed."""
+    same = config.norm == "layernorm" and config.position == "learned" and config.mlp == "gelu"
     try:
         from transformers import GPT2Config, GPT2LMHeadModel
     except ImportError:
+        return None
+    if not same or config.qk_norm or train.optimizer != "adamw":
         return None
     rates = dict.fromkeys(("attn_pdrop", "resid_pdrop", "embd_pdrop"), config.dropout)
     return GPT2LMHeadModel(

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor
 
-from .config import ModelConfig, from_dict, to_dict
+from .config import ModelConfig, TrainConfig, from_dict, to_dict
 from .errors import CheckpointError, ConfigError
 from .files import ROOT, atomic_path, sha256, write_text
 from .model import TinyGPT
@@ -72,14 +72,14 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     folder = Path(folder)
     verify(folder)
     config = _read_json(folder / "config.json")
-    if config["format"] > FORMAT:
+    if config.get("format", 0) > FORMAT:
         raise CheckpointError(
             f"{folder} has format {config['format']}, this package reads up to {FORMAT}; update it"
         )
     try:
         model = TinyGPT(from_dict(ModelConfig, config["model"]))
         load_model(model, folder / "model.safetensors")
-    except (ConfigError, RuntimeError) as error:
+    except (ConfigError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{folder} does not fit its config.json: {error}") from error
     tokenizer = CharTokenizer.load(folder / "tokenizer.json")
     if tokenizer.vocab_size != model.config.vocab_size:
@@ -89,13 +89,21 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         )
     model.tokenizer = tokenizer
     training, state = folder / "training.safetensors", folder / "state.json"
+    # copies: the file stays mapped, and on Windows undeletable, as long as its tensors live
+    tensors = load_file(training) if training.exists() else {}
     return Checkpoint(
         model,
         tokenizer,
         settings={k: v for k, v in config.items() if k not in ("format", "model")},
-        training=load_file(training) if training.exists() else {},
+        training={name: tensor.clone() for name, tensor in tensors.items()},
         state=_read_json(state) if state.exists() else {},
     )
+
+
+def read_settings(folder: Path) -> tuple[ModelConfig, TrainConfig]:
+    """The model and training settings of a checkpoint."""
+    config = _read_json(folder / "config.json")
+    return from_dict(ModelConfig, config["model"]), from_dict(TrainConfig, config["train"])
 
 
 def load_run(name: str | Path, which: str = "best", device: str = "auto") -> TinyGPT:
@@ -106,17 +114,31 @@ def load_run(name: str | Path, which: str = "best", device: str = "auto") -> Tin
     if which not in ("best", "latest"):
         raise ConfigError(f"which={which!r} must be 'best' or 'latest'")
     run = find_run(name)
-    if not (run / MANIFEST).exists():
-        latest = latest_checkpoint(run)
-        best = step_folder(run, _read_json(latest / "state.json")["best_step"])
-        run = best if which == "best" and best.exists() else latest
-    model = load_checkpoint(run).model
+    model = load_checkpoint(_choose(run, which)).model
     return model.to(pick_device(device)).eval()
+
+
+def _choose(run: Path, which: str) -> Path:
+    """The best or the latest checkpoint of a run; a shipped run is its own."""
+    if (run / MANIFEST).exists():
+        return run
+    latest = latest_checkpoint(run)
+    if which == "latest":
+        return latest
+    best = step_folder(run, _read_json(latest / "state.json")["best_step"])
+    try:
+        verify(best)
+    except CheckpointError as error:
+        warnings.warn(
+            f"taking the latest checkpoint, as the best cannot be had: {error}", stacklevel=3
+        )
+        return latest
+    return best
 
 
 def find_run(name: str | Path) -> Path:
     """The folder of a run; `CheckpointError` lists what there is when it is not found."""
-    for folder in (RUNS / name, Path(name)):
+    for folder in (RUNS / name, ROOT / name):
         if (folder / MANIFEST).exists() or checkpoints(folder):
             return folder
     found = sorted(p.name for p in RUNS.glob("*") if (p / MANIFEST).exists() or checkpoints(p))
@@ -145,24 +167,39 @@ def latest_checkpoint(run: Path) -> Path:
             warnings.warn(f"passing over a damaged checkpoint: {error}", stacklevel=2)
         else:
             return folder
+    if (run / MANIFEST).exists():
+        raise CheckpointError(
+            f"{run} holds a model without its training state (a shipped run); load it with load_run"
+        )
     raise CheckpointError(f"{run} has no checkpoint that is whole")
 
 
 def remove_old(run: Path, keep_last: int, best_step: int) -> None:
     """Delete all checkpoints but the newest `keep_last` and the best."""
-    best = step_folder(run, best_step)
     for folder in checkpoints(run)[:-keep_last]:
-        if folder != best:
-            # without its manifest a folder counts no more, whatever of it is still there
-            (folder / MANIFEST).unlink()
-            shutil.rmtree(folder, ignore_errors=True)
+        if folder != step_folder(run, best_step):
+            _remove(folder)
+
+
+def remove_later(run: Path, step: int) -> None:
+    """Delete what is left of steps after this one: a resumed run makes them again."""
+    for folder in run.glob("step_*"):
+        if folder > step_folder(run, step):
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    # without its manifest a folder counts no more, whatever of it is still there
+    (folder / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def export_run(run: str | Path, folder: Path) -> None:
     """Write the best model of a run, without its training state, as a run to ship."""
     source = find_run(run)
-    latest = load_checkpoint(latest_checkpoint(source))
-    best = load_checkpoint(step_folder(source, latest.state["best_step"]))
+    if Path(folder).exists():
+        raise CheckpointError(f"{folder} exists; remove it, or choose another folder")
+    best = load_checkpoint(_choose(source, "best"))
     save_checkpoint(folder, Checkpoint(best.model, best.tokenizer, best.settings, {}, {}))
     write_text(folder / "metrics.csv", (source / "metrics.csv").read_text(encoding="utf-8"))
 
@@ -217,20 +254,22 @@ def _existing(path: Path) -> Path:
     return next(p for p in [path, *path.resolve().parents] if p.exists())
 
 
-def random_states(data: torch.Generator) -> dict[str, Tensor]:
-    """Every random state that training draws from."""
+def random_states(data: torch.Generator, device: torch.device) -> dict[str, Tensor]:
+    """Every random state that training on a device draws from."""
     states = {"rng.data": data.get_state(), "rng.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["rng.cuda"] = torch.stack(torch.cuda.get_rng_state_all())
+    if device.type != "cpu":
+        states["rng.device"] = getattr(torch, device.type).get_rng_state()
     return states
 
 
-def restore_random_states(states: dict[str, Tensor], data: torch.Generator) -> None:
+def restore_random_states(
+    states: dict[str, Tensor], data: torch.Generator, device: torch.device
+) -> None:
     """Put back what `random_states` gave."""
     data.set_state(states["rng.data"])
     torch.set_rng_state(states["rng.cpu"])
-    if torch.cuda.is_available() and "rng.cuda" in states:
-        torch.cuda.set_rng_state_all(list(states["rng.cuda"]))
+    if device.type != "cpu" and "rng.device" in states:
+        getattr(torch, device.type).set_rng_state(states["rng.device"])
 
 
 def optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
@@ -244,12 +283,19 @@ def optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tens
 
 
 def restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave."""
+    """Put back what `optimizer_tensors` gave; `CheckpointError` if it was of other optimizers."""
     for i, optimizer in enumerate(optimizers):
+        prefix = f"optimizer.{i}."
+        params = [p for group in optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            kind, number, index, key = (name.split(".") + [""] * 3)[:4]
-            if kind == "optimizer" and number == str(i):
-                state.setdefault(int(index), {})[key] = value
+        for name in (name for name in tensors if name.startswith(prefix)):
+            index, key = name.removeprefix(prefix).split(".")
+            state.setdefault(int(index), {})[key] = value = tensors[name]
+            fits = int(index) < len(params) and value.shape in ((), params[int(index)].shape)
+            if not fits:
+                raise CheckpointError(
+                    f"the optimizer's state of parameter {index}, {tuple(value.shape)}, does not "
+                    f"fit; the run was trained with another optimizer or model"
+                )
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from .config import PRESETS, ModelConfig, TrainConfig, from_dict
+from .config import PRESETS, ModelConfig, TrainConfig
 from .data import load_corpus
 from .errors import ConfigError, TinyGPTError
 
@@ -106,23 +106,29 @@ def train(arguments: Sequence[str]) -> None:
         default=_defaults(arguments),
     )
     if args.resume:
+        if args.out or _value_of("--preset", arguments):
+            raise ConfigError(
+                "--resume goes on in the run's own folder: leave --out, --preset away"
+            )
         corpus = load_corpus(args.corpus) if args.corpus else None
         trainer = Trainer.resume(args.resume, corpus, args.train)
-        if replace(args.model, vocab_size=trainer.model.config.vocab_size) != trainer.model.config:
+        if args.model != trainer.model.config:
             raise ConfigError("--resume goes on with the run's own model; leave its flags away")
     else:
         corpus = load_corpus(args.corpus or PRESETS[args.preset].corpus)
+        if _value_of("--vocab-size", arguments):
+            raise ConfigError("--vocab-size follows from the corpus: leave it away")
         config = replace(args.model, vocab_size=corpus.tokenizer.vocab_size)
         seed_all(args.train.seed)
         out = args.out or RUNS / args.preset
         trainer = Trainer(TinyGPT(config), corpus, args.train, out)
-    metrics = trainer.fit()
-    last = metrics.rows[-1]
-    print(
-        f"step {last['step']}: validation loss {last['val_lm_loss']:.4f} nats, perplexity "
-        f"{last['val_perplexity']:.2f}; best {trainer.best_val_loss:.4f} at step "
-        f"{trainer.best_step}\nthe run is in {trainer.out_dir}"
-    )
+    for last in trainer.fit().rows[-1:]:
+        print(
+            f"step {last['step']}: validation loss {last['val_lm_loss']:.4f} nats, perplexity "
+            f"{last['val_perplexity']:.2f}; best {trainer.best_val_loss:.4f} at step "
+            f"{trainer.best_step}"
+        )
+    print(f"the run is in {trainer.out_dir}")
 
 
 def generate(arguments: Sequence[str]) -> None:
@@ -146,6 +152,8 @@ def benchmark(arguments: Sequence[str]) -> None:
     from .benchmark import step_time
 
     args = tyro.cli(BenchmarkArgs, args=arguments, prog="tinygpt benchmark")
+    if args.rounds < 1 or (args.threads or 1) < 1:
+        raise ConfigError(f"rounds={args.rounds} and threads={args.threads} must be at least 1")
     if args.threads:
         torch.set_num_threads(args.threads)
     step_time(_preset(args.preset), args.rounds, args.device)
@@ -184,6 +192,9 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 2 for what the user can mend, 130 after Ctrl-C."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a Windows console may know few characters
+            stream.reconfigure(encoding="utf-8", errors="replace")
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
         return 0
@@ -202,13 +213,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _defaults(arguments: Sequence[str]) -> TrainArgs:
     """What the flags start from: the preset's settings, or those of the run to resume."""
-    from .checkpoint import find_run, latest_checkpoint, load_checkpoint
+    from .checkpoint import find_run, latest_checkpoint, read_settings
 
     resume, name = _value_of("--resume", arguments), _value_of("--preset", arguments) or "tiny"
     if resume:
-        saved = load_checkpoint(latest_checkpoint(find_run(resume)))
-        config = from_dict(TrainConfig, saved.settings["train"])
-        return TrainArgs(resume=resume, model=saved.model.config, train=config)
+        model, train = read_settings(latest_checkpoint(find_run(resume)))
+        if _value_of("--max-steps", arguments):
+            train = replace(train, epochs=None)
+        return TrainArgs(resume=resume, model=model, train=train)
     preset = PRESETS[_preset(name)]
     return TrainArgs(preset=name, model=preset.model, train=preset.train)
 

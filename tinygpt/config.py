@@ -13,9 +13,10 @@ def _check(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def _at_least(config: Any, limit: int, *names: str) -> None:
+def _whole(config: Any, limit: int, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
+        _check(type(value) is int, f"{name}={value!r} must be a whole number")
         _check(value >= limit, f"{name}={value} must be at least {limit}")
 
 
@@ -49,14 +50,14 @@ class ModelConfig:
     zero_init: bool = False  # start each block as the identity: output projections at zero
 
     def __post_init__(self):
-        _at_least(self, 1, "vocab_size", "block_size", "n_layer", "n_head", "n_embd")
+        _whole(self, 1, "vocab_size", "block_size", "n_layer", "n_head", "n_embd")
         _one_of(self, norm=("layernorm", "rmsnorm"), position=("learned", "rope"))
         _one_of(self, mlp=("gelu", "swiglu", "relu2"))
         _check(0 <= self.dropout < 1, f"dropout={self.dropout} must be at least 0 and below 1")
         _check(self.norm_eps > 0, f"norm_eps={self.norm_eps} must be above 0")
         _check(self.rope_theta > 0, f"rope_theta={self.rope_theta} must be above 0")
         if self.n_inner is not None:
-            _at_least(self, 1, "n_inner")
+            _whole(self, 1, "n_inner")
         _check(
             self.n_embd % self.n_head == 0,
             f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}; each head takes "
@@ -114,9 +115,10 @@ class TrainConfig:
     wandb: str | None = None  # also log to this Weights & Biases project, if installed
 
     def __post_init__(self):
-        _at_least(self, 1, "max_steps", "batch_size", "grad_accum_steps", "eval_interval")
-        _at_least(self, 1, "keep_last")
-        _at_least(self, 0, "warmup_steps", "sample_tokens", "weight_decay")
+        _whole(self, 1, "max_steps", "batch_size", "grad_accum_steps", "eval_interval")
+        _whole(self, 1, "keep_last")
+        _whole(self, 0, "warmup_steps", "sample_tokens")
+        _check(self.weight_decay >= 0, f"weight_decay={self.weight_decay} must be at least 0")
         _one_of(self, optimizer=("adamw", "muon"), schedule=("cosine", "constant", "wsd"))
         _one_of(self, precision=("auto", "fp32", "bf16"))
         _check(self.lr > 0, f"lr={self.lr} must be above 0")

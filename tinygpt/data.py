@@ -1,7 +1,8 @@
 """Texts to learn from: found, fetched or generated, encoded, split, and served in batches."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,14 +13,14 @@ from torch import Tensor
 
 from . import tinyplays
 from .errors import ConfigError, CorpusError
-from .files import ROOT, atomic_path, download, sha256
+from .files import ROOT, atomic_path, download, sha256, sweep_temporaries
 from .tokenizer import CharTokenizer
 
 MEMMAP_BYTES = 64 << 20  # texts larger than this stay on disk, as 16-bit tokens
 TRAIN_SHARE = 0.9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Corpus:
     """A text as token ids. `train`, `val` and `test` are 1-D tensors; a large one is memory-mapped.
 
@@ -102,15 +103,16 @@ def locate(name: str) -> Path:
     """The checked file of a registered corpus; downloads it if it is nowhere on this machine."""
     remote = REGISTRY[name]
     home = ROOT / "data" / name / remote.file
-    for path in [home, *_shared(name, remote.file)]:
-        if path.is_file():
-            if (found := sha256(path)) != remote.sha256:
-                raise CorpusError(
-                    f"{path} is not the text it should be (sha256 {found[:12]}…, expected "
-                    f"{remote.sha256[:12]}…). Delete it, and it is fetched again; for a text of "
-                    f"your own use file:PATH"
-                )
+    found = [path for path in [home, *_shared(name, remote.file)] if path.is_file()]
+    for path in found:
+        if sha256(path) == remote.sha256:
             return path
+    if found:
+        raise CorpusError(
+            f"{found[0]} is not the text it should be (its sha256 does not begin with "
+            f"{remote.sha256[:12]}). Delete it, and it is fetched again; for a text of your own "
+            f"use file:PATH"
+        )
     try:
         download(remote.url, home, remote.sha256)
     except (CorpusError, OSError) as error:
@@ -132,8 +134,15 @@ def get_batch(
     starts = torch.randint(len(tokens) - block_size, (batch_size, 1), generator=generator)
     if tokens.is_cuda:
         starts = starts.pin_memory().to(tokens.device, non_blocking=True)
-    window = tokens[starts + torch.arange(block_size + 1, device=tokens.device)].long()
+    window = take(tokens, starts + torch.arange(block_size + 1, device=tokens.device))
     return window[:, :-1], window[:, 1:]
+
+
+def take(tokens: Tensor, index: Tensor) -> Tensor:
+    """`tokens[index]` as int64, also of 16-bit tokens, which CUDA can index only as signed."""
+    if tokens.dtype == torch.uint16:
+        return tokens.view(torch.int16)[index].long() & 0xFFFF
+    return tokens[index].long()
 
 
 def check_tokens(tokens: Tensor, block_size: int, vocab_size: int, split: str) -> None:
@@ -195,8 +204,14 @@ def _plays() -> "tinyplays.Plays":
 
 def _read(path: Path) -> str:
     """A UTF-8 text, with a byte-order mark removed and Windows line ends made "\\n"."""
-    try:
+    with _must_be_utf8(path):
         return path.read_text(encoding="utf-8-sig")
+
+
+@contextmanager
+def _must_be_utf8(path: Path) -> Iterator[None]:
+    try:
+        yield
     except UnicodeDecodeError as error:
         raise CorpusError(
             f"{path} is not UTF-8 text: {error.reason} at byte {error.start}. Save it as UTF-8"
@@ -207,9 +222,13 @@ def _memory_mapped(path: Path) -> tuple[CharTokenizer, Tensor]:
     """Encode a large text once, piece by piece, into data/cache; memory-map the tokens."""
     folder = ROOT / "data" / "cache" / sha256(path)[:16]
     if not folder.is_dir():
-        with atomic_path(folder) as new:
-            new.mkdir()
-            _encode_to(path, new)
+        sweep_temporaries(folder.parent)
+        try:
+            with atomic_path(folder) as new, _must_be_utf8(path):
+                new.mkdir()
+                _encode_to(path, new)
+        except OSError as error:
+            raise CorpusError(f"could not write {folder}: {error}; make room there") from error
     tokenizer = CharTokenizer.load(folder / "tokenizer.json")
     # copy-on-write: torch wants a writable array, the file stays as it is
     tokens = np.memmap(folder / "tokens.uint16", dtype="<u2", mode="c")
@@ -229,7 +248,7 @@ def _encode_to(path: Path, folder: Path) -> None:
             file.write(tokenizer.encode_array(piece).astype("<u2").tobytes())
 
 
-def _pieces(path: Path):
+def _pieces(path: Path) -> Iterator[str]:
     with open(path, encoding="utf-8-sig") as file:
         while piece := file.read(1 << 22):
             yield piece

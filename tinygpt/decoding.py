@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .errors import ConfigError
-from .model import TinyGPT
+from .model import TinyGPT, evaluating
 from .tokenizer import CharTokenizer
 
 
@@ -74,15 +74,11 @@ def generate_temperature(
 def _continue(
     model: TinyGPT, idx: Tensor, steps: int, temperature: float, generator: torch.Generator
 ) -> Tensor:
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for _ in range(steps):
             window = idx[:, -model.config.block_size :]
             logits = apply_temperature(model(window).logits[:, -1], temperature)  # (B, V)
             probabilities = logits.softmax(dim=-1).cpu()
             token = torch.multinomial(probabilities, 1, generator=generator)
             idx = torch.cat([idx, token.to(idx.device)], dim=1)
-    finally:
-        model.train(was_training)
     return idx

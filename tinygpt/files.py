@@ -1,20 +1,20 @@
 """Files that are either whole or not there: atomic writes, checksums, checked downloads."""
 
 import hashlib
+import http.client
 import os
 import shutil
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import CorpusError
 
 ROOT = Path(__file__).resolve().parent.parent  # the repository
-CHUNK = 1 << 20  # bytes read at a time
+CHUNK = 1 << 16  # bytes read at a time
 
 
 def sha256(path: Path) -> str:
@@ -73,31 +73,40 @@ def download(url: str, path: Path, checksum: str, timeout: float = 15, tries: in
     seconds without any byte arriving. Raises `CorpusError` when the content cannot be had.
     """
     part = path.with_name(path.name + ".part")
+    made = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        resumed = part.exists()
+        _fetch_patiently(url, part, timeout, tries)
+        if resumed and sha256(part) != checksum:  # an old part, of another version
+            part.unlink()
+            _fetch_patiently(url, part, timeout, tries)
+        if (found := sha256(part)) != checksum:
+            part.unlink()
+            raise CorpusError(f"{url} has sha256 {found}, expected {checksum}; nothing was kept")
+        os.replace(part, path)
+    except (OSError, http.client.HTTPException) as error:
+        raise CorpusError(f"could not download {url}: {error!r}") from error
+    finally:
+        if made and not any(path.parent.iterdir()):
+            path.parent.rmdir()
+
+
+def _fetch_patiently(url: str, part: Path, timeout: float, tries: int) -> None:
+    """Fetch, and try again where that can help: a busy server, a connection that broke."""
     for attempt in range(tries):
         try:
-            _fetch(url, part, timeout)
-            break
-        except urllib.error.HTTPError as error:
-            if error.code != 416:  # 416: the part is already the whole file
-                _remove_if_empty(path.parent)
-                raise CorpusError(f"could not download {url}: {error}") from error
-            break
-        except OSError as error:
-            # without a first byte there is no connection to wait for
-            if attempt == tries - 1 or not part.exists():
-                _remove_if_empty(path.parent)
-                raise CorpusError(f"could not download {url}: {error}") from error
+            return _fetch(url, part, timeout)
+        except (OSError, http.client.HTTPException) as error:
+            code = getattr(error, "code", None)
+            if code == 416:  # the part is already the whole file
+                return None
+            # without an answer or a first byte there is nothing to wait for
+            hopeless = code < 500 and code != 429 if code else not part.exists()
+            if hopeless or attempt == tries - 1:
+                raise
             time.sleep(2**attempt)
-    if (found := sha256(part)) != checksum:
-        part.unlink()
-        raise CorpusError(f"{url} has sha256 {found}, expected {checksum}; nothing was kept")
-    os.replace(part, path)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):
-        folder.rmdir()
+    return None
 
 
 def _fetch(url: str, part: Path, timeout: float) -> None:
@@ -118,6 +127,6 @@ def _fetch(url: str, part: Path, timeout: float) -> None:
 
 
 def _copy(read: Callable, write: Callable, progress: Callable) -> None:
-    while chunk := read(CHUNK // 16):
+    while chunk := read(CHUNK):
         write(chunk)
         progress(len(chunk))

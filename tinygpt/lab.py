@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from .data import load_corpus
-from .files import ROOT, sha256, write_text
+from .files import ROOT, atomic_path, sha256, write_text
 
 NOTEBOOKS = ROOT / "notebooks"
 WORK = ROOT / "my_work"
@@ -21,22 +21,33 @@ def make_working_copy(notebooks: Path = NOTEBOOKS, work: Path = WORK) -> list[st
     """
     work.mkdir(exist_ok=True)
     record_path = work / RECORD
-    record = json.loads(record_path.read_text(encoding="utf-8")) if record_path.exists() else {}
+    record = _read_record(record_path)
     messages = []
     for source in sorted(notebooks.glob("[0-9]*.ipynb")):
         mine, version = work / source.name, sha256(source)
-        if record.get(source.name) == version and mine.exists():
+        state = sha256(mine) if mine.exists() else None
+        if state == version or (state and record.get(source.name) == version):
+            record[source.name] = version
             continue
-        if mine.exists() and sha256(mine) != record.get(source.name):
+        if state and state != record.get(source.name):
             messages.append(
                 f"{mine.name} has a newer version; yours is kept. To get the new one, rename "
                 f"yours and start again."
             )
             continue
-        shutil.copyfile(source, mine)
+        with atomic_path(mine) as new:
+            shutil.copyfile(source, new)
         record[source.name] = version
     write_text(record_path, json.dumps(record, indent=1) + "\n")
     return messages
+
+
+def _read_record(path: Path) -> dict[str, str]:
+    """What was copied; a lost or damaged record counts as none, so that nothing is overwritten."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def open_lab(flags: list[str]) -> int:
@@ -47,7 +58,8 @@ def open_lab(flags: list[str]) -> int:
     from jupyterlab.labapp import main
 
     print(load_corpus("tinyshakespeare", fallback="tinyplays"))
-    print("\n".join(make_working_copy()), end="")
+    for message in make_working_copy():
+        print(message)
     start = WORK / "00_start_here.ipynb"
     # the whole repository is served, so that the notebooks find their pictures
     arguments = [str(start), f"--ServerApp.root_dir={ROOT}"]

@@ -73,7 +73,7 @@ class Attention(nn.Module):
         heads = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head)
         q, k, v = heads.permute(2, 0, 3, 1, 4)  # (B, H, T, D)
         if self.qk_norm:
-            q, k = self.q_norm(q), self.k_norm(k)
+            q, k = self.q_norm(q.float()), self.k_norm(k.float())  # norms want float32
         if rotary is not None:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
         rate = self.dropout if self.training else 0.0

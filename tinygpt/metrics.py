@@ -3,6 +3,8 @@
 import csv
 import io
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .errors import ConfigError
+from .data import take
+from .errors import ConfigError, TinyGPTError
 from .files import write_text
-from .model import TinyGPT
+from .model import TinyGPT, evaluating
 from .runtime import autocast, peak_flops
 
 if TYPE_CHECKING:
@@ -32,28 +35,29 @@ def evaluate(
     The split is cut into windows of `block_size` that do not overlap (the last may be shorter).
     With `max_tokens`, only so many tokens are predicted, in windows spread evenly over the split.
     """
-    T = model.config.block_size
-    windows = tokens.unfold(0, T + 1, T) if len(tokens) > T else tokens[:0].view(0, T + 1)
-    rest = tokens[len(windows) * T :][None]  # (1, less than T + 1)
-    if max_tokens is not None and max_tokens < len(tokens) - 1:
-        count = max(1, min(max_tokens // T, len(windows)))
-        windows, rest = windows[torch.linspace(0, len(windows) - 1, count).long()], rest[:, :0]
-    batches = [*windows.split(max(1, EVAL_TOKENS // T)), rest]
-    batches = [batch for batch in batches if batch.numel() > 1]
-    if not batches:
+    T, n = model.config.block_size, len(tokens) - 1  # n predictions
+    if n < 1:
         raise ConfigError(f"a loss needs at least 2 tokens, this split has {len(tokens)}")
+    starts = torch.arange(0, n, T)
+    if max_tokens is not None and max_tokens < n:
+        count = min(max(1, max_tokens // T), max(1, n // T))
+        starts = starts[torch.linspace(0, n // T - 1, count, dtype=torch.float64).clamp(0).long()]
+    whole, rest = starts[starts + T <= n], starts[starts + T > n]
+    batches = [(part, T) for part in whole.split(max(1, EVAL_TOKENS // T)) if len(part)]
+    batches += [(part, n - int(part)) for part in rest]  # a last, shorter window
+    losses = [_loss_sum(model, tokens, part, length, precision) for part, length in batches]
+    counted = sum(part.numel() * length for part, length in batches)
+    return torch.stack(losses).cpu().double().sum().item() / counted
 
-    was_training = model.training
-    model.eval()
-    total, count = torch.zeros((), dtype=torch.float64, device=model.device), 0
-    for batch in batches:
-        batch = batch.to(model.device).long()
-        x, y = batch[:, :-1], batch[:, 1:]
-        with autocast(model.device, precision):
-            total += model(x, y).lm_loss.double() * y.numel()
-        count += y.numel()
-    model.train(was_training)
-    return (total / count).item()
+
+def _loss_sum(
+    model: TinyGPT, tokens: Tensor, starts: Tensor, length: int, precision: str
+) -> Tensor:
+    """Summed cross-entropy over windows of `length` predictions."""
+    index = starts.view(-1, 1) + torch.arange(length + 1)
+    window = take(tokens, index.to(tokens.device)).to(model.device)
+    with evaluating(model), autocast(model.device, precision):
+        return model(window[:, :-1], window[:, 1:]).lm_loss * (index.numel() - len(index))
 
 
 @torch.inference_mode()
@@ -66,7 +70,8 @@ def surprisal(model: TinyGPT, tokens: Tensor) -> Tensor:
     idx = tokens.to(model.device).long()[None]
     for start in range(0, max(1, len(tokens) - 1), max(1, T // 2)):
         x, y = idx[:, start : start + T], idx[:, start + 1 : start + T + 1]
-        logits = model(x[:, : y.shape[1]]).logits[0]
+        with evaluating(model):
+            logits = model(x[:, : y.shape[1]]).logits[0]
         window = F.cross_entropy(logits, y[0], reduction="none").cpu()
         fresh = T // 2 if start else 0  # the rest was measured with more context before
         nats[start + 1 + fresh : start + 1 + len(window)] = window[fresh:]
@@ -142,7 +147,9 @@ class MetricsLogger:
         if wandb:
             self._sinks.append(_wandb(wandb))
 
-    def log(self, *, train_lm_loss: float, val_lm_loss: float, **values: float) -> dict:
+    def log(
+        self, *, step: int, train_lm_loss: float, val_lm_loss: float, **values: float
+    ) -> dict[str, float]:
         """Add a row; perplexities and bits per character are filled in from the losses."""
         unknown = set(values) - set(self.COLUMNS)
         if unknown:
@@ -154,7 +161,8 @@ class MetricsLogger:
             "val_perplexity": math.exp(min(val_lm_loss, 700)),
             "val_bits_per_char": val_lm_loss / math.log(2),
         }
-        row = {name: values.get(name, math.nan) for name in self.COLUMNS}
+        row = {name: float(values.get(name, math.nan)) for name in self.COLUMNS}
+        row["step"] = int(step)
         self.rows.append(row)
         if self.path:
             self._append(row)
@@ -190,13 +198,24 @@ class MetricsLogger:
         return plot_training(self.frame(), **options)
 
     def _append(self, row: dict[str, float]) -> None:
-        if not self.path.exists():
-            write_text(self.path, ",".join(self.COLUMNS) + "\n")
-        with open(self.path, "a", encoding="utf-8", newline="\n") as file:
-            file.write(_line(row))
+        with self._writable():
+            if not self.path.exists():
+                write_text(self.path, ",".join(self.COLUMNS) + "\n")
+            with open(self.path, "a", encoding="utf-8", newline="\n") as file:
+                file.write(_line(row))
 
     def _rewrite(self) -> None:
-        write_text(self.path, ",".join(self.COLUMNS) + "\n" + "".join(map(_line, self.rows)))
+        with self._writable():
+            write_text(self.path, ",".join(self.COLUMNS) + "\n" + "".join(map(_line, self.rows)))
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TinyGPTError(
+                f"could not write {self.path}: {error}; make room or choose another folder"
+            ) from error
 
 
 def _line(row: dict[str, float]) -> str:

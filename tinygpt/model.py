@@ -4,6 +4,8 @@ B batch, T time, C channels (n_embd), H heads, V vocabulary
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -126,3 +128,14 @@ class TinyGPT(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.wte.weight.device
+
+
+@contextmanager
+def evaluating(model: TinyGPT) -> Iterator[None]:
+    """Without dropout inside the block; afterwards in the mode it was in before."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

@@ -13,7 +13,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 def lr_factor(step: int, max_steps: int, config: TrainConfig) -> float:
-    """The share of the peak learning rate at update `step` (from 0), in (0, 1].
+    """The share of the peak learning rate at update `step` (from 0), between 0 and 1.
 
     A linear warm-up, then: `constant`; `cosine`, half a cosine down to `min_lr_ratio` (Loshchilov
     and Hutter 2017); `wsd`, constant and a linear fall over the last `decay_fraction` of all
@@ -24,9 +24,11 @@ def lr_factor(step: int, max_steps: int, config: TrainConfig) -> float:
     if config.schedule == "constant":
         return 1.0
     if config.schedule == "cosine":
-        start, curve = config.warmup_steps, lambda x: 0.5 * (1 + math.cos(math.pi * x))
+        start = config.warmup_steps
+        curve = lambda x: 0.5 * (1 + math.cos(math.pi * x))  # noqa: E731
     else:
-        start, curve = (1 - config.decay_fraction) * max_steps, lambda x: 1 - x
+        start = max(config.warmup_steps, (1 - config.decay_fraction) * max_steps)
+        curve = lambda x: 1 - x  # noqa: E731
     done = (step - start) / max(1, max_steps - start)
     height = curve(min(1.0, max(0.0, done)))
     return config.min_lr_ratio + (1 - config.min_lr_ratio) * height

@@ -5,6 +5,7 @@ Colours are those of Okabe and Ito (2008), which stay apart for colour-blind rea
 
 import io
 from collections.abc import Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -104,11 +105,12 @@ def plot_table(
 def plot_attention(maps: np.ndarray, characters: str, titles: Sequence[str]) -> Figure:
     """Attention maps `(n, T, T)` side by side on one scale from 0 to 1, characters on both axes."""
     figure, panels = _figure(2.7 * len(maps) + 0.6, 3.0, columns=len(maps))
-    for axes, weights, title in zip(np.atleast_1d(panels), maps, titles, strict=True):
+    panels = np.atleast_1d(panels)
+    for axes, weights, title in zip(panels, maps, titles, strict=True):
         _heat(axes, weights, characters, characters, vmax=1.0, cbar=axes is panels[-1])
         axes.set_title(title)
-    np.atleast_1d(panels)[0].set_ylabel("reads (query)")
-    np.atleast_1d(panels)[0].set_xlabel("is read (key)")
+    panels[0].set_ylabel("reads (query)")
+    panels[0].set_xlabel("is read (key)")
     return figure
 
 
@@ -155,8 +157,8 @@ def plot_lines(
 ) -> Figure:
     """Several named lines over one axis."""
     figure, axes = _figure(6.5, 3.4)
-    colours = (BLUE, ORANGE, GREEN, PINK, SKY, VERMILION)
-    styles = ("-", "--", "-.", ":", "-", "--")
+    colours = cycle((BLUE, ORANGE, GREEN, PINK, SKY, VERMILION))
+    styles = cycle(("-", "--", "-.", ":"))
     for (label, values), colour, style in zip(lines.items(), colours, styles, strict=False):
         axes.plot(x, values, style, color=colour, label=label)
     for label, height in (baselines or {}).items():

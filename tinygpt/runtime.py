@@ -1,6 +1,7 @@
 """Where and how to compute: seeds, device, precision, what this machine has."""
 
 import platform
+import re
 import sys
 from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
@@ -13,14 +14,16 @@ from .errors import ConfigError
 # The first match counts, so longer names stand before their parts.
 PEAK_FLOPS = {
     "H200": 989e12,
+    "H100 PCIe": 756e12,
     "H100": 989e12,
     "A100": 312e12,
     "L40S": 362e12,
+    "L40": 181e12,
     "L4": 121e12,
     "A10G": 70e12,
     "A10": 125e12,
-    "4090": 165e12,
-    "3090": 71e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
 }
 
 
@@ -42,8 +45,11 @@ def pick_device(device: str = "auto") -> torch.device:
         raise ConfigError(
             f"device={device!r} is not a device; use 'auto', 'cpu', 'cuda' or 'mps'"
         ) from None
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device={device!r}, but torch sees no CUDA device; use 'auto' or 'cpu'")
+    if chosen.type not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"device={device!r} cannot train; use 'auto', 'cpu', 'cuda' or 'mps'")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ConfigError(f"device={device!r}, but torch sees {count} CUDA devices; use 'auto'")
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(f"device={device!r}, but torch sees no MPS device; use 'auto' or 'cpu'")
     return chosen
@@ -63,7 +69,7 @@ def peak_flops(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
+    return next((p for part, p in PEAK_FLOPS.items() if re.search(rf"\b{part}\b", name)), None)
 
 
 def environment() -> dict[str, str]:

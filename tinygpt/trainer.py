@@ -19,6 +19,7 @@ from .checkpoint import (
     load_checkpoint,
     optimizer_tensors,
     random_states,
+    remove_later,
     remove_old,
     restore_optimizers,
     restore_random_states,
@@ -29,7 +30,7 @@ from .config import TrainConfig, from_dict, to_dict
 from .data import Corpus, check_tokens, get_batch, load_corpus
 from .decoding import generate
 from .errors import CheckpointError, ConfigError, NonFiniteError
-from .files import sweep_temporaries
+from .files import ROOT, sweep_temporaries
 from .metrics import MetricsLogger, evaluate
 from .model import TinyGPT
 from .optim import lr_factor, make_optimizers, set_lr
@@ -58,12 +59,9 @@ class Trainer:
     ):
         self.config = config = config or TrainConfig()
         self.corpus = corpus
-        self.out_dir = Path(out_dir) if out_dir else None
-        if self.out_dir and not saved and _holds_a_run(self.out_dir):
-            raise CheckpointError(
-                f"{self.out_dir} already holds a run; go on with it (Trainer.resume, --resume), "
-                f"or choose another folder"
-            )
+        self.out_dir = ROOT / Path(out_dir).expanduser() if out_dir else None
+        if self.out_dir and not saved:
+            _claim(self.out_dir)
         _check_fit(model, corpus, config)
         self.device = pick_device(config.device)
         self.model = model.to(self.device)
@@ -72,6 +70,7 @@ class Trainer:
         # on a GPU all tokens live there, so that no loader stands in the way
         resident = self.device if self.device.type == "cuda" else "cpu"
         self._train, self._val = corpus.train.to(resident), corpus.val.to(resident)
+        self.corpus_identity = _identity(corpus)
         self.tokens_per_step = config.batch_size * config.grad_accum_steps * model.config.block_size
         self.max_steps = config.max_steps
         if config.epochs is not None:
@@ -101,13 +100,21 @@ class Trainer:
         folder = find_run(run)
         sweep_temporaries(folder)
         saved = load_checkpoint(latest_checkpoint(folder))
-        corpus = corpus or load_corpus(saved.settings["corpus"]["name"])
-        found, wanted = _identity(corpus), saved.settings["corpus"]
-        if found != wanted:
+        before = from_dict(TrainConfig, saved.settings["train"])
+        config = config or before
+        if config.optimizer != before.optimizer:
+            raise CheckpointError(
+                f"{folder} was trained with {before.optimizer}; its averages mean nothing to "
+                f"{config.optimizer}. Resume with the same optimizer, or start a new run"
+            )
+        wanted = saved.settings["corpus"]
+        corpus = corpus or load_corpus(wanted["name"])
+        found = _identity(corpus)
+        if found["sha256"] != wanted["sha256"]:
             raise CheckpointError(
                 f"{folder} was trained on another text ({wanted}) than the one given ({found})"
             )
-        config = config or from_dict(TrainConfig, saved.settings["train"])
+        remove_later(folder, saved.state["step"])
         return cls(saved.model, corpus, config, folder, saved=saved)
 
     def fit(self, progress: bool = True) -> MetricsLogger:
@@ -121,7 +128,7 @@ class Trainer:
 
         bar = tqdm(total=self.max_steps, initial=self.step, unit="step", disable=not progress)
         with _stop_signals() as caught, bar:
-            if self.step == 0:
+            if not self.metrics.rows:
                 torch.manual_seed(self.config.seed)  # dropout
                 self._evaluate(tokens_per_s=math.nan)
             mark_step, mark_time = self.step, time.perf_counter()
@@ -148,6 +155,7 @@ class Trainer:
         config = self.config
         set_lr(self.optimizers, lr_factor(self.step, self.max_steps, config))
         self.model.train()
+        self.model.zero_grad()  # also of what was left by somebody else
         total = torch.zeros((), device=self.device)
         for _ in range(config.grad_accum_steps):
             x, y = get_batch(
@@ -166,18 +174,17 @@ class Trainer:
             self._refuse(loss)
         for optimizer in self.optimizers:
             optimizer.step()
-            optimizer.zero_grad()
         self.step += 1
         return loss
 
     def _refuse(self, loss: float) -> None:
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-        where = f"; the last checkpoint is in {self.out_dir}" if self.out_dir else ""
+        saved = checkpoints(self.out_dir)[-1:] if self.out_dir else []
+        where = f"; the last checkpoint is {saved[0]}" if saved else ""
+        config = self.config
         raise NonFiniteError(
             f"loss {loss} and gradient norm {self.grad_norm} at step {self.step}; the update was "
-            f"not made{where}. Lower the learning rate (lr={self.config.lr}, "
-            f"muon_lr={self.config.muon_lr}), or clip gradients (grad_clip)"
+            f"not made{where}. Lower the learning rate (lr={config.lr}, muon_lr={config.muon_lr}) "
+            f"or the gradient limit (grad_clip={config.grad_clip})"
         )
 
     def _evaluate(self, tokens_per_s: float) -> None:
@@ -204,8 +211,7 @@ class Trainer:
             peak_gpu_gb=torch.cuda.max_memory_allocated(self.device) / 1e9 if cuda else 0.0,
             seconds=self.seconds,
         )
-        if self.step:
-            self._save()
+        self._save()
 
     def _sample(self) -> None:
         if not self.config.sample_tokens:
@@ -216,7 +222,7 @@ class Trainer:
         prompt, count = self.config.sample_prompt, self.config.sample_tokens
         text = generate(self.model, prompt, count, temperature=0.8, seed=seed)
         self.samples.append((self.step, text))
-        tqdm.write(f"── step {self.step} ──\n{text.strip()}\n")
+        tqdm.write(f"--- step {self.step}\n{text.strip()}\n")
 
     def _out_of_patience(self) -> bool:
         return self.config.patience is not None and self.bad_evaluations >= self.config.patience
@@ -225,8 +231,9 @@ class Trainer:
         if self.out_dir is None or step_folder(self.out_dir, self.step).exists():
             return
         state = {name: getattr(self, name) for name in _STATE}
-        training = random_states(self.generator) | optimizer_tensors(self.optimizers)
-        settings = {"train": to_dict(self.config), "corpus": _identity(self.corpus)}
+        random = random_states(self.generator, self.device)
+        training = random | optimizer_tensors(self.optimizers)
+        settings = {"train": to_dict(self.config), "corpus": self.corpus_identity}
         checkpoint = Checkpoint(self.model, self.corpus.tokenizer, settings, training, state)
         save_checkpoint(step_folder(self.out_dir, self.step), checkpoint)
         remove_old(self.out_dir, self.config.keep_last, self.best_step)
@@ -235,7 +242,7 @@ class Trainer:
         for name in _STATE:
             setattr(self, name, saved.state[name])
         restore_optimizers(self.optimizers, saved.training)
-        restore_random_states(saved.training, self.generator)
+        restore_random_states(saved.training, self.generator, self.device)
         self.metrics.truncate(self.step)
 
     def _leave(self, signum: int) -> None:
@@ -251,8 +258,18 @@ class Trainer:
 _STATE = ("step", "best_step", "best_val_loss", "bad_evaluations", "seconds", "grad_norm")
 
 
-def _holds_a_run(folder: Path) -> bool:
-    return bool(checkpoints(folder)) or (folder / "metrics.csv").exists()
+def _claim(folder: Path) -> None:
+    """Make a new run's folder; a log without a checkpoint is what a crash at the start left."""
+    if checkpoints(folder):
+        raise CheckpointError(
+            f"{folder} already holds a run; go on with it (Trainer.resume, --resume), or choose "
+            f"another folder"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.csv").unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot write to {folder}: {error}; choose another") from error
 
 
 def _check_fit(model: TinyGPT, corpus: Corpus, config: TrainConfig) -> None:
@@ -265,14 +282,15 @@ def _check_fit(model: TinyGPT, corpus: Corpus, config: TrainConfig) -> None:
         )
     check_tokens(corpus.train, shape.block_size, shape.vocab_size, "train")
     check_tokens(corpus.val, shape.block_size, shape.vocab_size, "validation")
-    corpus.tokenizer.encode(config.sample_prompt)
+    if config.sample_tokens:
+        corpus.tokenizer.encode(config.sample_prompt)
 
 
 def _identity(corpus: Corpus) -> dict[str, str | int]:
     """What tells one corpus from another, also when both have the same name."""
     digest = hashlib.sha256(corpus.tokenizer.fingerprint.encode())
-    for split in (corpus.train[-(1 << 20) :], corpus.val[-(1 << 20) :]):
-        digest.update(split.long().numpy().tobytes())
+    for part in (*corpus.train.split(1 << 22), *corpus.val.split(1 << 22)):
+        digest.update(part.long().numpy().tobytes())
     return {"name": corpus.name, "tokens": len(corpus.train), "sha256": digest.hexdigest()}
 
 
@@ -283,7 +301,7 @@ def _stop_signals() -> Iterator[list[int]]:
 
     def note(signum: int, frame: object) -> None:
         if caught:
-            raise KeyboardInterrupt
+            raise SystemExit(128 + signum) if signum == signal.SIGTERM else KeyboardInterrupt
         caught.append(signum)
 
     # only the main thread may set handlers; elsewhere signals act as usual

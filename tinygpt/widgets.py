@@ -7,7 +7,7 @@ import ipywidgets as widgets
 import torch
 
 from .data import Corpus
-from .model import TinyGPT
+from .model import TinyGPT, evaluating
 from .plots import visible
 
 _TILE = (
@@ -54,7 +54,7 @@ class AttentionExplorer(widgets.VBox):
 
     def __init__(self, model: TinyGPT, text: str):
         self.model, self.text = model, text[: model.config.block_size]
-        with torch.inference_mode():
+        with torch.inference_mode(), evaluating(model):
             idx = torch.tensor([model.tokenizer.encode(self.text)], device=model.device)
             maps = model(idx, return_attention=True).attentions
         self.maps = [layer[0].cpu() for layer in maps]  # per layer (H, T, T)

@@ -1,0 +1,61 @@
+"""Devices, precision and what the machine is said to be."""
+
+import pytest
+import torch
+
+from tinygpt import runtime
+from tinygpt.errors import ConfigError
+
+
+def test_auto_is_the_cpu_without_cuda(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert runtime.pick_device() == torch.device("cpu")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "meta", "tpu"])
+def test_a_device_that_is_not_there_is_named(device):
+    with pytest.raises(ConfigError, match=f"device='{device}'"):
+        runtime.pick_device(device)
+
+
+def test_precision():
+    cpu = torch.device("cpu")
+    a = torch.ones(2, 2)
+    with runtime.autocast(cpu):
+        assert (a @ a).dtype == torch.float32
+    with runtime.autocast(cpu, "bf16"):
+        assert (a @ a).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("name", "tera"),
+    [
+        ("NVIDIA H200", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA A100-SXM4-40GB", 312),
+        ("NVIDIA L40", 181),
+        ("NVIDIA L4", 121),
+        ("NVIDIA RTX A1000", None),
+        ("NVIDIA GeForce RTX 4090", 165),
+    ],
+)
+def test_peak_is_that_of_the_very_device(monkeypatch, name, tera):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    peak = runtime.peak_flops(torch.device("cuda"))
+    assert peak == (None if tera is None else tera * 1e12)
+    assert runtime.peak_flops(torch.device("cpu")) is None
+
+
+def test_a_seed_fixes_torch():
+    draws = []
+    for _ in range(2):
+        runtime.seed_all(5)
+        draws.append(torch.rand(3))
+    assert torch.equal(*draws)
+
+
+def test_environment_names_what_a_bug_report_needs():
+    facts = runtime.environment()
+    assert facts["torch"] == torch.__version__
+    assert {"python", "device", "threads", "jupyterlab"} <= set(facts)
