@@ -116,6 +116,13 @@ def test_benchmark(capsys):
     assert "ratio" in said
 
 
+def test_benchmark_of_decoding(capsys, monkeypatch):
+    assert cli.main(["benchmark", "decoding", "--rounds", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "tinygpt without cache" in said
+    assert "the last 100 tokens took" in said
+
+
 def test_importing_is_light():
     """No plotting, table, widget or command-line library comes with `import tinygpt`."""
     heavy = ["matplotlib", "seaborn", "pandas", "ipywidgets", "IPython", "tyro", "transformers"]

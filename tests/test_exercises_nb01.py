@@ -1,7 +1,5 @@
 """The exercises of notebook 01: solutions pass, typical mistakes are named, skeletons are quiet."""
 
-import ast
-import json
 import re
 from pathlib import Path
 
@@ -9,43 +7,10 @@ import pytest
 
 from tinygpt.exercises import examine
 
+from .exercise_tools import define, skeletons, solutions
+
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "01_char_tokenizer.ipynb"
 NAMES = ("encode_with_unknown", "unigram_entropy", "make_windows", "unknown_share")
-
-
-def cells(path: Path, kind: str) -> list[str]:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return ["".join(c["source"]) for c in content["cells"] if c["cell_type"] == kind]
-
-
-def solutions(path: Path) -> dict[str, str]:
-    """The code of the folded solutions, by the name of the function each one defines."""
-    pattern = r"<summary>Solution</summary>\s+```python\n(.*?)```"
-    blocks = [
-        block for text in cells(path, "markdown") for block in re.findall(pattern, text, re.S)
-    ]
-    return {re.search(r"^def (\w+)", block, re.M)[1]: block for block in blocks}
-
-
-def skeletons(path: Path) -> dict[str, str]:
-    """The exercise cells (they end in `check(name)`), by the name of the function."""
-    found = [(re.search(r"^check\((\w+)\)\s*\Z", text, re.M), text) for text in cells(path, "code")]
-    return {match[1]: text for match, text in found if match}
-
-
-def namespace(path: Path) -> dict:
-    """What the imports of a notebook's set-up cell (its first code cell) give."""
-    setup = re.sub(r"^%.*$", "", cells(path, "code")[0], flags=re.M)
-    imports = [n for n in ast.parse(setup).body if isinstance(n, (ast.Import, ast.ImportFrom))]
-    names: dict = {}
-    exec(compile(ast.Module(imports, []), str(path), "exec"), names)
-    return names
-
-
-def define(name: str, code: str):
-    names = namespace(NOTEBOOK)
-    exec(code, names)
-    return names[name]
 
 
 def test_every_exercise_has_a_skeleton_and_a_solution():
@@ -54,14 +19,14 @@ def test_every_exercise_has_a_skeleton_and_a_solution():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_solution_passes(name):
-    passed, said = examine(define(name, solutions(NOTEBOOK)[name]))
+    passed, said = examine(define(NOTEBOOK, name, solutions(NOTEBOOK)[name]))
     assert passed, said
     assert said.startswith(f"✓ {name}: right.")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_untouched_skeleton_is_no_mistake(name, capsys):
-    define(name, skeletons(NOTEBOOK)[name])
+    define(NOTEBOOK, name, skeletons(NOTEBOOK)[name])
     assert capsys.readouterr().out == f"{name}: not attempted yet (it returns ...)\n"
 
 
@@ -239,7 +204,7 @@ MISTAKES = [
 def test_typical_mistake_is_diagnosed(name, body, word):
     arguments = re.search(r"def \w+\(.*?\)", solutions(NOTEBOOK)[name])[0]
     lines = "\n    ".join(body.splitlines())
-    passed, said = examine(define(name, f"{arguments}:\n    {lines}\n"))
+    passed, said = examine(define(NOTEBOOK, name, f"{arguments}:\n    {lines}\n"))
     assert not passed
     assert said.startswith("✗")
     assert word in said

@@ -1,3 +1,4 @@
+import doctest
 import math
 import sys
 from dataclasses import replace
@@ -7,9 +8,19 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tinygpt import PRESETS, MetricsLogger, TinyGPT
+from tinygpt import PRESETS, MetricsLogger, TinyGPT, metrics
 from tinygpt.errors import ConfigError, TinyGPTError
-from tinygpt.metrics import count_parameters, evaluate, flops_per_token, surprisal
+from tinygpt.metrics import (
+    bootstrap_interval,
+    count_parameters,
+    distinct_n,
+    evaluate,
+    flops_per_token,
+    repetition_rate,
+    surprisal,
+    valid_word_share,
+    words,
+)
 
 
 @pytest.mark.parametrize("length", [2, 16, 17, 18, 100, 4097])
@@ -60,6 +71,91 @@ def test_surprisal_is_that_of_the_longest_window_at_hand(small, length):
         logits = model(tokens[start:t][None]).logits[0, -1]
         expected = -logits.log_softmax(0)[tokens[t]].item()
         assert nats[t].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_docstrings_show_what_comes_out():
+    result = doctest.testmod(metrics)
+    assert result.attempted >= 4
+    assert result.failed == 0
+
+
+def test_words_are_small_and_keep_their_inner_apostrophes():
+    assert words("Tis't O'er, 'twas -- ROMEO's 3 Ação\nend") == [
+        "tis't",
+        "o'er",
+        "twas",
+        "romeo's",
+        "ação",
+        "end",
+    ]
+    assert words("") == words("... 12") == []
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_distinct_n_counts_runs_of_words(n):
+    assert distinct_n("a b c d e f", n) == 1
+    assert distinct_n("go Go GO go go go", n) == 1 / (7 - n)
+    assert math.isnan(distinct_n("one " * (n - 1), n))
+
+
+def test_repetition_marks_only_the_later_of_two_equal_runs():
+    line = "the cat sat on the mat. "
+    assert repetition_rate("abcdefghijklmnopqrstuvwxyz") == 0
+    assert repetition_rate(line + "So " + line, n=20) == len(line) / (2 * len(line) + 3)
+    assert repetition_rate("x" * 100, n=10) == pytest.approx(0.99)  # all but the first
+    assert repetition_rate("short", n=12) == 0
+    assert math.isnan(repetition_rate(""))
+
+
+@pytest.mark.parametrize("n", [1, 3, 8])
+def test_repetition_equals_a_plain_search(n):
+    generator = torch.Generator().manual_seed(n)
+    text = "".join("ab c"[i] for i in torch.randint(4, (60,), generator=generator))
+    repeats = [i for i in range(60 - n + 1) if text[i : i + n] in text[: i + n - 1]]
+    covered = {t for i in repeats for t in range(i, i + n)}
+    assert repetition_rate(text, n) == pytest.approx(len(covered) / 60)
+
+
+def test_valid_words_leave_out_one_that_may_be_cut_off():
+    known = {"the", "sea", "season"}
+    assert valid_word_share("The sea, the seax, the sea", known) == 4 / 5
+    assert valid_word_share("The sea.", known) == 1
+    assert valid_word_share("the seaso", known) == 1
+    assert math.isnan(valid_word_share("seaso", known))
+
+
+@pytest.mark.parametrize("function", [distinct_n, repetition_rate])
+def test_runs_of_nothing_are_refused(function):
+    with pytest.raises(ConfigError, match="n=0 must be at least 1"):
+        function("to be", 0)
+
+
+def test_bootstrap_interval_holds_the_true_mean_as_often_as_it_says():
+    generator = torch.Generator().manual_seed(0)
+    hits = 0
+    for _ in range(400):
+        mean, low, high = bootstrap_interval(torch.randn(50, generator=generator) + 3, draws=500)
+        assert low < mean < high
+        hits += low < 3 < high
+    assert 0.90 < hits / 400 < 0.98
+
+
+def test_bootstrap_interval_has_the_width_of_theory_and_is_repeatable():
+    values = torch.randn(200, generator=torch.Generator().manual_seed(1))
+    mean, low, high = bootstrap_interval(values, draws=20_000)
+    half = 1.96 * values.std().item() / math.sqrt(200)
+    assert mean == pytest.approx(values.mean().item(), abs=1e-6)
+    assert (mean - low, high - mean) == pytest.approx((half, half), rel=0.05)
+    assert bootstrap_interval(values) == bootstrap_interval(values)
+    assert bootstrap_interval(torch.ones(5)) == (1, 1, 1)
+    narrow = bootstrap_interval(values, level=0.5)
+    assert low < narrow[1] < narrow[2] < high
+
+
+def test_an_interval_needs_values_and_a_level():
+    for values, level in ((torch.ones(1), 0.95), (torch.ones(9), 1.0)):
+        with pytest.raises(ConfigError, match="at least 2 values and a level between 0 and 1"):
+            bootstrap_interval(values, level)
 
 
 def test_a_split_without_a_target_is_refused(small):

@@ -57,3 +57,40 @@ def test_lines_baselines_and_whole_numbers():
     assert len(many.axes[0].lines) == 9
     named = plots.plot_lines(["one", "two"], {"a": [2, 1]}, "", "")
     assert list(named.axes[0].lines[0].get_ydata()) == [2, 1]
+
+
+def test_filters_hatch_what_was_cut_and_say_what_is_left():
+    stages = [("model", [0.1, 0.5, 0.25, 0.15]), ("top-k 2", torch.tensor([0, 2 / 3, 1 / 3, 0]))]
+    figure = plots.plot_filters(stages, "a\nbc", count=3)
+    model, top_k = figure.axes
+    assert [label.get_text() for label in model.get_yticklabels()] == ["⏎", "b", "c"]
+    assert [round(bar.get_width(), 3) for bar in model.patches] == [0.5, 0.25, 0.15]
+    assert [round(bar.get_width(), 3) for bar in top_k.patches] == [0.667, 0.333, 0.15]
+    assert [bool(bar.get_hatch()) for bar in top_k.patches] == [False, False, True]
+    assert model.get_title().startswith("model\n4 characters")
+    assert top_k.get_title() == "top-k 2\n2 characters\n$H$ 0.64, $e^H$ 1.9"
+    assert model.get_xlim() == top_k.get_xlim()
+
+
+def test_a_cut_bar_keeps_the_length_it_had_last():
+    stages = [("model", [0.5, 0.3, 0.2]), ("a", [0.6, 0.4, 0.0]), ("b", [1.0, 0.0, 0.0])]
+    last = plots.plot_filters(stages, "xyz").axes[-1]
+    assert [round(bar.get_width(), 3) for bar in last.patches] == [1.0, 0.4, 0.2]
+    assert last.get_title().endswith("$H$ 0.00, $e^H$ 1.0")
+
+
+def test_one_filter_alone_can_be_drawn():
+    (axes,) = plots.plot_filters([("model", [0.5, 0.5])], "ab").axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+
+
+def test_intervals_mark_the_reference():
+    rows = {"greedy": (0.5, 0.4, 0.6), "real": (1.5, 1.2, 1.9)}
+    figure = plots.plot_intervals({"surprise": rows, "words": rows}, reference="real")
+    left, right = figure.axes
+    assert [axes.get_title() for axes in (left, right)] == ["surprise", "words"]
+    assert [label.get_text() for label in left.get_yticklabels()] == ["greedy", "real"]
+    assert list(left.lines[0].get_xdata()) == [0.4, 0.6]
+    assert left.lines[-1].get_linestyle() == ":"
+    assert left.lines[-1].get_xdata()[0] == 1.5
+    assert len(plots.plot_intervals({"surprise": rows}).axes[0].lines) == 4

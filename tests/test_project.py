@@ -6,9 +6,9 @@ import tomllib
 from tinygpt.files import ROOT
 
 READING_ORDER = [
-    *("errors", "files", "runtime", "config", "tokenizer", "tinyplays", "data", "layers", "model"),
-    *("decoding", "plots", "metrics", "checkpoint", "optim", "trainer", "widgets", "exercises"),
-    *("benchmark", "lab", "cli"),
+    *("errors", "files", "runtime", "config", "tokenizer", "tinyplays", "data", "layers"),
+    *("model", "filters", "decoding", "plots", "metrics", "checkpoint", "optim", "trainer"),
+    *("widgets", "exercises", "benchmark", "lab", "cli"),
 ]
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

@@ -6,25 +6,27 @@ from collections.abc import Callable
 
 import torch
 
-from .config import PRESETS, ModelConfig, TrainConfig
+from .config import PRESETS, DecodingConfig, ModelConfig, TrainConfig
+from .decoding import Writer, generate
 from .metrics import model_flop_utilisation
 from .model import TinyGPT
 from .optim import make_optimizers
 from .runtime import autocast, pick_device
+from .tokenizer import CharTokenizer
 
-WARM_UP = 5
 
-
-def take_turns(candidates: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+def take_turns(
+    candidates: dict[str, Callable[[], None]], rounds: int, warm_up: int = 5
+) -> dict[str, list[float]]:
     """Seconds of each candidate in each round; all run once per round, so drift hits all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for number in range(WARM_UP + rounds):
+    for number in range(warm_up + rounds):
         for name, run in candidates.items():
             _wait()
             start = time.perf_counter()
             run()
             _wait()
-            if number >= WARM_UP:
+            if number >= warm_up:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
 
@@ -63,6 +65,42 @@ def step_time(preset: str = "nanogpt-cpu", rounds: int = 50, device: str = "auto
     used = model_flop_utilisation(ours, x.numel() / medians["tinygpt"])
     if used is not None:
         print(f"  model FLOP utilisation {100 * used:.1f} %")
+
+
+def decoding_speed(rounds: int = 5, device: str = "auto") -> None:
+    """Print the speed of sampling 300 tokens, one row, all inside a block of 512.
+
+    A random model of GPT-2's kind (4 layers, 4 heads, 128 channels, 65 symbols): ours with and
+    without its cache, and transformers' GPT-2 class with its own cache and the same settings.
+    """
+    new, where = 300, pick_device(device)
+    config = ModelConfig(block_size=512, n_layer=4, n_embd=128)
+    ours = TinyGPT(config).to(where).eval()
+    ours.tokenizer = CharTokenizer(map(chr, range(48, 48 + config.vocab_size)))
+    times: list[float] = []  # after each token of the last run with the cache
+
+    def with_cache() -> None:
+        writer = Writer(ours, ["0"], new, None, DecodingConfig())
+        times[:] = [time.perf_counter() for _ in writer.run(seed=0)]
+
+    candidates = {
+        "tinygpt": with_cache,
+        "tinygpt without cache": lambda: generate(ours, "0", new, seed=0, use_cache=False),
+    }
+    if theirs := _transformers_gpt2(config, TrainConfig()):
+        theirs.to(where).eval().generation_config.eos_token_id = None
+        start = torch.zeros(1, 1, dtype=torch.long, device=where)
+        options = {"max_new_tokens": new, "do_sample": True, "top_k": 0, "pad_token_id": 0}
+        candidates["transformers GPT-2"] = lambda: theirs.generate(start, **options)
+    seconds = take_turns(candidates, rounds, warm_up=1)
+    threads = torch.get_num_threads()
+    print(f"decoding {new} tokens at batch 1, {where.type}, {threads} threads, {rounds} rounds")
+    for name, values in seconds.items():
+        ratios = [a / b for a, b in zip(values, seconds["tinygpt"], strict=True)]
+        speed = new / statistics.median(values)
+        print(f"  {name:22} {speed:8,.0f} tokens/s   {statistics.median(ratios):5.2f} times ours")
+    first, last = times[99] - times[0], times[-1] - times[-100]
+    print(f"  the last 100 tokens took {last / first:.2f} times as long as the first 100")
 
 
 def _stepper(model, loss: Callable, optimizers: list, clip: float | None) -> Callable[[], None]:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
@@ -68,10 +68,14 @@ class GenerateArgs:
 
 @dataclass(frozen=True)
 class BenchmarkArgs:
-    """Measure the time of a training step, ours against transformers' GPT-2 class."""
+    """Measure speed on this machine, ours against transformers' GPT-2 class."""
 
+    what: Positional[Literal["step", "decoding"]] = "step"
+    """a training step, or writing 300 tokens"""
     preset: str = "nanogpt-cpu"
-    rounds: int = 50
+    """the model of the training step"""
+    rounds: int | None = None
+    """default: 50 steps, 5 texts"""
     threads: int | None = None
     """CPU threads; default: torch's choice"""
     device: str = "auto"
@@ -149,14 +153,19 @@ def benchmark(arguments: Sequence[str]) -> None:
     """Run a comparison."""
     import torch
 
-    from .benchmark import step_time
+    from .benchmark import decoding_speed, step_time
 
     args = tyro.cli(BenchmarkArgs, args=arguments, prog="tinygpt benchmark")
-    if args.rounds < 1 or (args.threads or 1) < 1:
-        raise ConfigError(f"rounds={args.rounds} and threads={args.threads} must be at least 1")
+    for name in ("rounds", "threads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"{name}={value} must be at least 1")
     if args.threads:
         torch.set_num_threads(args.threads)
-    step_time(_preset(args.preset), args.rounds, args.device)
+    if args.what == "step":
+        step_time(_preset(args.preset), args.rounds or 50, args.device)
+    else:
+        decoding_speed(args.rounds or 5, args.device)
 
 
 def info(arguments: Sequence[str]) -> None:

@@ -136,6 +136,62 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class DecodingConfig:
+    """How the next token is chosen. The defaults change nothing: plain sampling.
+
+    The steps act in this order: repetition, frequency and presence, n-grams, bans; temperature;
+    top-k, top-p, min-p, typical, epsilon, eta. See the functions of `tinygpt.decoding`.
+    """
+
+    temperature: float = 1.0  # 0: the most probable token
+    top_k: int | None = None  # keep the k most probable; 0 or None: off
+    top_p: float = 1.0  # keep the fewest that together have this probability; 1: off
+    min_p: float = 0.0  # drop what has less than this share of the largest probability; 0: off
+    typical: float = 1.0  # keep those closest to the expected surprise, of this mass; 1: off
+    epsilon: float = 0.0  # drop probabilities below this; 0: off
+    eta: float = 0.0  # as epsilon, but lower where the distribution is flat; 0: off
+    repetition_penalty: float = 1.0  # above 1: less of what was there before; 1: off
+    repetition_window: int | None = None  # of the last so many tokens only; None: of all
+    frequency: float = 0.0  # subtracted from a logit per earlier use in what was generated
+    presence: float = 0.0  # subtracted once, if it was used at all
+    no_repeat_ngram: int = 0  # never the same n tokens in a row twice; 0: off
+    banned: str = ""  # symbols that are never written
+    allowed: str | None = None  # the only symbols that may be written; None: all
+    stop: tuple[str, ...] = ()  # a row ends before the first of these texts
+    past_block: Literal["crop", "roll", "stop"] = "crop"  # what happens beyond block_size
+
+    def __post_init__(self):
+        for name in DECODING_LIMITS:
+            check_decoding(name, getattr(self, name))
+        _one_of(self, past_block=("crop", "roll", "stop"))
+        _check(not isinstance(self.stop, str), "stop takes several texts: stop=('\\n\\n',)")
+        _check(all(self.stop), "a stop sequence is empty; it would end every text at once")
+
+
+# name: (test, what a valid value is)
+DECODING_LIMITS = {
+    "temperature": (lambda v: v >= 0, "at least 0 (0: the most probable, 1: unchanged)"),
+    "top_k": (lambda v: v is None or v >= 0, "at least 0 (0 or None: off)"),
+    "top_p": (lambda v: 0 < v <= 1, "above 0 and at most 1 (1: off)"),
+    "min_p": (lambda v: 0 <= v <= 1, "between 0 and 1 (0: off)"),
+    "typical": (lambda v: 0 < v <= 1, "above 0 and at most 1 (1: off)"),
+    "epsilon": (lambda v: 0 <= v < 1, "at least 0 and below 1 (0: off)"),
+    "eta": (lambda v: 0 <= v < 1, "at least 0 and below 1 (0: off)"),
+    "repetition_penalty": (lambda v: v > 0, "above 0 (1: off, above 1: fewer repetitions)"),
+    "repetition_window": (lambda v: v is None or v > 0, "above 0, or None for all tokens"),
+    "frequency": (lambda v: v == v, "a number (0: off)"),
+    "presence": (lambda v: v == v, "a number (0: off)"),
+    "no_repeat_ngram": (lambda v: v >= 0, "at least 0 (0: off)"),
+}
+
+
+def check_decoding(name: str, value: Any) -> None:
+    """Raise `ConfigError` for a decoding parameter outside its range."""
+    test, valid = DECODING_LIMITS[name]
+    _check(test(value), f"{name}={value} must be {valid}")
+
+
+@dataclass(frozen=True)
 class Preset:
     """A model, how to train it, and on what."""
 

@@ -20,13 +20,16 @@ def make_norm(config: ModelConfig) -> nn.Module:
 
 
 def rotary_table(positions: Tensor, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines `(T, D)` of the angles by which RoPE turns (Su et al. 2021, eq. 34).
+    """Cosines and sines of the angles by which RoPE turns (Su et al. 2021, eq. 34).
 
-    Channel i is paired with channel i + D/2; pair i turns by position / theta^(2i / D) radians.
+    `(T, D)` for positions `(T,)`, `(B, 1, T, D)` for `(B, T)`. Channel i is paired with channel
+    i + D/2; pair i turns by position / theta^(2i / D) radians.
     """
     frequency = theta ** (-torch.arange(0, head_size, 2, device=positions.device) / head_size)
-    angle = positions[:, None].float() * frequency  # (T, D/2)
-    angle = torch.cat([angle, angle], dim=1)  # (T, D)
+    angle = positions[..., None].float() * frequency  # (T, D/2)
+    angle = torch.cat([angle, angle], dim=-1)  # (T, D)
+    if positions.dim() == 2:
+        angle = angle[:, None]  # the same for all heads
     return angle.cos(), angle.sin()
 
 
@@ -44,10 +47,74 @@ def causal_scores(q: Tensor, k: Tensor) -> Tensor:
     return scores.masked_fill(future, -torch.inf)
 
 
-@dataclass
-class Trace:
-    """What the layers saw, one entry per layer; handed through a forward pass that is to tell."""
+class KVCache:
+    """Keys and values of the tokens read so far, in buffers allocated once.
 
+    `padding` `(B,)` says how many of the first tokens of each row are padding on the left: they
+    are never attended to, and positions count from the first real token. Past `size` tokens a
+    single new token takes the place of the oldest: its slot is its position modulo `size`, and the
+    order of slots does not matter to a softmax.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        batch_size: int = 1,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        padding: Tensor | None = None,
+    ):
+        self.size = config.block_size
+        self.length = 0  # tokens read, also those whose slot was taken since
+        self.padding = padding
+        shape = (config.n_layer, batch_size, 2, config.n_head, self.size, config.head_size)
+        self.buffer = torch.empty(shape, device=device, dtype=dtype)  # keys and values
+
+    def restart(self, padding: Tensor | None = None) -> None:
+        """Forget everything read; the buffers are kept."""
+        self.length, self.padding = 0, padding
+
+    def positions(self, T: int, device: torch.device) -> Tensor:
+        """Positions of the next T tokens: `(T,)`, or `(B, T)` with padding."""
+        positions = torch.arange(self.length, self.length + T, device=device)
+        if self.padding is None:
+            return positions
+        return (positions - self.padding[:, None]).clamp(min=0)
+
+    def mask(self, T: int, device: torch.device) -> Tensor | None:
+        """Which of the kept tokens each of the next T may see, `(T, S)` or `(B, 1, T, S)`.
+
+        None where a plain rule does: one new token sees all, a first window is causal.
+        """
+        if self.padding is None and (T == 1 or self.length == 0):
+            return None
+        newest = self.length + T - 1
+        query = torch.arange(self.length, newest + 1, device=device)[:, None]
+        slot = torch.arange(min(newest + 1, self.size), device=device)
+        key = newest - (newest - slot) % self.size  # which token each slot holds
+        seen = key <= query  # (T, S)
+        if self.padding is None:
+            return seen
+        real = key >= self.padding[:, None, None, None]
+        return seen & real | (key == query)  # padding sees itself: a row of nothing is NaN
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep k and v `(B, H, T, D)`; return those of all tokens kept, `(B, H, S, D)`."""
+        T, slot = k.shape[2], self.length % self.size
+        kept = min(self.length + T, self.size)
+        keys, values = self.buffer[layer, :, 0], self.buffer[layer, :, 1]  # (B, H, size, D)
+        keys[:, :, slot : slot + T], values[:, :, slot : slot + T] = k, v
+        return keys[:, :, :kept], values[:, :, :kept]
+
+
+@dataclass
+class Context:
+    """What one forward pass hands to its layers, and what they are asked to tell of it."""
+
+    rotary: tuple[Tensor, Tensor] | None = None
+    cache: KVCache | None = None
+    mask: Tensor | None = None  # True: may be seen; None: a first window, or one new token
+    traced: bool = False
     attentions: list[Tensor] = field(default_factory=list)  # (B, H, T, T), rows sum to 1
     attention_scores: list[Tensor] = field(default_factory=list)  # the same before the softmax
 
@@ -55,9 +122,9 @@ class Trace:
 class Attention(nn.Module):
     """Causal multi-head self-attention (Vaswani et al. 2017, section 3.2)."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, layer: int = 0):
         super().__init__()
-        self.n_head, self.dropout = config.n_head, config.dropout
+        self.layer, self.n_head, self.dropout = layer, config.n_head, config.dropout
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.attn_bias)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.attn_bias)
         self.qk_norm = config.qk_norm
@@ -65,28 +132,32 @@ class Attention(nn.Module):
             self.q_norm = nn.RMSNorm(config.head_size, eps=config.norm_eps)
             self.k_norm = nn.RMSNorm(config.head_size, eps=config.norm_eps)
 
-    def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor] | None = None, trace: Trace | None = None
-    ) -> Tensor:
-        """x `(B, T, C)` -> `(B, T, C)`; with a `trace`, the maps and scores are added to it."""
+    def forward(self, x: Tensor, context: Context | None = None) -> Tensor:
+        """x `(B, T, C)` -> `(B, T, C)`; the context may bring positions and a cache."""
+        context = context or Context()
         B, T, C = x.shape
         heads = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head)
         q, k, v = heads.permute(2, 0, 3, 1, 4)  # (B, H, T, D)
         if self.qk_norm:
-            q, k = self.q_norm(q.float()), self.k_norm(k.float())  # norms want float32
-        if rotary is not None:
-            q, k = rotate(q, *rotary), rotate(k, *rotary)
+            # norms want float32, also where products run in bf16
+            q, k = self.q_norm(q.float()).type_as(v), self.k_norm(k.float()).type_as(v)
+        if context.rotary is not None:
+            q, k = rotate(q, *context.rotary), rotate(k, *context.rotary)
+        if context.cache is not None:
+            k, v = context.cache.append(self.layer, k, v)  # (B, H, S, D)
         rate = self.dropout if self.training else 0.0
-        if trace is None:
-            y = F.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=True)
-        else:  # the fast kernel never forms the maps
+        if context.traced:  # the fast kernel never forms the maps
             scores = causal_scores(q, k)
             weights = scores.float().softmax(dim=-1)
-            trace.attention_scores.append(scores)
-            trace.attentions.append(weights)
+            context.attention_scores.append(scores)
+            context.attentions.append(weights)
             y = F.dropout(weights, rate).to(v.dtype) @ v
+        else:
+            mask = context.mask
+            causal = mask is None and T > 1
+            y = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=rate, is_causal=causal)
         y = y.transpose(1, 2).reshape(B, T, C)
-        return F.dropout(self.c_proj(y), rate)
+        return F.dropout(self.c_proj(y), rate) if rate else self.c_proj(y)
 
 
 class MLP(nn.Module):
@@ -99,14 +170,15 @@ class MLP(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.kind, self.dropout = config.mlp, nn.Dropout(config.dropout)
+        self.kind, self.dropout = config.mlp, config.dropout
         width = config.inner_size * (2 if config.mlp == "swiglu" else 1)
         self.c_fc = nn.Linear(config.n_embd, width, bias=config.mlp_bias)
         self.c_proj = nn.Linear(config.inner_size, config.n_embd, bias=config.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """x `(B, T, C)` -> `(B, T, C)`."""
-        return self.dropout(self.c_proj(activate(self.c_fc(x), self.kind)))
+        y = self.c_proj(activate(self.c_fc(x), self.kind))
+        return F.dropout(y, self.dropout) if self.training and self.dropout else y
 
 
 def activate(x: Tensor, kind: str) -> Tensor:

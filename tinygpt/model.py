@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from .config import ModelConfig
 from .errors import ConfigError
-from .layers import MLP, Attention, Trace, make_norm, rotary_table
+from .layers import MLP, Attention, Context, KVCache, make_norm, rotary_table
 
 
 @dataclass
@@ -35,18 +35,16 @@ class TinyGPTOutput:
 class Block(nn.Module):
     """One layer: attention, then the feed-forward layer, each added to what came in."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, layer: int = 0):
         super().__init__()
         self.ln_1 = make_norm(config)
-        self.attn = Attention(config)
+        self.attn = Attention(config, layer)
         self.ln_2 = make_norm(config)
         self.ffn = MLP(config)
 
-    def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor] | None = None, trace: Trace | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, context: Context | None = None) -> Tensor:
         """x `(B, T, C)` -> `(B, T, C)`."""
-        x = x + self.attn(self.ln_1(x), rotary, trace)
+        x = x + self.attn(self.ln_1(x), context)
         x = x + self.ffn(self.ln_2(x))
         return x
 
@@ -66,7 +64,7 @@ class TinyGPT(nn.Module):
         if config.position == "learned":
             self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList([Block(config) for _ in range(config.n_layer)])
+        self.blocks = nn.ModuleList([Block(config, layer) for layer in range(config.n_layer)])
         self.ln_f = make_norm(config)
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=config.head_bias)
         self.init_weights()
@@ -92,37 +90,55 @@ class TinyGPT(nn.Module):
             self.lm_head.weight.zero_()
 
     def forward(
-        self, idx: Tensor, targets: Tensor | None = None, return_attention: bool = False
+        self,
+        idx: Tensor,
+        targets: Tensor | None = None,
+        return_attention: bool = False,
+        cache: KVCache | None = None,
     ) -> TinyGPTOutput:
         """Token ids `(B, T)`, and targets `(B, T)` for a loss; targets of -100 are ignored.
 
-        T may be at most `block_size`. Logits are float32.
+        T may be at most `block_size`. With a `cache`, `idx` goes on after the tokens read before.
+        Logits are float32.
         """
-        T = idx.shape[1]
-        if self.config.block_size < T:
-            raise ConfigError(
-                f"a sequence of {T} tokens is longer than block_size={self.config.block_size}; "
-                f"shorten it, or train a model with a larger block_size"
-            )
-        positions = torch.arange(T, device=idx.device)
+        T, device = idx.shape[1], idx.device
+        self._check_length(T, cache)
+        context = Context(cache=cache, traced=return_attention)
+        if cache is None:
+            positions = torch.arange(T, device=device)
+        else:
+            positions, context.mask = cache.positions(T, device), cache.mask(T, device)
         x = self.wte(idx)  # (B, T, C)
-        rotary = None
         if self.config.position == "learned":
             x = x + self.wpe(positions)
         else:
-            rotary = rotary_table(positions, self.config.head_size, self.config.rope_theta)
-        x = self.dropout(x)
-        trace = Trace() if return_attention else None
+            config = self.config
+            context.rotary = rotary_table(positions, config.head_size, config.rope_theta)
+        if self.training:
+            x = self.dropout(x)
         for block in self.blocks:
-            x = block(x, rotary, trace)
+            x = block(x, context)
+        if cache is not None:
+            cache.length += T
         logits = self.lm_head(self.ln_f(x)).float()  # (B, T, V)
         out = TinyGPTOutput(logits)
         if targets is not None:
             out.lm_loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
             out.loss = out.lm_loss
-        if trace is not None:
-            out.attentions, out.attention_scores = trace.attentions, trace.attention_scores
+        if return_attention:
+            out.attentions, out.attention_scores = context.attentions, context.attention_scores
         return out
+
+    def _check_length(self, T: int, cache: KVCache | None) -> None:
+        limit = self.config.block_size
+        read = 0 if cache is None else cache.length
+        # rotary positions have no end, so one token may take the place of the oldest
+        rolls = cache is not None and T == 1 and self.config.position == "rope"
+        if read + T > limit and not rolls:
+            raise ConfigError(
+                f"a sequence of {read + T} tokens is longer than block_size={limit}; "
+                f"shorten it, or train a model with a larger block_size"
+            )
 
     @property
     def device(self) -> torch.device:

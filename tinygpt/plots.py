@@ -65,7 +65,7 @@ def plot_training(
                 fontsize=8,
                 color=GREY,
             )
-    left.legend(loc="upper right", bbox_to_anchor=(1, 0.93))
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, 0.93))  # the labels stand on the right
     figure.suptitle(title)
     return figure
 
@@ -168,6 +168,70 @@ def plot_lines(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axes.legend()
+    return figure
+
+
+def plot_filters(
+    stages: Sequence[tuple[str, Sequence[float]]],
+    characters: Sequence[str],
+    count: int = 20,
+    title: str = "",
+) -> Figure:
+    """The next-character distribution after each step, one column `(name, probabilities)` per step.
+
+    The rows are the `count` most probable characters of the first column. A hatched bar is what a
+    character had before it was cut; above each column stand its entropy and effective choices.
+    """
+    distributions = np.array([np.asarray(p, dtype=float) for _, p in stages])  # (stages, V)
+    order = np.argsort(-distributions[0], kind="stable")[:count]
+    figure, panels = _figure(1.75 * len(stages) + 0.9, 0.21 * len(order) + 1.2, columns=len(stages))
+    before, first = distributions[0], np.atleast_1d(panels)[0]
+    for axes, (name, _), p in zip(np.atleast_1d(panels), stages, distributions, strict=True):
+        cut = p[order] == 0
+        rows = np.arange(len(order))
+        axes.barh(rows[~cut], p[order][~cut], color=BLUE)
+        axes.barh(rows[cut], before[order][cut], color="white", edgecolor=GREY, hatch="////")
+        entropy = -(p[p > 0] * np.log(p[p > 0])).sum() + 0.0
+        kept = f"{np.count_nonzero(p)} characters"
+        effect = f"$H$ {entropy:.2f}, $e^H$ {np.exp(entropy):.1f}"
+        axes.set_title(f"{name}\n{kept}\n{effect}", fontsize=9)
+        axes.set_xlim(0, 1.04 * distributions.max())
+        axes.set_ylim(len(order) - 0.4, -0.6)
+        axes.set_yticks(rows, [visible(characters[i]) for i in order] if axes is first else [])
+        axes.tick_params(axis="y", labelfontfamily=CHARACTER_FONT, labelsize=9, length=0)
+        axes.tick_params(axis="x", labelsize=8)
+        before = np.where(p > 0, p, before)
+    figure.supxlabel("probability", fontsize=9)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def plot_intervals(
+    columns: dict[str, dict[str, tuple[float, float, float]]],
+    reference: str | None = None,
+    title: str = "",
+) -> Figure:
+    """Means with their confidence intervals: `{column: {row: (mean, low, high)}}`.
+
+    One panel per column; a dotted line marks the mean of the row called `reference`.
+    """
+    names = list(next(iter(columns.values())))
+    figure, panels = _figure(9.4, 0.26 * len(names) + 1.1, columns=len(columns))
+    for axes, (label, rows) in zip(np.atleast_1d(panels), columns.items(), strict=True):
+        for y, name in enumerate(names):
+            mean, low, high = rows[name]
+            colour = ORANGE if name == reference else BLUE
+            axes.plot([low, high], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
+            axes.plot(mean, y, "s" if name == reference else "o", color=colour, markersize=3.5)
+        if reference is not None:
+            axes.axvline(rows[reference][0], color=ORANGE, linewidth=1, linestyle=":")
+        axes.set_title(label, fontsize=9)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_yticks(range(len(names)), names if axes is np.atleast_1d(panels)[0] else [])
+        axes.tick_params(labelsize=8)
+        axes.grid(axis="y", color="#EEEEEE")
+        axes.set_axisbelow(True)
+    figure.suptitle(title, fontsize=10)
     return figure
 
 

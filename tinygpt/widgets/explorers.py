@@ -1,14 +1,13 @@
-"""The notebooks' interactive parts. All results are drawn into the `value` of `HTML` widgets, so a
-plain test can move a control and read what changed, and no picture flickers."""
+"""Windows over a corpus, and attention over a text."""
 
 import html
 
 import ipywidgets as widgets
 import torch
 
-from .data import Corpus
-from .model import TinyGPT, evaluating
-from .plots import visible
+from ..data import Corpus
+from ..model import TinyGPT, evaluating
+from ..plots import visible
 
 _TILE = (
     "display:inline-block;min-width:1.25em;padding:1px 3px;margin:1px;border-radius:4px;"

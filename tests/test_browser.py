@@ -1,0 +1,355 @@
+"""Real JupyterLab in headless Chromium: cells run, sliders move, pictures and texts follow.
+
+Needs Chromium (Debian: `apt install chromium`) and playwright; no download of its own browser.
+With `TINYGPT_SCREENSHOTS=folder` the screenshots are kept there.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tinygpt.files import ROOT
+
+pytestmark = pytest.mark.full
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = [
+    *(
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+    ),
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # nothing but our own server
+]
+SETTINGS = {  # no popup; cells outside the window are drawn, too
+    "apputils-extension/notification": {"fetchNews": "false"},
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
+
+# --- JupyterLab and the browser ------------------------------------------------------------------
+
+
+class NotebookError(AssertionError):
+    """A cell, or something that a control called, raised an exception."""
+
+
+class Lab:
+    """A JupyterLab server over a folder, with all its files in temporary places."""
+
+    def __init__(self, folder: Path, home: Path):
+        self.folder, self.token = folder, secrets.token_hex(16)
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(home)}
+        for name in ("CONFIG", "DATA", "RUNTIME"):
+            environment[f"JUPYTER_{name}_DIR"] = str(home / name.lower())
+        for name in ("SETTINGS", "WORKSPACES"):
+            environment[f"JUPYTERLAB_{name}_DIR"] = str(home / name.lower())
+        environment |= {"IPYTHONDIR": str(home / "ipython"), "MPLCONFIGDIR": str(home / "mpl")}
+        environment["OMP_NUM_THREADS"] = "1"  # small models, and a browser beside them
+        for name, values in SETTINGS.items():
+            path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(values))
+        command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+        command += [f"--ServerApp.root_dir={folder}", f"--ServerApp.port={port}"]
+        command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={self.token}"]
+        command += ["--LabApp.expose_app_in_browser=True"]
+        self.log = home / "server.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            self._wait()
+        except BaseException:
+            self.close()
+            raise
+
+    def _wait(self, seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                urllib.request.urlopen(f"{self.url}/api/status?token={self.token}", timeout=5)
+                return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+        raise RuntimeError(f"JupyterLab did not start:\n{self.log.read_text()[-3000:]}")
+
+    def close(self) -> None:
+        """End the server and its kernels: the process group that was made for them."""
+        for kind in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self.process.pid, kind)
+                self.process.wait(timeout=10)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                continue
+
+
+class Page:
+    """A notebook open in the browser."""
+
+    def __init__(self, browser, lab: Lab, path: str, width: int = 1400, height: int = 1500):
+        self.page = browser.new_page(viewport={"width": width, "height": height})
+        self.page.set_default_timeout(30_000)
+        self.page.goto(f"{lab.url}/lab/tree/{path}?token={lab.token}&reset")
+        self.page.wait_for_function(f"() => {_KERNEL}?.status === 'idle'", timeout=90_000)
+        self.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+        # exceptions in cells and in what controls call, whether they are shown somewhere or not
+        self.page.evaluate(
+            f"""() => {{ window.errors = []; {_KERNEL}.iopubMessage.connect((_, m) => {{
+            const c = m.content;
+            if (m.header.msg_type === 'error') errors.push(c.ename + ': ' + c.evalue);
+            if (c.name === 'stderr') errors.push(c.text) }}) }}"""
+        )
+
+    def run_all(self, seconds: float = 120) -> None:
+        """Run all cells and wait for the end; `NotebookError` if one fails."""
+        self.page.evaluate(
+            """() => { window.done = false; window.jupyterapp.commands
+            .execute('notebook:run-all-cells').then(() => { window.done = true }) }"""
+        )
+        self.page.wait_for_function("() => window.done", timeout=seconds * 1000)
+        self.check()
+
+    def check(self) -> None:
+        """Raise `NotebookError` if anything went wrong so far."""
+        self.wait_for(f"() => {_KERNEL}.status === 'idle'")
+        if errors := self.page.evaluate("() => window.errors"):
+            raise NotebookError("\n".join(errors))
+
+    def wait_for(self, javascript: str, argument=None) -> None:
+        self.page.wait_for_function(javascript, arg=argument, timeout=30_000)
+
+    def slider(self, name: str):
+        return self.page.locator(".widget-slider").filter(
+            has=self.page.locator("label", has_text=name)
+        )
+
+    def text(self, selector: str) -> str:
+        return self.page.locator(selector).inner_text()
+
+    def changes(self, selector: str, before: str) -> str:
+        """Wait until an element's text is another, and return it."""
+        self.wait_for(
+            "([s, old]) => document.querySelector(s).innerText !== old", [selector, before]
+        )
+        return self.text(selector)
+
+
+_KERNEL = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
+
+
+def new_notebook(cells: list[str]):
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the PATH")
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=path, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def lab(browser, tmp_path_factory):
+    lab = Lab(tmp_path_factory.mktemp("served"), tmp_path_factory.mktemp("home"))
+    yield lab
+    lab.close()
+
+
+@pytest.fixture
+def open_notebook(browser, lab, request, tmp_path):
+    """Opens a notebook, given by its cells or its path; a screenshot is kept at the end."""
+    pages = []
+
+    def open_it(source: list[str] | Path, width: int = 1400) -> Page:
+        name = f"{request.node.name.replace('[', '-').rstrip(']')}.ipynb"
+        if isinstance(source, Path):
+            notebook = nbformat.read(source, as_version=4)
+            code = (cell for cell in notebook.cells if cell.cell_type == "code")
+            for cell in code:  # JupyterLab would look for the old outputs' widgets, in vain
+                cell.outputs, cell.execution_count = [], None
+        else:
+            notebook = new_notebook(source)
+        nbformat.write(notebook, lab.folder / name)
+        pages.append(Page(browser, lab, name, width))
+        return pages[-1]
+
+    yield open_it
+    folder = Path(os.environ.get("TINYGPT_SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    for page in pages:
+        page.page.screenshot(path=folder / f"{request.node.name}.png")
+        page.page.evaluate("() => window.jupyterapp.serviceManager.sessions.shutdownAll()")
+        page.page.close()
+
+
+# --- the tests -----------------------------------------------------------------------------------
+
+SMALL = """
+import torch
+from tinygpt import CharTokenizer, ModelConfig, TinyGPT, load_corpus
+from tinygpt.widgets import sampling_playground, window_explorer
+torch.manual_seed(0)
+tokenizer = CharTokenizer("abcdefghijklmnopqrstuvwxyz ROMEO:\\n")
+model = TinyGPT(ModelConfig(tokenizer.vocab_size, block_size=64, n_layer=1, n_head=2, n_embd=32))
+model.tokenizer = tokenizer
+for parameter in model.parameters():
+    parameter.data.add_(torch.randn_like(parameter), alpha=0.2)
+sampling_playground(model)
+"""
+PICTURE, TEXTS = ".tg:has(.chart)", ".tg:has(.cards)"
+
+
+def heads(page: Page) -> list[str]:
+    return [" ".join(head.split()) for head in page.page.locator(".tg .head b").all_inner_texts()]
+
+
+def play(page: Page) -> None:
+    """Move the playground's controls by keyboard, mouse and typing; picture and texts follow."""
+    page.page.locator(PICTURE).scroll_into_view_if_needed()
+    assert "0.8" in heads(page)
+
+    picture, texts = page.text(PICTURE), page.text(TEXTS)
+    handle = page.slider("temperature").locator(".noUi-handle")
+    handle.focus()
+    page.page.keyboard.press("ArrowRight")
+    picture, texts = page.changes(PICTURE, picture), page.changes(TEXTS, texts)
+    assert "0.85" in heads(page)
+    assert "temperature 0.85" in texts
+
+    bar = page.slider("top-k").locator(".noUi-target").bounding_box()
+    box = page.slider("top-k").locator(".noUi-handle").bounding_box()
+    mouse, y = page.page.mouse, box["y"] + box["height"] / 2
+    mouse.move(box["x"] + box["width"] / 2, y)
+    mouse.down()
+    mouse.move(bar["x"] + bar["width"] / 2, y, steps=10)
+    mouse.up()
+    page.wait_for("() => !document.querySelector('.tg.pending')")
+    picture, texts = page.changes(PICTURE, picture), page.changes(TEXTS, texts)
+    assert int(page.slider("top-k").locator(".widget-readout").inner_text()) > 10
+
+    readout = page.slider("top-p").locator(".widget-readout")
+    readout.click()
+    page.page.keyboard.press("Control+a")
+    page.page.keyboard.type("0.5")
+    page.page.keyboard.press("Enter")
+    picture, texts = page.changes(PICTURE, picture), page.changes(TEXTS, texts)
+    assert "0.5" in heads(page)
+    assert "top-p 0.5" in texts
+
+    page.slider("character").locator(".noUi-handle").focus()
+    for _ in range(3):
+        page.page.keyboard.press("ArrowRight")
+    page.wait_for("() => document.body.innerText.includes('Character 4')")
+    menu = page.page.locator(".widget-dropdown").filter(has_text="replace by").locator("select")
+    texts = page.text(TEXTS)
+    menu.select_option("q")
+    texts = page.changes(TEXTS, texts)
+    page.wait_for("() => !document.querySelector('.tg.pending')")
+    assert page.text(".tg .yours mark") == "q"
+    assert "put here" in page.text(".tg table") or "q" in page.text(".tg .written")
+    page.check()
+
+
+def wide(page: Page) -> list[str]:
+    """Boxes of the playground that are wider than the room they have."""
+    return page.page.evaluate(
+        """() => [...document.querySelectorAll('.tg, .tg-panel')]
+        .filter(box => box.scrollWidth > box.clientWidth).map(box => box.className)"""
+    )
+
+
+def test_the_widgets_follow_keyboard_mouse_and_typing(open_notebook, lab):
+    text = lab.folder / "words.txt"
+    text.write_text("the cat sat on the mat\n" * 40, encoding="utf-8", newline="\n")
+    page = open_notebook([SMALL, f"window_explorer(load_corpus('file:{text.as_posix()}'))"])
+    page.run_all()
+    play(page)
+
+    explorer = page.page.locator(".jp-OutputArea-output").filter(has_text="in one window")
+    explorer.scroll_into_view_if_needed()
+    before = explorer.inner_text()
+    page.slider("start").locator(".noUi-handle").focus()
+    page.page.keyboard.press("ArrowRight")
+    page.wait_for("old => !document.body.innerText.includes(old)", before[-60:])
+    page.check()
+
+
+@pytest.mark.parametrize("width", [1280, 880])  # of which the playground has 1100 and 700
+def test_the_playground_needs_no_scrolling_sideways(open_notebook, width):
+    page = open_notebook([SMALL], width=width)
+    page.run_all()
+    for name, value in (("repetition", "1.5"), ("min-p", "0.1")):  # now all columns are there
+        picture = page.text(PICTURE)
+        page.slider(name).locator(".widget-readout").click()
+        page.page.keyboard.press("Control+a")
+        page.page.keyboard.type(f"{value}\n")
+        page.changes(PICTURE, picture)
+    assert len(heads(page)) == 2 * 7
+    assert wide(page) == []
+
+
+def test_what_is_wrong_shows_as_a_line(open_notebook):
+    page = open_notebook([SMALL])
+    page.run_all()
+    page.page.locator(".widget-textarea textarea").fill("ROMEO 5")
+    page.wait_for("() => document.querySelector('.tg-error')")
+    assert "prompt: the model does not know '5'" in page.text(".tg-error")
+    page.page.locator(".widget-textarea textarea").fill("ROMEO")
+    page.wait_for("() => !document.querySelector('.tg-error') && !document.querySelector('.old')")
+    page.check()
+
+
+LESSON = ROOT / "notebooks" / "03_decoding_strategies.ipynb"
+
+
+@pytest.mark.skipif(not LESSON.exists(), reason=f"{LESSON.name} is not there yet")
+def test_the_lesson_on_decoding_runs_and_plays(open_notebook):
+    page = open_notebook(LESSON)
+    page.run_all(seconds=400)
+    play(page)
+
+
+def test_a_cell_that_raises_is_reported(open_notebook):
+    page = open_notebook(["print('fine')", "1 / 0", "print('not reached')"])
+    with pytest.raises(NotebookError, match="ZeroDivisionError"):
+        page.run_all()
+
+
+def test_a_control_that_raises_is_reported(open_notebook):
+    source = """
+    import ipywidgets
+    slider = ipywidgets.IntSlider(description="broken")
+    slider.observe(lambda change: 1 / 0, names="value")
+    slider"""
+    page = open_notebook([source.replace("\n    ", "\n")])
+    page.run_all()
+    page.slider("broken").locator(".noUi-handle").focus()
+    page.page.keyboard.press("ArrowRight")
+    page.wait_for("() => window.errors.length")
+    with pytest.raises(NotebookError, match="ZeroDivisionError"):
+        page.check()

@@ -1,0 +1,328 @@
+"""The sampling playground: a model's next character, and texts, under sliders."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import DecodingConfig
+from ..decoding import draw, stream
+from ..errors import ConfigError, UnknownCharacterError
+from ..model import TinyGPT
+from ..plots import visible
+from . import chart
+
+DRAWS = 200
+LONGEST = 300
+YOURS = "all sliders together"
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: steps as small as these gain nothing from more, and where other
+    programs (the browser) keep the cores busy, threads that wait for each other take 10 times
+    as long, and more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Text:
+    """A continuation that is written as far as it is wanted, and can be taken up again."""
+
+    def __init__(self, pieces: Iterator[str]):
+        self.pieces, self.text = pieces, ""
+
+    def grow(self, length: int) -> Iterator[None]:
+        """Write up to a length, and yield after each character."""
+        while len(self.text) < length:
+            with one_thread():
+                self.text += next(self.pieces)
+            yield
+
+
+class SamplingPlayground(widgets.VBox):
+    """Steer the sampling of a model, and see what each step does to the next character.
+
+    The distribution follows a control at once. The texts follow as soon as the notebook has a
+    moment (without a notebook: at once); `finish` waits for them. Each text is what
+    `generateV2(model, prompt, length, seed=seed, **options)` gives; all use the same exponential
+    draws, so they differ by their strategies alone.
+
+    A replaced character does not shift the draws: the draw of its place is thrown away, and place
+    i keeps the i-th draw of the seed. So the text goes on as `generateV2` does with a `constraint`
+    that allows only the replacement there. Later replacements are forgotten.
+
+    The model is put in eval mode. After training it further, make a new playground.
+    """
+
+    def __init__(self, model: TinyGPT, prompt: str = "ROMEO:\n"):
+        if model.tokenizer is None:
+            raise ConfigError("this model has no tokenizer; set model.tokenizer")
+        self.model, self.tokenizer = model.eval(), model.tokenizer
+        self._read = lru_cache(64)(self._read)
+        self._text = lru_cache(32)(self._text)  # each holds a KV cache
+        self._wanted: dict[str, Text] = {}
+        self._yours = ""  # the continuation that the picture looks into
+        self._pins: dict[int, str] = {}  # place: the character put there
+        self._pictures = ["", ""]  # the last good ones
+        self._task: asyncio.Task | None = None
+        self._controls(prompt)
+        self.message, self.picture, self.texts = (widgets.HTML() for _ in range(3))
+        views = [self.message, self.picture, self.texts]
+        super().__init__([widgets.HTML(chart.STYLE), self.panel, self.scrubber, *views])
+        self._update()
+        self.finish()
+        self._observe()
+
+    # --- controls --------------------------------------------------------------------------------
+
+    def _controls(self, prompt: str) -> None:
+        V = self.tokenizer.vocab_size
+        self.prompt = widgets.Textarea(prompt, description="prompt", rows=2)
+        self.length = _slider("length", 120, 10, LONGEST, 10)
+        self.seed = widgets.BoundedIntText(1, 0, 2**31 - 1, description="seed")
+        self.penalty = _slider("repetition", 1.0, 1.0, 2.0, 0.05, "penalty; 1: off")
+        self.window = _slider("in the last", 16, 1, 128, 1, "characters that are penalised")
+        self.banned = widgets.Text("", description="never write")
+        self.temperature = _slider("temperature", 0.8, 0.0, 2.0, 0.05, "1: off, 0: greedy")
+        self.top_k = _slider("top-k", min(10, V), 0, V, 1, "keep the k most probable; 0: off")
+        self.top_p = _slider("top-p", 0.9, 0.05, 1.0, 0.05, "keep this much probability; 1: off")
+        self.min_p = _slider("min-p", 0.0, 0.0, 0.5, 0.01, "share of the largest; 0: off")
+        self.step = _slider("character", 1, 1, self.length.value, 1, "which one to look at")
+        symbols = [(visible(c), c) for c in self.tokenizer.characters]
+        self.replacement = widgets.Dropdown(
+            options=[("as drawn", ""), *symbols], description="replace by"
+        )
+        self.overlay = widgets.Checkbox(True, description=f"draw {DRAWS} times", indent=False)
+        self.panel = _grid(
+            *(self.prompt, self.length, self.seed),
+            *(self.penalty, self.window, self.banned),
+            *(self.temperature, self.top_k, self.top_p, self.min_p),
+        )
+        self.scrubber = _grid(self.step, self.replacement, self.overlay)
+        for wide in (self.prompt, self.banned, self.step):
+            wide.add_class("tg-wide")
+
+    def _observe(self) -> None:
+        for control in (*self.panel.children, self.overlay):
+            if control is not self.prompt:
+                control.observe(self._update, names="value")
+        self.prompt.observe(self._new_prompt, names="value")
+        self.step.observe(self._look_elsewhere, names="value")
+        self.replacement.observe(self._replace, names="value")
+
+    def _new_prompt(self, change) -> None:
+        self._yours, self._pins = "", {}
+        self.step.value = 1
+        self._update()
+
+    def _look_elsewhere(self, change) -> None:
+        self.replacement.value = self._pins.get(self.step.value - 1, "")
+        self._update()
+
+    def _replace(self, change) -> None:
+        place, symbol = self.step.value - 1, self.replacement.value
+        if symbol == self._pins.get(place, ""):
+            return  # the menu follows the slider
+        earlier = {i: c for i, c in self._pins.items() if i < place}
+        self._pins = earlier | ({place: symbol} if symbol else {})
+        self._update()
+
+    @property
+    def options(self) -> dict:
+        """What the sliders say, as `generateV2` takes it."""
+        return {
+            "temperature": self.temperature.value,
+            "top_k": self.top_k.value,
+            "top_p": self.top_p.value,
+            "min_p": self.min_p.value,
+            "repetition_penalty": self.penalty.value,
+            "repetition_window": self.window.value,
+            "banned": self.banned.value,
+        }
+
+    @property
+    def strategies(self) -> dict[str, dict]:
+        """The options of each text, by its title; the first is the learner's own mixture."""
+        o = self.options
+        found = {YOURS: o, "greedy": {"temperature": 0.0}}
+        for title, name, off in (
+            ("temperature", "temperature", 1),
+            ("top-k", "top_k", 0),
+            ("top-p", "top_p", 1),
+            ("min-p", "min_p", 0),
+        ):
+            value = f"{o[name]:g}" if o[name] != off else "off: plain sampling"
+            found[f"{title} {value}"] = {name: o[name]}
+        return found
+
+    @property
+    def results(self) -> dict[str, str]:
+        """Each text (prompt and continuation) by its title; waits until they are written."""
+        self.finish()
+        length = self.length.value
+        return {name: self.prompt.value + t.text[:length] for name, t in self._wanted.items()}
+
+    # --- what the model says ---------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def _read(self, text: str) -> tuple[Tensor, Tensor]:
+        """Logits `(V,)` after a text, and its tokens `(T,)`."""
+        tokens = torch.tensor(self.tokenizer.encode(text))
+        window = tokens[None, -self.model.config.block_size :].to(self.model.device)
+        with one_thread():
+            return self.model(window).logits[0, -1].float().cpu(), tokens
+
+    def _text(self, prompt: str, seed: int, options: tuple, pins: tuple) -> Text:
+        constraint = None
+        if pins:
+            put, alphabet = dict(pins), self.tokenizer.characters
+
+            def constraint(text: str) -> str:
+                return put.get(len(text) - len(prompt), alphabet)
+
+        options = dict(options) | {"seed": seed, "constraint": constraint}
+        return Text(stream(self.model, prompt, LONGEST, **options))
+
+    def _want(self) -> dict[str, Text]:
+        """All texts, as far as they are written; what is wrong with the controls is raised here."""
+        for control in (self.prompt, self.banned):
+            try:
+                self.tokenizer.encode(control.value)
+            except UnknownCharacterError as error:
+                unknown = ", ".join(map(repr, error.unknown))
+                message = f"{control.description}: the model does not know {unknown}; take it out."
+                raise ConfigError(message) from error
+        prompt, seed = self.prompt.value, self.seed.value
+        pins = {YOURS: tuple(sorted(self._pins.items()))}
+        return {
+            name: self._text(prompt, seed, tuple(options.items()), pins.get(name, ()))
+            for name, options in self.strategies.items()
+        }
+
+    # --- drawing ---------------------------------------------------------------------------------
+
+    def _update(self, change=None) -> None:
+        """Draw the distribution at once, and let the texts follow."""
+        try:
+            self._wanted = self._want()
+            self.step.max = self.length.value
+            self._draw_distribution()
+        except ValueError as error:
+            self._complain(error)
+        else:
+            self._follow()
+
+    def _write(self) -> Iterator[None]:
+        """Write all texts and yield between characters; then draw them."""
+        length = self.length.value
+        try:
+            for text in self._wanted.values():
+                for _ in text.grow(length):
+                    yield
+            texts = {name: text.text[:length] for name, text in self._wanted.items()}
+            if texts[YOURS] != self._yours:
+                self._yours = texts[YOURS]
+                self._draw_distribution()
+            self._draw_texts(texts)
+        except ValueError as error:
+            self._complain(error)
+
+    def _follow(self) -> None:
+        """Let the texts follow: at once, or in slices if a notebook has other things to do."""
+        self._stop()
+        ready = all(len(text.text) >= self.length.value for text in self._wanted.values())
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # plain Python
+            loop = None
+        if ready or not loop:
+            for _ in self._write():
+                pass
+        else:
+            self.texts.value = chart.box(self._pictures[1], "pending")
+            self._task = loop.create_task(in_slices(self._write()))
+
+    def _stop(self) -> None:
+        if self._task:
+            self._task.cancel()
+        self._task = None
+
+    def finish(self) -> None:
+        """Write at once what is still being written."""
+        if self._task:
+            self._stop()
+            for _ in self._write():
+                pass
+
+    def _draw_distribution(self) -> None:
+        place = min(self.step.value - 1, len(self._yours))
+        before = self.prompt.value + self._yours[:place]
+        written = self._yours[place : place + 1]
+        config = DecodingConfig(**self.options)
+        found = chart.stages(*self._read(before), config, self.tokenizer)
+        counts = sample(found[-1].p, DRAWS, self.seed.value) if self.overlay.value else None
+        symbols = self.tokenizer.characters
+        args = found, symbols, symbols.index(written) if written else None, counts
+        title = f"<p><b>Character {place + 1}</b>, after {chart.context(before)}</p>"
+        pair = f"<div class='wrap'>{chart.chart(*args)}{chart.table(*args)}</div>"
+        self._pictures[0] = title + pair + chart.key(found, DRAWS * self.overlay.value)
+        self.picture.value = chart.box(self._pictures[0])
+        self.message.value = ""
+
+    def _draw_texts(self, texts: dict[str, str]) -> None:
+        self._pictures[1] = chart.cards(self.prompt.value, texts, self.step.value - 1, self._pins)
+        self.texts.value = chart.box(self._pictures[1])
+
+    def _complain(self, error: ValueError) -> None:
+        """Say what is wrong; what was drawn last stays, pale."""
+        self._stop()
+        self.message.value = chart.error_line(str(error), drawn=any(self._pictures))
+        for view, last in zip((self.picture, self.texts), self._pictures, strict=True):
+            view.value = chart.box(last, "old") if last else ""
+
+
+def sample(p: np.ndarray, times: int, seed: int) -> np.ndarray:
+    """How often each symbol came up among so many draws, `(V,)`."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.from_numpy(p).log().float().expand(times, -1)
+    return draw(logits, [generator] * times).bincount(minlength=len(p)).numpy()
+
+
+def sampling_playground(model: TinyGPT, prompt: str = "ROMEO:\n") -> SamplingPlayground:
+    """A model's next character and texts under sliders; see `SamplingPlayground`."""
+    return SamplingPlayground(model, prompt)
+
+
+async def in_slices(work: Iterator[None], seconds: float = 0.02) -> None:
+    """Do work that yields, and let the notebook answer its user in between."""
+    pause = time.monotonic() + seconds
+    for _ in work:
+        if time.monotonic() > pause:
+            await asyncio.sleep(0)
+            pause = time.monotonic() + seconds
+
+
+def _slider(
+    name: str, value: float, low: float, high: float, step: float, tooltip: str = ""
+) -> widgets.Widget:
+    kind = widgets.IntSlider if isinstance(value, int) else widgets.FloatSlider
+    return kind(value, min=low, max=high, step=step, description=name, tooltip=tooltip)
+
+
+def _grid(*controls: widgets.Widget) -> widgets.Box:
+    for control in controls:
+        control.style.description_width = "7em"
+    box = widgets.Box(controls)
+    box.add_class("tg-panel")
+    return box
