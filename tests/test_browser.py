@@ -126,6 +126,10 @@ class Page:
         )
         self.page.wait_for_function("() => window.done", timeout=seconds * 1000)
         self.check()
+        assert self.page.evaluate(
+            """() => [...window.jupyterapp.shell.currentWidget.content.model.cells]
+            .every(cell => cell.type !== 'code' || cell.executionCount > 0)"""
+        ), "some cells did not run"
 
     def check(self) -> None:
         """Raise `NotebookError` if anything went wrong so far."""

@@ -370,19 +370,19 @@ def stage(name, p, kept=None):
 
 def test_thresholds_are_drawn_where_they_are():
     model_, cut = stage("model", [0.1, 0.5, 0.1, 0.3]), stage("top-p 0.7", [0, 0.625, 0, 0.375])
-    shown = chart.chart([model_, cut], "abcd")
+    shown = chart.bars([model_, cut], "abcd")
     assert "<u style='--x:0.7000;--rows:4'></u>" in shown
     assert re.findall(r"<em style='--x:(.*?)'", shown) == ["0.5000", "0.8000", "0.9000", "1.0000"]
     column = shown[shown.index("title='top-p 0.7'") :]
     classes = re.findall(r"<div class='(row.*?)'>", column)
     assert classes == ["row", "row last", "row cut", "row cut"]
     peak, small = stage("model", [0.8, 0.1, 0.1]), stage("min-p 0.5", [0.4, 0.3, 0.3])
-    assert "<u style='--x:0.2500" in chart.chart([peak, small], "abc")  # .5 * .4, on a scale to .8
+    assert "<u style='--x:0.2500" in chart.bars([peak, small], "abc")  # .5 * .4, on a scale to .8
 
 
 def test_a_cut_that_leaves_gaps_has_no_line():
     stages = [stage("model", [0.5, 0.3, 0.2]), stage("bans", [0.6, 0, 0.4])]
-    shown = chart.chart(stages, "abc")
+    shown = chart.bars(stages, "abc")
     assert " cut'" in shown
     assert " last" not in shown
 
@@ -417,8 +417,8 @@ def test_the_rare_symbols_share_a_row():
     assert (chart.rows(p, written=3) == np.arange(chart.ROWS)).all()
     kept = np.arange(65) < 30
     stages = [stage("model", p), stage("top-k 30", p * kept / p[kept].sum(), kept)]
-    assert ">+45</div>" in chart.chart(stages, symbols)
-    assert "<small>35 cut</small>" in chart.chart(stages, symbols)
+    assert ">+45</div>" in chart.bars(stages, symbols)
+    assert "<small>35 cut</small>" in chart.bars(stages, symbols)
     shown = chart.table(stages, symbols)
     assert f"<td>{100 * p[20:].sum():.2f}</td>" in shown
     assert "10 kept" in shown
@@ -471,7 +471,9 @@ def test_a_bad_start_says_so(model):
 def test_a_replacement_that_is_banned_is_said(playground):
     playground.step.value, playground.replacement.value = 3, "o"
     playground.banned.value = "o"
-    assert "no symbol is left" in playground.message.value
+    assert "never write &#x27;o&#x27;? You put it at character 3" in playground.message.value
+    playground.overlay.value = False
+    assert "You put it" in playground.message.value
     playground.banned.value = ""
     assert playground.message.value == ""
 

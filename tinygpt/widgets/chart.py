@@ -148,7 +148,7 @@ def rows(p: np.ndarray, written: int | None, count: int = ROWS) -> np.ndarray:
 # --- the chart -----------------------------------------------------------------------------------
 
 
-def chart(
+def bars(
     found: Sequence[Stage],
     symbols: str,
     written: int | None = None,
@@ -171,10 +171,10 @@ def chart(
         columns += _column(before, stage, shown, scale)
     if counts is not None:
         columns += _drawn(found[-1].p, counts, shown, scale)
+    width = 34 + 75 * (len(found) + (counts is not None))  # below that the table goes underneath
     return (
-        f"<div class='chart' style='flex-basis:{34 + 75 * columns.count('<b>') // 2}px' "
-        f"role='img' aria-label='The distribution of the next character after "
-        f"each step; the table beside it has the same in numbers'>{columns}</div>"
+        f"<div class='chart' style='flex-basis:{width}px' role='img' aria-label='The distribution "
+        f"of the next character after each step; the table has the same in numbers'>{columns}</div>"
     )
 
 

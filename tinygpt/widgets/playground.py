@@ -203,6 +203,12 @@ class SamplingPlayground(widgets.VBox):
                 unknown = ", ".join(map(repr, error.unknown))
                 message = f"{control.description}: the model does not know {unknown}; take it out."
                 raise ConfigError(message) from error
+        for place, symbol in self._pins.items():
+            if symbol in self.banned.value:
+                raise ConfigError(
+                    f"never write {symbol!r}? You put it at character {place + 1}; "
+                    f"nothing is left there. Take one of them back."
+                )
         prompt, seed = self.prompt.value, self.seed.value
         pins = {YOURS: tuple(sorted(self._pins.items()))}
         return {
@@ -226,17 +232,14 @@ class SamplingPlayground(widgets.VBox):
     def _write(self) -> Iterator[None]:
         """Write all texts and yield between characters; then draw them."""
         length = self.length.value
-        try:
-            for text in self._wanted.values():
-                for _ in text.grow(length):
-                    yield
-            texts = {name: text.text[:length] for name, text in self._wanted.items()}
-            if texts[YOURS] != self._yours:
-                self._yours = texts[YOURS]
-                self._draw_distribution()
-            self._draw_texts(texts)
-        except ValueError as error:
-            self._complain(error)
+        for text in self._wanted.values():
+            for _ in text.grow(length):
+                yield
+        texts = {name: text.text[:length] for name, text in self._wanted.items()}
+        if texts[YOURS] != self._yours:
+            self._yours = texts[YOURS]
+            self._draw_distribution()
+        self._draw_texts(texts)
 
     def _follow(self) -> None:
         """Let the texts follow: at once, or in slices if a notebook has other things to do."""
@@ -275,7 +278,7 @@ class SamplingPlayground(widgets.VBox):
         symbols = self.tokenizer.characters
         args = found, symbols, symbols.index(written) if written else None, counts
         title = f"<p><b>Character {place + 1}</b>, after {chart.context(before)}</p>"
-        pair = f"<div class='wrap'>{chart.chart(*args)}{chart.table(*args)}</div>"
+        pair = f"<div class='wrap'>{chart.bars(*args)}{chart.table(*args)}</div>"
         self._pictures[0] = title + pair + chart.key(found, DRAWS * self.overlay.value)
         self.picture.value = chart.box(self._pictures[0])
         self.message.value = ""
