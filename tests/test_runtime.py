@@ -59,3 +59,16 @@ def test_environment_names_what_a_bug_report_needs():
     facts = runtime.environment()
     assert facts["torch"] == torch.__version__
     assert {"python", "device", "threads", "jupyterlab"} <= set(facts)
+
+
+def test_one_thread_is_given_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with runtime.one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+        with runtime.one_thread(when=False):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -33,6 +33,7 @@ from .filters import (
 )
 from .layers import MLP, KVCache, activate, rotary_table, rotate
 from .model import TinyGPT, evaluating
+from .runtime import one_thread
 from .tokenizer import CharTokenizer
 
 __all__ = [
@@ -248,13 +249,15 @@ class Writer:
         if self.config.past_block == "stop":
             # the last token is written but never read, so there is room for one more
             last = min(last, self.model.config.block_size + 1)
+        small = self.model.config.n_embd <= 256 and len(self.tokens) <= 64
         with evaluating(self.model):
             while self.length < last and None in self.ends:
                 tokens = self.tokens[:, : self.length]
-                logits = read(tokens)
-                processed = process(logits, tokens, self.prompt_length, self.chain)
-                greedy = self.config.temperature == 0
-                choice = processed.argmax(dim=-1) if greedy else draw(processed, generators)
+                with one_thread(small):
+                    logits = read(tokens)
+                    processed = process(logits, tokens, self.prompt_length, self.chain)
+                    greedy = self.config.temperature == 0
+                    choice = processed.argmax(dim=-1) if greedy else draw(processed, generators)
                 self.tokens[:, self.length] = choice
                 self.length += 1
                 if details:

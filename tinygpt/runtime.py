@@ -3,7 +3,8 @@
 import platform
 import re
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -62,6 +63,21 @@ def autocast(device: torch.device, precision: str = "auto"):
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+@contextmanager
+def one_thread(when: bool = True) -> Iterator[None]:
+    """Let torch use one CPU thread, if `when`.
+
+    Steps as small as those of a small model gain nothing from more, and where other programs keep
+    the cores busy, threads that wait for each other take ten times as long.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if when else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def peak_flops(device: torch.device) -> float | None:

@@ -43,23 +43,23 @@ STYLE = f"""<style>
 @container (max-width:780px) {{ .tg .head, .tg .head small {{ font-size:10px }} }}
 .tg .row {{ position:relative; height:18px; border-top:1px solid #f0f0f0; box-sizing:border-box }}
 .tg .row i {{ position:absolute; left:0; top:3px; height:11px; background:{BLUE};
-  width:calc((100% - 36px) * var(--x)); min-width:1px; border-radius:0 2px 2px 0 }}
+  width:calc((100% - 40px) * var(--x)); min-width:1px; border-radius:0 2px 2px 0 }}
 .tg .first .row i {{ background:{GREY} }}
 .tg .row.cut i {{ background:repeating-linear-gradient(135deg,#999 0 1px,#fff 1px 4px);
   border:1px solid #aaa; box-sizing:border-box }}
 .tg .row span {{ position:absolute; right:0; top:0; line-height:17px; font-size:11px;
   color:#595959 }}
-.tg .row em {{ position:absolute; left:calc((100% - 36px) * var(--x) - 1px); top:-1px; width:2px;
+.tg .row em {{ position:absolute; left:calc((100% - 40px) * var(--x) - 1px); top:-1px; width:2px;
   height:18px; background:{PINK} }}
-.tg .row s {{ position:absolute; left:calc((100% - 36px) * var(--x) - 4px); top:4px; width:9px;
+.tg .row s {{ position:absolute; left:calc((100% - 40px) * var(--x) - 4px); top:4px; width:9px;
   height:9px; background:{ORANGE}; border:1px solid #fff; transform:rotate(45deg);
   box-sizing:border-box }}
-.tg .row q {{ position:absolute; left:calc((100% - 36px) * var(--x)); top:8px; height:1px;
-  width:calc((100% - 36px) * var(--w)); background:#222; quotes:none }}
+.tg .row q {{ position:absolute; left:calc((100% - 40px) * var(--x)); top:8px; height:1px;
+  width:calc((100% - 40px) * var(--w)); background:#222; quotes:none }}
 .tg .drawn .row i {{ background:{SKY} }}
 .tg .row.last::after {{ content:""; position:absolute; left:0; right:0; bottom:-1px; height:2px;
   background:{VERMILION}; z-index:1 }}
-.tg .column u {{ position:absolute; left:calc((100% - 46px) * var(--x) - 1px); top:66px;
+.tg .column u {{ position:absolute; left:calc((100% - 50px) * var(--x) - 1px); top:66px;
   width:0; height:calc(18px * var(--rows)); border-left:2px dashed {VERMILION} }}
 .tg .symbols .row {{ font:13px/17px var(--jp-code-font-family, monospace); text-align:center }}
 .tg .symbols .row.written {{ background:{SKY}; font-weight:bold; border-radius:3px }}

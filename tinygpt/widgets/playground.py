@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 
 import ipywidgets as widgets
@@ -16,24 +15,12 @@ from ..decoding import draw, stream
 from ..errors import ConfigError, UnknownCharacterError
 from ..model import TinyGPT
 from ..plots import visible
+from ..runtime import one_thread
 from . import chart
 
 DRAWS = 200
 LONGEST = 300
 YOURS = "all sliders together"
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread: steps as small as these gain nothing from more, and where other
-    programs (the browser) keep the cores busy, threads that wait for each other take 10 times
-    as long, and more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class Text:
@@ -45,8 +32,7 @@ class Text:
     def grow(self, length: int) -> Iterator[None]:
         """Write up to a length, and yield after each character."""
         while len(self.text) < length:
-            with one_thread():
-                self.text += next(self.pieces)
+            self.text += next(self.pieces)
             yield
 
 
