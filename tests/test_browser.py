@@ -148,6 +148,13 @@ class Page:
     def text(self, selector: str) -> str:
         return self.page.locator(selector).inner_text()
 
+    def shows(self, selector: str, words: str) -> str:
+        """Wait until an element's text holds some words, and return it."""
+        self.wait_for(
+            "([s, words]) => document.querySelector(s).innerText.includes(words)", [selector, words]
+        )
+        return self.text(selector)
+
     def changes(self, selector: str, before: str) -> str:
         """Wait until an element's text is another, and return it."""
         self.wait_for(
@@ -232,6 +239,15 @@ def heads(page: Page) -> list[str]:
     return [" ".join(head.split()) for head in page.page.locator(".tg .head b").all_inner_texts()]
 
 
+def wait_for_head(page: Page, words: str) -> None:
+    """Wait until a column of the picture has this head."""
+    page.wait_for(
+        "words => [...document.querySelectorAll('.tg .head b')]"
+        ".some(head => head.innerText.trim() === words)",
+        words,
+    )
+
+
 def play(page: Page) -> None:
     """Move the playground's controls by keyboard, mouse and typing; picture and texts follow."""
     page.page.locator(PICTURE).scroll_into_view_if_needed()
@@ -241,9 +257,9 @@ def play(page: Page) -> None:
     handle = page.slider("temperature").locator(".noUi-handle")
     handle.focus()
     page.page.keyboard.press("ArrowRight")
-    picture, texts = page.changes(PICTURE, picture), page.changes(TEXTS, texts)
-    assert "0.85" in heads(page)
-    assert "temperature 0.85" in texts
+    wait_for_head(page, "0.85")
+    texts = page.shows(TEXTS, "temperature 0.85")
+    picture = page.text(PICTURE)
 
     bar = page.slider("top-k").locator(".noUi-target").bounding_box()
     box = page.slider("top-k").locator(".noUi-handle").bounding_box()
@@ -261,9 +277,9 @@ def play(page: Page) -> None:
     page.page.keyboard.press("Control+a")
     page.page.keyboard.type("0.5")
     page.page.keyboard.press("Enter")
-    picture, texts = page.changes(PICTURE, picture), page.changes(TEXTS, texts)
-    assert "0.5" in heads(page)
-    assert "top-p 0.5" in texts
+    # results of the drag before may still come in: only these words tell
+    wait_for_head(page, "0.5")
+    page.shows(TEXTS, "top-p 0.5")
 
     page.slider("character").locator(".noUi-handle").focus()
     for _ in range(3):
