@@ -1,4 +1,4 @@
-"""The exercises of notebook 02: solutions pass, typical mistakes are named, skeletons are quiet."""
+"""The exercises of notebook 02: typical mistakes are named."""
 
 import re
 from pathlib import Path
@@ -7,27 +7,9 @@ import pytest
 
 from tinygpt.exercises import examine
 
-from .exercise_tools import define, skeletons, solutions
+from .exercise_tools import define, solutions
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "02_dense_tinygpt.ipynb"
-NAMES = ("causal_attention", "count_block_parameters", "cross_entropy_by_hand", "warmup_cosine")
-
-
-def test_every_exercise_has_a_skeleton_and_a_solution():
-    assert tuple(solutions(NOTEBOOK)) == tuple(skeletons(NOTEBOOK)) == NAMES
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_solution_passes(name):
-    passed, said = examine(define(NOTEBOOK, name, solutions(NOTEBOOK)[name]))
-    assert passed, said
-    assert said.startswith(f"✓ {name}: right.")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_untouched_skeleton_is_no_mistake(name, capsys):
-    define(NOTEBOOK, name, skeletons(NOTEBOOK)[name])
-    assert capsys.readouterr().out == f"{name}: not attempted yet (it returns ...)\n"
 
 
 def function(name: str, body: str) -> str:

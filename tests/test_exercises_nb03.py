@@ -1,4 +1,4 @@
-"""The exercises of notebook 03: solutions pass, typical mistakes are named, skeletons are quiet."""
+"""The exercises of notebook 03: typical mistakes are named."""
 
 import re
 from pathlib import Path
@@ -7,28 +7,9 @@ import pytest
 
 from tinygpt.exercises import examine
 
-from .exercise_tools import define, skeletons, solutions
+from .exercise_tools import define, solutions
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "03_decoding_strategies.ipynb"
-NAMES = ("sharpen", "keep_top_k", "keep_top_p", "cut_at_stop")
-
-
-def test_every_exercise_has_a_skeleton_and_a_solution():
-    assert tuple(solutions(NOTEBOOK)) == tuple(skeletons(NOTEBOOK)) == NAMES
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_solution_passes(name):
-    passed, said = examine(define(NOTEBOOK, name, solutions(NOTEBOOK)[name]))
-    assert passed, said
-    assert said.startswith(f"✓ {name}: right.")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_untouched_skeleton_is_no_mistake(name, capsys):
-    define(NOTEBOOK, name, skeletons(NOTEBOOK)[name])
-    assert capsys.readouterr().out == f"{name}: not attempted yet (it returns ...)\n"
-
 
 # other ways to be right
 ALTERNATIVES = [
