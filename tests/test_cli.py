@@ -117,8 +117,10 @@ def test_benchmark(capsys):
 
 
 def test_benchmark_of_decoding(capsys, monkeypatch):
+    monkeypatch.setattr("tinygpt.decoding._compiled", lambda run: run)  # to compile takes long
     assert cli.main(["benchmark", "decoding", "--rounds", "1"]) == 0
     said = capsys.readouterr().out
+    assert "tinygpt compiled" in said
     assert "tinygpt without cache" in said
     assert "the last 100 tokens took" in said
 

@@ -22,7 +22,7 @@ from tinygpt import (
 )
 from tinygpt.decoding import Writer, _speculate, clean_text, generate_lookup
 from tinygpt.errors import ConfigError
-from tinygpt.layers import KVCache
+from tinygpt.layers import FixedCache, KVCache
 from tinygpt.tokenizer import CharTokenizer
 
 from .test_model import VARIANTS, as_gpt2, as_llama, shaken
@@ -187,6 +187,117 @@ def test_roll_is_refused_for_learned_positions():
         generate(ready(VARIANTS["gpt2"]), "A", 5, past_block="roll")
 
 
+# --- the compiled step ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Run what would be compiled as it is; the list has an entry per step."""
+    taken = []
+
+    def counting(run):
+        return lambda: taken.append(run) or run()
+
+    monkeypatch.setattr("tinygpt.decoding._compiled", counting)
+    return taken
+
+
+WAYS = [(v, "crop") for v in VARIANTS] + [("gpt2", "stop"), ("llama", "roll"), ("modern", "roll")]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0.0},
+        {},
+        {"temperature": 0.9, "top_k": 12, "top_p": 0.9, "repetition_penalty": 1.3},
+        {"stop": ("Z", "ab")},
+    ],
+)
+@pytest.mark.parametrize(("variant", "past_block"), WAYS)
+def test_the_fixed_step_writes_the_same_text(steps, variant, past_block, options):
+    model, options = ready(VARIANTS[variant]), {"seed": 7, "past_block": past_block, **options}
+    prompts = ["ABC", ["ABC", "A", "ABCDEFGHIJKLMNOP"]]
+    if past_block == "roll":
+        prompts.append(["ABC", ALPHABET[:40]])  # where padding, too, is read token by token
+    for prompt in prompts:
+        for new in (8, 60):  # inside the block, and beyond it
+            expected = generateV2(model, prompt, new, **options)
+            steps.clear()
+            assert generateV2(model, prompt, new, compile=True, **options) == expected
+            assert len(steps) >= 7 or "stop" in options
+
+
+def test_the_fixed_step_gives_the_logits_whatever_the_memory_held_before(model):
+    idx = torch.randint(65, (2, 24), generator=torch.manual_seed(0))
+    cache = KVCache(model.config, batch_size=2)
+    cache.buffer.fill_(torch.nan)
+    fixed = FixedCache(cache)
+    with torch.no_grad():
+        expected = model(idx).logits
+        model(idx[:, :7], cache=cache)
+        fixed.follow(cache)
+        logits = [model(idx[:, [t]], cache=fixed).logits for t in range(7, 24)]
+    torch.testing.assert_close(torch.cat(logits, dim=1), expected[:, 7:], atol=1e-5, rtol=1e-5)
+
+
+def test_the_fixed_mask_by_hand():
+    fixed = FixedCache(KVCache(VARIANTS["llama"], 2), torch.tensor([0, 5]))
+
+    def seen():
+        return [row.nonzero().flatten().tolist() for row in fixed.mask(1, "cpu")[:, 0, 0]]
+
+    fixed.length.fill_(3)  # padding sees itself: a row of nothing is NaN on some devices
+    assert seen() == [[0, 1, 2, 3], [3]]
+    fixed.length.fill_(26)  # 24 slots: the first three hold tokens 24 to 26
+    assert seen() == [[*range(24)], [0, 1, 2, *range(5, 24)]]
+
+
+def test_details_and_streams_of_the_fixed_step(steps):
+    model = gpt2()
+    plain = generateV2(model, "ABC", 30, seed=2, details=True)
+    fixed = generateV2(model, "ABC", 30, seed=2, details=True, compile=True)
+    assert fixed.tokens == plain.tokens
+    assert fixed.raw_logprobs == pytest.approx(plain.raw_logprobs, abs=1e-4)
+    assert "ABC" + "".join(stream(model, "ABC", 30, seed=2, compile=True)) == plain.text
+    assert len(steps) == 2 * 29  # the last token is not read
+    with pytest.raises(ConfigError, match="leave use_cache=True"):
+        generateV2(model, "ABC", 5, use_cache=False, compile=True)
+
+
+@pytest.mark.full
+def test_compiled_once_it_serves_all_texts_and_follows_the_weights():
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    for number, (variant, past_block) in enumerate([("gpt2", "crop"), ("modern", "roll")], start=1):
+        model = ready(VARIANTS[variant])
+        for scale in (1.0, 1.0, 1.1):
+            with torch.no_grad():
+                for p in model.parameters():
+                    p.mul_(scale)
+            options = {"seed": 5, "past_block": past_block}
+            expected = generateV2(model, ["ABC", "A"], 60, **options)
+            assert generateV2(model, ["ABC", "A"], 60, compile=True, **options) == expected
+        assert counters["stats"]["unique_graphs"] == number
+    assert not counters["graph_break"]
+
+
+@pytest.mark.full
+def test_a_missing_compiler_is_one_clear_error(monkeypatch, tmp_path):
+    from torch._inductor import config
+
+    torch._dynamo.reset()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    model = ready(replace(VARIANTS["gpt2"], n_embd=24, n_layer=1))  # nobody compiled this before
+    with (
+        config.patch({"cpp.cxx": (None, "no-such-compiler"), "force_disable_caches": True}),
+        pytest.raises(ConfigError, match="compile=True needs a C.. compiler; use compile=False"),
+    ):
+        generate(model, "ABC", 3, compile=True)
+
+
 # --- batches -------------------------------------------------------------------------------------
 
 
@@ -225,9 +336,7 @@ def test_equal_prompts_in_a_batch_differ():
 def scripted(monkeypatch, model, text):
     """Let the model write `text`, whatever it is asked."""
     ids = iter(model.tokenizer.encode(text))
-    monkeypatch.setattr(
-        "tinygpt.decoding.draw", lambda logits, generators: torch.tensor([next(ids)])
-    )
+    monkeypatch.setattr("tinygpt.decoding.pick", lambda logits, noise: torch.tensor([next(ids)]))
 
 
 @pytest.mark.parametrize(
@@ -268,6 +377,17 @@ def test_streams_equal_generate_with_the_same_seed():
     model = gpt2()
     whole = generateV2(model, "ABC", 80, seed=5, temperature=0.8, stop=("Z",))
     assert "ABC" + "".join(stream(model, "ABC", 80, seed=5, temperature=0.8, stop=("Z",))) == whole
+
+
+def test_who_takes_a_stream_computes_as_they_please():
+    model, threads = gpt2(), torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for _ in stream(model, "ABC", 3, seed=0):
+            assert torch.get_num_threads() == 3
+            assert not torch.is_inference_mode_enabled()
+    finally:
+        torch.set_num_threads(threads)
 
 
 # --- more ways -----------------------------------------------------------------------------------
@@ -473,3 +593,43 @@ def test_cuda_writes_the_same_greedy_text():
     model = gpt2()
     expected = generate_greedy(model, ["ABC", "A"], 40)
     assert generate_greedy(model.cuda(), ["ABC", "A"], 40) == expected
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"seed": 3}])
+@pytest.mark.parametrize(("variant", "past_block"), WAYS)
+def test_cuda_a_recorded_step_writes_the_same_text(variant, past_block, options):
+    model = ready(VARIANTS[variant]).cuda()
+    long = ALPHABET[: 40 if past_block == "roll" else 16]
+    for prompt in ("ABC", ["ABC", "A", long]):
+        options = options | {"past_block": past_block}
+        expected = generateV2(model, prompt, 60, **options)
+        for _ in range(2):
+            assert generateV2(model, prompt, 60, compile=True, **options) == expected
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 0.0},
+        {"temperature": 0.8, "top_k": 20, "top_p": 0.9, "min_p": 0.01, "typical": 0.95},
+        {"epsilon": 0.001, "eta": 0.001, "banned": "abc", "repetition_penalty": 1.2},
+        {"frequency": 0.2, "presence": 0.1},
+    ],
+)
+@pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_cuda_no_token_waits_for_the_gpu(variant, compile, options):
+    model = ready(replace(VARIANTS[variant], block_size=256)).cuda()
+    for prompts in (["ABC"], ["ABC", "A"]):
+        writer = Writer(model, prompts, 200, None, tinygpt.DecodingConfig(**options))
+        writing = writer.run(seed=0, compile=compile)
+        for _ in range(3):  # set-up, first reading, recording
+            next(writing)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            assert sum(1 for _ in writing) == 197  # noise is copied anew within
+        finally:
+            torch.cuda.set_sync_debug_mode("default")

@@ -36,6 +36,7 @@ from tinygpt.filters import (
     filter_top_k,
     filter_top_p,
     filter_typical,
+    noise,
     process,
     processors,
 )
@@ -191,6 +192,17 @@ def test_the_draw_equals_torch_multinomial_bit_for_bit():
     for row in logits[:300]:
         expected = torch.multinomial(row.softmax(0), 1, generator=theirs)
         assert draw(row[None], [ours]) == expected
+
+
+def test_noise_for_many_draws_is_the_noise_of_each():
+    def generators():
+        return [torch.Generator().manual_seed(i) for i in range(3)]
+
+    ours, one_by_one = list(noise(generators(), 65, 300, torch.device("cpu"))), generators()
+    assert len(ours) == 300  # more than one block of them
+    for block in ours:
+        expected = [torch.empty(65).exponential_(generator=g) for g in one_by_one]
+        assert torch.equal(block, torch.stack(expected))
 
 
 def test_a_removed_token_is_never_drawn():

@@ -8,6 +8,7 @@ import torch
 
 from .config import PRESETS, DecodingConfig, ModelConfig, TrainConfig
 from .decoding import Writer, generate
+from .errors import ConfigError
 from .metrics import model_flop_utilisation
 from .model import TinyGPT
 from .optim import make_optimizers
@@ -70,8 +71,9 @@ def step_time(preset: str = "nanogpt-cpu", rounds: int = 50, device: str = "auto
 def decoding_speed(rounds: int = 5, device: str = "auto") -> None:
     """Print the speed of sampling 300 tokens, one row, all inside a block of 512.
 
-    A random model of GPT-2's kind (4 layers, 4 heads, 128 channels, 65 symbols): ours with and
-    without its cache, and transformers' GPT-2 class with its own cache and the same settings.
+    A random model of GPT-2's kind (4 layers, 4 heads, 128 channels, 65 symbols): ours with its
+    cache, with its step compiled, and without a cache; and transformers' GPT-2 class with its own
+    cache and the same settings.
     """
     new, where = 300, pick_device(device)
     config = ModelConfig(block_size=512, n_layer=4, n_embd=128)
@@ -87,6 +89,11 @@ def decoding_speed(rounds: int = 5, device: str = "auto") -> None:
         "tinygpt": with_cache,
         "tinygpt without cache": lambda: generate(ours, "0", new, seed=0, use_cache=False),
     }
+    try:
+        generate(ours, "0", 2, compile=True)
+        candidates["tinygpt compiled"] = lambda: generate(ours, "0", new, seed=0, compile=True)
+    except ConfigError as error:
+        print(error)
     if theirs := _transformers_gpt2(config, TrainConfig()):
         theirs.to(where).eval().generation_config.eos_token_id = None
         start = torch.zeros(1, 1, dtype=torch.long, device=where)

@@ -28,10 +28,12 @@ from .filters import (
     filter_top_k,
     filter_top_p,
     filter_typical,
+    noise,
+    pick,
     process,
     processors,
 )
-from .layers import MLP, KVCache, activate, rotary_table, rotate
+from .layers import MLP, FixedCache, KVCache, activate, rotary_table, rotate
 from .model import TinyGPT, evaluating
 from .runtime import one_thread
 from .tokenizer import CharTokenizer
@@ -78,7 +80,14 @@ class Reader:
     for each token, `roll` lets a new token take the oldest one's place, `stop` is an error.
     """
 
-    def __init__(self, model: TinyGPT, padding: Tensor, past_block: str, use_cache: bool = True):
+    def __init__(
+        self,
+        model: TinyGPT,
+        padding: Tensor,
+        past_block: str,
+        use_cache: bool = True,
+        compile: bool = False,
+    ):
         self.model, self.padding, self.use_cache = model, padding, use_cache
         self.rolls, self.padded = past_block == "roll", bool(padding.any())
         if self.rolls and model.config.position != "rope":
@@ -87,25 +96,30 @@ class Reader:
             )
         dtype = model.wte.weight.dtype
         self.cache = KVCache(model.config, len(padding), model.device, dtype)
-        self.step = Step(model, self.cache)
+        if compile and not use_cache:
+            raise ConfigError("compile=True is for the step over the cache; leave use_cache=True")
+        if compile:
+            self.step = CompiledStep(model, self.cache, padding if self.padded else None)
+        else:
+            self.step = Step(model, self.cache)
 
-    def __call__(self, tokens: Tensor) -> Tensor:
-        """Logits `(B, V)` after tokens `(B, T)`, of which all but the new ones were read before."""
-        T, cache = tokens.shape[1], self.cache
+    def __call__(self, tokens: Tensor, T: int) -> Tensor:
+        """Logits `(B, V)` after the first T of the tokens, of which only the new ones are read."""
+        cache = self.cache
         crops = not self.rolls and cache.size < T
         if crops or cache.length == 0 or not self.use_cache:
             first = T - cache.size if crops else 0
             cache.restart((self.padding - first).clamp(min=0) if self.padded else None)
-            window = tokens[:, first : first + cache.size].clamp(min=0)
+            window = tokens[:, first : min(T, first + cache.size)].clamp(min=0)
             logits = self.model(window, cache=cache).logits[:, -1]
         while cache.length < T and not crops:
-            token = tokens[:, cache.length]
+            token = tokens.select(1, cache.length)
             logits = self.step(token.clamp(min=0) if self.padded else token)
         return logits
 
     def reorder(self, rows: Tensor) -> None:
         """Let row i go on from what row `rows[i]` read: for beam search."""
-        self.cache.buffer.copy_(self.cache.buffer[:, rows])
+        self.cache.buffer.copy_(self.cache.buffer[:, :, rows])
         self.padding = self.padding[rows]
 
 
@@ -137,25 +151,26 @@ class Step:
         """Logits `(B, V)` after the tokens `(B,)`; the cache then holds them."""
         cache, B, H = self.cache, len(token), self.config.n_head
         slot, count = cache.length % cache.size, min(cache.length + 1, cache.size)
-        # one view per layer, all taken at once: (B, 2, H, 1, D) to write, (B, 2, H, S, D) to read
+        # views of all layers, taken at once: (2, B, H, 1, D) to write, (B, H, S, D) to read
         slots = cache.buffer.narrow(4, slot, 1).unbind()
-        kept = cache.buffer.narrow(4, 0, count).unbind()
+        kept = cache.buffer.flatten(0, 1).narrow(3, 0, count).unbind()
         mask = None if cache.padding is None else cache.mask(1, token.device)
         x, rotary = self._embed(token)  # (B, C)
-        for (ln_1, c_attn, qk_norm, c_proj, ln_2, ffn), new, old in zip(
-            self.layers, slots, kept, strict=True
+        for (ln_1, c_attn, qk_norm, c_proj, ln_2, ffn), new, keys, values in zip(
+            self.layers, slots, kept[::2], kept[1::2], strict=True
         ):
-            qkv = c_attn(ln_1(x)).view(B, 3, H, 1, -1)
-            q, k, v = qkv.unbind(1)  # (B, H, 1, D)
-            if qk_norm:
-                q, k = qk_norm[0](q), qk_norm[1](k)
-            if rotary:
-                q, k = rotate(q, *rotary), rotate(k, *rotary)
+            heads = c_attn(ln_1(x)).view(B, 3, H, 1, -1).transpose(0, 1)
             if qk_norm or rotary:
-                new[:, 0], new[:, 1] = k, v
+                q, k, new[1] = heads  # (B, H, 1, D)
+                if qk_norm:
+                    q, k = qk_norm[0](q), qk_norm[1](k)
+                if rotary:
+                    q, k = rotate(q, *rotary), rotate(k, *rotary)
+                new[0] = k
             else:
-                new.copy_(qkv.narrow(1, 1, 2))
-            y = F.scaled_dot_product_attention(q, *old.unbind(1), mask)
+                q = heads[0]
+                new.copy_(heads[1:])
+            y = F.scaled_dot_product_attention(q, keys, values, mask)
             x = x + c_proj(y.view(B, -1))
             x = x + ffn(ln_2(x))
         cache.length += 1
@@ -174,8 +189,6 @@ class Step:
 
 def _linear(module: nn.Linear) -> Callable[[Tensor], Tensor]:
     weight, bias = module.weight.t(), module.bias
-    if weight.device.type == "cpu":
-        weight = weight.contiguous()  # one row times a matrix is faster this way round
     return (lambda x: x @ weight) if bias is None else lambda x: torch.addmm(bias, x, weight)
 
 
@@ -192,6 +205,74 @@ def _feed_forward(module: nn.Module) -> Callable[[Tensor], Tensor]:
         return lambda x: module(x[:, None])[:, 0]  # (B, C) as one position
     up, down, kind = _linear(module.c_fc), _linear(module.c_proj), module.kind
     return lambda x: down(activate(up(x), kind))
+
+
+class CompiledStep:
+    """As `Step`, recorded once as a CUDA graph and replayed; without CUDA, by torch.compile.
+
+    On a GPU the step of a small model is many kernels that take less time than it takes to start
+    them one by one; a graph starts them together. It is recorded anew for each text. What
+    torch.compile made serves all later calls with the same shapes, and follows the weights.
+    """
+
+    def __init__(self, model: TinyGPT, cache: KVCache, padding: Tensor | None):
+        self.model, self.cache, self.fixed = model, cache, FixedCache(cache, padding)
+        B, device = cache.buffer.shape[2], cache.buffer.device
+        self.token = torch.zeros(B, dtype=torch.long, device=device)
+        self.run, self.length = None, -1  # tokens in the fixed cache; -1: others than in the cache
+
+    def __call__(self, token: Tensor) -> Tensor:
+        """Logits `(B, V)` after the tokens `(B,)`; the fixed cache then holds them."""
+        if self.run is None:  # here, since what is compiled holds for the modes it was compiled in
+            self.run = self._prepared()
+        if self.length != self.cache.length:
+            self.fixed.follow(self.cache)
+        self.token.copy_(token)
+        logits = self.run()
+        self.length = self.cache.length = self.cache.length + 1
+        return logits
+
+    def _prepared(self) -> Callable[[], Tensor]:
+        run = partial(_read_one, self.model, self.fixed, self.token)
+        on_gpu = self.token.device.type == "cuda"
+        try:
+            return _recorded(run, self.fixed) if on_gpu else _compiled(run)
+        except RuntimeError as error:
+            reason = str(error).strip().split("\n")[0]
+            needs = "a step without a look at its results" if on_gpu else "a C++ compiler"
+            raise ConfigError(
+                f"compile=True needs {needs}; use compile=False, or mend this: {reason}"
+            ) from error
+
+
+def _read_one(model: TinyGPT, cache: FixedCache, token: Tensor) -> Tensor:
+    return model(token[:, None], cache=cache).logits[:, -1]
+
+
+def _compiled(run: partial) -> Callable[[], Tensor]:
+    run = partial(torch.compile(run.func, dynamic=False), *run.args)
+    run()
+    return run
+
+
+def _recorded(run: Callable[[], Tensor], cache: FixedCache) -> Callable[[], Tensor]:
+    device, graph = cache.length.device, torch.cuda.CUDAGraph()
+    with torch.cuda.device(device):
+        aside, now = torch.cuda.Stream(), torch.cuda.current_stream()
+        aside.wait_stream(now)
+        with torch.cuda.stream(aside):
+            for _ in range(3):  # the libraries prepare what may not be done while recording
+                cache.length.zero_()
+                run()
+        now.wait_stream(aside)
+        with torch.cuda.graph(graph):
+            logits = run()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return logits.clone()  # the next replay writes to the same place
+
+    return replay
 
 
 # --- writing text --------------------------------------------------------------------------------
@@ -232,39 +313,50 @@ class Writer:
         for row, prompt in zip(self.tokens, ids, strict=True):
             row[self.length - len(prompt) : self.length] = torch.tensor(prompt)
         self.padding = torch.tensor([self.length - len(p) for p in ids], device=model.device)
-        self.chain = processors(config, tokenizer, constraint)
+        self.chain = processors(config, tokenizer, constraint, model.device)
         self.stop = [tokenizer.encode(text) for text in config.stop]
         self.new: list[list[int]] = [[] for _ in ids]  # kept only where stop sequences need it
         self.ends: list[int | None] = [None] * len(ids)  # new tokens before the stop sequence
         self.logits: list[tuple[Tensor, Tensor]] = []  # raw and processed, if `details`
 
-    @torch.inference_mode()
     def run(
-        self, seed: int | None = None, use_cache: bool = True, details: bool = False
+        self,
+        seed: int | None = None,
+        use_cache: bool = True,
+        details: bool = False,
+        compile: bool = False,
     ) -> Iterator[None]:
         """Write one token per row and yield, until the buffer is full or all rows have ended."""
-        generators = _generators(len(self.tokens), seed)
-        read = Reader(self.model, self.padding, self.config.past_block, use_cache)
         last = self.tokens.shape[1]
         if self.config.past_block == "stop":
             # the last token is written but never read, so there is room for one more
             last = min(last, self.model.config.block_size + 1)
         small = self.model.config.n_embd <= 256 and len(self.tokens) <= 64
+        luck = None
+        if self.config.temperature != 0:
+            generators, V = _generators(len(self.tokens), seed), self.tokenizer.vocab_size
+            luck = noise(generators, V, last - self.length, self.tokens.device)
         with evaluating(self.model):
+            read = Reader(self.model, self.padding, self.config.past_block, use_cache, compile)
             while self.length < last and None in self.ends:
-                tokens = self.tokens[:, : self.length]
-                with one_thread(small):
-                    logits = read(tokens)
-                    processed = process(logits, tokens, self.prompt_length, self.chain)
-                    greedy = self.config.temperature == 0
-                    choice = processed.argmax(dim=-1) if greedy else draw(processed, generators)
-                self.tokens[:, self.length] = choice
-                self.length += 1
-                if details:
-                    self.logits.append((logits, processed))
-                if self.stop:
-                    self._stop(choice.tolist())
+                # not around the yield: who takes the tokens computes as they please
+                with one_thread(small), torch.inference_mode():
+                    self._write(read, luck, details)
                 yield
+
+    def _write(self, read: Reader, luck: Iterator[Tensor] | None, details: bool) -> None:
+        """Add a token to each row: by the next noise, or the most probable if there is none."""
+        logits = processed = read(self.tokens, self.length)
+        if self.chain:
+            tokens = self.tokens[:, : self.length]
+            processed = process(logits, tokens, self.prompt_length, self.chain)
+        choice = processed.argmax(dim=-1) if luck is None else pick(processed, next(luck))
+        self.tokens[:, self.length] = choice
+        self.length += 1
+        if details:
+            self.logits.append((logits, processed))
+        if self.stop:
+            self._stop(choice.tolist())
 
     def _stop(self, choice: list[int]) -> None:
         """End the rows whose new tokens end with a stop sequence; the longest one is cut off."""
@@ -304,19 +396,21 @@ def generateV2(
     constraint: Constraint | None = None,
     use_cache: bool = True,
     details: bool = False,
+    compile: bool = False,
     **options,
 ) -> str | list[str] | Generated | list[Generated]:
     """The prompt and its continuation, with every option of `DecodingConfig` by name.
 
     A list of prompts gives a list. Row i draws from its own generator, seeded `seed + i`, so it
     is what that prompt would give alone. `constraint(text)` gives the symbols that may follow a
-    text. With `details`, a `Generated` with tokens and log-probabilities. Bad input raises
-    `ConfigError` or `UnknownCharacterError`, both `ValueError`, before anything is written.
+    text. With `details`, a `Generated` with tokens and log-probabilities. `compile` is for a GPU,
+    see `CompiledStep`. Bad input raises `ConfigError` or `UnknownCharacterError`, both
+    `ValueError`, before anything is written.
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     config = _decoding_config(options)
     writer = Writer(model, prompts, max_new_tokens, tokenizer, config, constraint)
-    for _ in writer.run(seed, use_cache, details):
+    for _ in writer.run(seed, use_cache, details, compile):
         pass
     results = [writer.details(i) if details else writer.text(i) for i in range(len(prompts))]
     return results[0] if isinstance(prompt, str) else results
@@ -383,6 +477,7 @@ def stream(
     seed: int | None = None,
     tokenizer: CharTokenizer | None = None,
     constraint: Constraint | None = None,
+    compile: bool = False,
     **options,
 ) -> Iterator[str]:
     """Yield the continuation as it comes; joined, it is what `generateV2` adds to the prompt.
@@ -392,7 +487,7 @@ def stream(
     """
     config = _decoding_config(options)
     writer = Writer(model, [prompt], max_new_tokens, tokenizer, config, constraint)
-    return _pieces(writer, writer.run(seed))
+    return _pieces(writer, writer.run(seed, compile=compile))
 
 
 def _pieces(writer: Writer, steps: Iterator[None]) -> Iterator[str]:
@@ -455,7 +550,7 @@ def _beam_search(w: Writer, n_beams: int, length_penalty: float) -> list[tuple[s
         return float(sums[row]) / max(1, new) ** length_penalty
 
     while w.length < last and len(finished) < n_beams:
-        totals = sums + read(w.tokens[:, : w.length]).log_softmax(dim=-1)  # (n_beams, V)
+        totals = sums + read(w.tokens, w.length).log_softmax(dim=-1)  # (n_beams, V)
         sums, best = totals.flatten().topk(n_beams)
         sums, rows = sums[:, None], best // V
         w.tokens.copy_(w.tokens[rows])
@@ -518,7 +613,7 @@ def _speculate(w: Writer, ngram: int, draft: int) -> int:
         passes += 1
     read = Reader(w.model, w.padding, "crop")
     while w.length < last:  # beyond the block there is no cache to check a draft with
-        w.tokens[:, w.length] = read(w.tokens[:, : w.length]).argmax(dim=-1)
+        w.tokens[:, w.length] = read(w.tokens, w.length).argmax(dim=-1)
         w.length += 1
         passes += 1
     return passes

@@ -3,8 +3,7 @@
 import platform
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -65,19 +64,23 @@ def autocast(device: torch.device, precision: str = "auto"):
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-@contextmanager
-def one_thread(when: bool = True) -> Iterator[None]:
-    """Let torch use one CPU thread, if `when`.
+class one_thread:
+    """A context in which torch uses one CPU thread, if `when`.
 
     Steps as small as those of a small model gain nothing from more, and where other programs keep
     the cores busy, threads that wait for each other take ten times as long.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1 if when else threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+
+    def __init__(self, when: bool = True):
+        self.when = when
+
+    def __enter__(self) -> None:
+        self.threads = torch.get_num_threads()
+        if self.when:
+            torch.set_num_threads(1)
+
+    def __exit__(self, *error) -> None:
+        torch.set_num_threads(self.threads)
 
 
 def peak_flops(device: torch.device) -> float | None:
