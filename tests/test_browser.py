@@ -115,7 +115,9 @@ class Page:
             f"""() => {{ window.errors = []; {_KERNEL}.iopubMessage.connect((_, m) => {{
             const c = m.content;
             if (m.header.msg_type === 'error') errors.push(c.ename + ': ' + c.evalue);
-            if (c.name === 'stderr') errors.push(c.text) }}) }}"""
+            // JupyterLab may ask for widgets before ipywidgets is imported; that is no error
+            if (c.name === 'stderr' && c.text.replace(/^No such comm.*$/gm, '').trim())
+              errors.push(c.text) }}) }}"""
         )
 
     def run_all(self, seconds: float = 120) -> None:
@@ -146,7 +148,8 @@ class Page:
         )
 
     def text(self, selector: str) -> str:
-        return self.page.locator(selector).inner_text()
+        """The text of the first of these elements, as `shows` and `changes` read it."""
+        return self.page.locator(selector).first.inner_text()
 
     def shows(self, selector: str, words: str) -> str:
         """Wait until an element's text holds some words, and return it."""
@@ -352,6 +355,91 @@ def test_the_lesson_on_decoding_runs_and_plays(open_notebook):
     page = open_notebook(LESSON)
     page.run_all(seconds=400)
     play(page)
+
+
+EXPERTS = """
+import torch
+from tinygpt import CharTokenizer, ModelConfig, MoEConfig, TinyGPT
+from tinygpt.widgets import routing_explorer
+torch.manual_seed(0)
+tokenizer = CharTokenizer("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ,.:;!?'\\n")
+config = ModelConfig(tokenizer.vocab_size, block_size=64, n_layer=2, n_head=2, n_embd=32,
+                     moe=MoEConfig(n_experts=4, top_k=2, norm_topk_prob=True))
+model = TinyGPT(config)
+model.tokenizer = tokenizer
+for parameter in model.parameters():
+    parameter.data.add_(torch.randn_like(parameter), alpha=0.2)
+tables = {step: torch.randint(99, (2, tokenizer.vocab_size, 4)) for step in (0, 100, 200)}
+routing_explorer(model, tables=tables)
+"""
+TILES, LOSS, TRAINING = ".tg:has(> .tiles)", ".tg:has(.cards)", ".tg:has(svg)"
+
+
+def tiles(page: Page) -> list[tuple[str, str]]:
+    """Class and computed colour of each tile of the routing explorer's text."""
+    return page.page.evaluate(
+        """s => [...document.querySelector(s).querySelectorAll('.tiles > b')]
+        .map(b => [b.className, getComputedStyle(b).borderTopColor])""",
+        TILES,
+    )
+
+
+def explore(page: Page) -> None:
+    """Another layer by keyboard, another text, an expert dropped, another step of training."""
+    explorer = page.page.locator(".widget-vbox:has(.widget-toggle-buttons):has(.tiles)").first
+    explorer.scroll_into_view_if_needed()
+    page.wait_for("() => !document.querySelector('.tg.pending')")
+    shown, seen = page.text(TILES), tiles(page)
+    assert len({colour for _, colour in seen}) > 1
+    layers = explorer.locator(".widget-toggle-buttons button")
+    layers.nth(1).focus()
+    page.page.keyboard.press("Enter")
+    shown = page.changes(TILES, shown)
+    name = layers.nth(1).inner_text().strip()
+    assert shown.startswith(f"{name.capitalize()}:")
+    page.shows(LOSS, f"lost without it, {name}")
+    assert tiles(page) != seen
+
+    explorer.locator(".widget-textarea textarea").fill("The rain, the wind.\nGo on!\n")
+    page.changes(TILES, shown)
+    assert len(tiles(page)) == len("The rain, the wind.\nGo on!\n")
+    menu = explorer.locator(".widget-dropdown").filter(has_text="drop").locator("select")
+    expert = tiles(page)[0][0].removeprefix("e")[0]
+    menu.select_option(f"expert {expert}")
+    page.shows(TILES, f"hatched: expert {expert}, dropped")
+    page.shows(LOSS, f"without expert {expert}")
+    page.wait_for("() => !document.querySelector('.tg.pending')")
+    assert "at its own characters" in page.text(LOSS)
+    assert tiles(page)[0][0].endswith(" off")
+    assert page.page.locator(f"{LOSS} .card").count() >= 2
+
+    handle = explorer.locator(".widget-slider").filter(has_text="step").locator(".noUi-handle")
+    if handle.is_visible():
+        trained = page.text(TRAINING)
+        handle.focus()
+        page.page.keyboard.press("ArrowLeft")
+        page.changes(TRAINING, trained)
+    explorer.locator(".widget-textarea textarea").fill("The rain ß")
+    page.shows("body", "the model does not know 'ß'")
+    assert wide(page) == []
+    page.check()
+
+
+@pytest.mark.parametrize("width", [1280, 880])
+def test_the_routing_explorer_follows_keyboard_and_typing(open_notebook, width):
+    page = open_notebook([EXPERTS], width=width)
+    page.run_all()
+    explore(page)
+
+
+EXPERTS_LESSON = ROOT / "notebooks" / "04_moe_gate_experts.ipynb"
+
+
+@pytest.mark.skipif(not EXPERTS_LESSON.exists(), reason=f"{EXPERTS_LESSON.name} is not there yet")
+def test_the_lesson_on_experts_runs_and_plays(open_notebook):
+    page = open_notebook(EXPERTS_LESSON)
+    page.run_all(seconds=400)
+    explore(page)
 
 
 def test_a_cell_that_raises_is_reported(open_notebook):

@@ -83,12 +83,37 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(arguments, words, ca
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("flags", [["--n-embd", "30"], ["--lr", "fast"], ["--no-such-flag"]])
+def exit_code(arguments):
+    """What the shell sees, whether our own check or the parser's ends the command."""
+    try:
+        return cli.main(arguments)
+    except SystemExit as stop:
+        return stop.code
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--n-embd", "30"], ["--lr", "fast"], ["--no-such-flag"], ["--moe.top-k", "5"]],
+)
 def test_bad_flags(flags, capsys):
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["train", *flags])
-    assert stop.value.code == 2
-    assert flags[0].strip("-").replace("-", "_") in capsys.readouterr().err.replace("-", "_")
+    assert exit_code(["train", *flags]) == 2
+    name = flags[0].strip("-").removeprefix("moe.").replace("-", "_")
+    error = capsys.readouterr().err
+    assert name in error.replace("-", "_")
+    assert "Traceback" not in error
+
+
+def test_experts_on_request(text, tmp_path, capsys):
+    """--moe flags give experts to a dense preset; without them there are none."""
+    out = tmp_path / "run"
+    assert train(text, out, "--max-steps", "2", "--moe.n-experts", "3", "--moe.top-k", "2") == 0
+    model = load_checkpoint(latest_checkpoint(out)).model
+    assert (model.config.moe.n_experts, model.config.moe.top_k) == (3, 2)
+    assert cli.main(["info", str(out)]) == 0
+    assert "active" in capsys.readouterr().out
+    assert cli.main(["train", "--resume", str(out), "--max-steps", "3"]) == 0
+    assert cli.main(["info", "tiny"]) == 0
+    assert "active" not in capsys.readouterr().out
 
 
 def test_flags_are_flat(capsys):
@@ -98,6 +123,7 @@ def test_flags_are_flat(capsys):
     assert "--n-layer" in said
     assert "--lr" in said
     assert "--train." not in said
+    assert "--moe." not in said  # tiny is dense
     assert "--model." not in said
 
 
@@ -123,6 +149,13 @@ def test_benchmark_of_decoding(capsys, monkeypatch):
     assert "tinygpt compiled" in said
     assert "tinygpt without cache" in said
     assert "the last 100 tokens took" in said
+
+
+def test_benchmark_of_experts(capsys):
+    assert cli.main(["benchmark", "moe", "--rounds", "1"]) == 0
+    said = capsys.readouterr().out
+    for words in ("4 experts", "64 experts", "dense", "grouped_mm", "loop", "even load"):
+        assert words in said
 
 
 def test_importing_is_light():

@@ -7,7 +7,7 @@ from tinygpt.files import ROOT
 
 READING_ORDER = [
     *("errors", "files", "runtime", "config", "tokenizer", "tinyplays", "data", "layers"),
-    *("model", "filters", "decoding", "plots", "metrics", "checkpoint", "optim", "trainer"),
+    *("moe", "model", "filters", "decoding", "plots", "metrics", "checkpoint", "optim", "trainer"),
     *("widgets", "exercises", "benchmark", "lab", "cli"),
 ]
 

@@ -1,7 +1,7 @@
 """TinyGPT: a small package for learning how language models work, from characters upward."""
 
 from .checkpoint import load_run
-from .config import PRESETS, DecodingConfig, ModelConfig, TrainConfig
+from .config import PRESETS, DecodingConfig, ModelConfig, MoEConfig, TrainConfig
 from .data import load_corpus
 from .decoding import (
     generate,
@@ -28,6 +28,7 @@ __all__ = [
     "CharTokenizer",
     "DecodingConfig",
     "MetricsLogger",
+    "MoEConfig",
     "ModelConfig",
     "TinyGPT",
     "TinyGPTError",

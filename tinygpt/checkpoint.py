@@ -1,6 +1,7 @@
 """Checkpoints that are whole or refused: safetensors and JSON, with a manifest written last.
 
-A run is a folder of `step_…` folders beside `metrics.csv`; a shipped run is one such folder itself:
+A run is a folder of `step_…` folders beside `metrics.csv` (and `experts.safetensors`: where each
+symbol went at each evaluation of a model with experts); a shipped run is one such folder itself:
 
     config.json            model and training settings, corpus
     model.safetensors      weights
@@ -33,6 +34,7 @@ from .tokenizer import CharTokenizer
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+TABLES = "experts.safetensors"
 RUNS = ROOT / "checkpoints"
 
 
@@ -202,6 +204,33 @@ def export_run(run: str | Path, folder: Path) -> None:
     best = load_checkpoint(_choose(source, "best"))
     save_checkpoint(folder, Checkpoint(best.model, best.tokenizer, best.settings, {}, {}))
     write_text(folder / "metrics.csv", (source / "metrics.csv").read_text(encoding="utf-8"))
+    if tables := load_expert_tables(source):
+        save_expert_tables(Path(folder), tables)
+
+
+def save_expert_tables(run: Path, tables: dict[int, Tensor]) -> None:
+    """Write how often each symbol went to each expert, `(layers, V, E)` at each step.
+
+    Small beside the weights, so every evaluation of a run can be kept.
+    """
+    named = {str(step): table.int().contiguous() for step, table in tables.items()}
+    try:
+        with atomic_path(run / TABLES) as new:
+            save_file(named, new)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"could not write {run / TABLES}: {error}; make room") from error
+
+
+def load_expert_tables(run: str | Path) -> dict[int, Tensor]:
+    """What `save_expert_tables` wrote for a run, by step; empty if it has none."""
+    path = find_run(run) / TABLES
+    if not path.exists():
+        return {}
+    try:
+        tables = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}; remove it") from error
+    return {int(step): tables[step].clone() for step in sorted(tables, key=int)}
 
 
 def verify(folder: Path) -> None:

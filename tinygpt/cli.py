@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import AvoidSubcommands, Positional, arg
 
-from .config import PRESETS, ModelConfig, TrainConfig
+from .config import PRESETS, ModelConfig, MoEConfig, TrainConfig
 from .data import load_corpus
 from .errors import ConfigError, TinyGPTError
 
@@ -46,8 +46,10 @@ class TrainArgs:
     """folder of the run; default: checkpoints/PRESET"""
     resume: str | None = None
     """go on with this run (a name under checkpoints/, or a path)"""
-    model: OmitArgPrefixes[ModelConfig] = field(default_factory=ModelConfig)
-    train: OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
+    model: Annotated[AvoidSubcommands[ModelConfig], arg(name="")] = field(
+        default_factory=ModelConfig
+    )
+    train: Annotated[TrainConfig, arg(name="")] = field(default_factory=TrainConfig)
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,14 @@ class GenerateArgs:
 
 @dataclass(frozen=True)
 class BenchmarkArgs:
-    """Measure speed on this machine, ours against transformers' GPT-2 class."""
+    """Measure speed on this machine."""
 
-    what: Positional[Literal["step", "decoding"]] = "step"
-    """a training step, or writing 300 tokens"""
+    what: Positional[Literal["step", "decoding", "moe"]] = "step"
+    """a training step or 300 tokens against transformers' GPT-2, or experts against none"""
     preset: str = "nanogpt-cpu"
     """the model of the training step"""
     rounds: int | None = None
-    """default: 50 steps, 5 texts"""
+    """default: 50 steps, 5 texts, 20 steps with experts"""
     threads: int | None = None
     """CPU threads; default: torch's choice"""
     device: str = "auto"
@@ -153,7 +155,7 @@ def benchmark(arguments: Sequence[str]) -> None:
     """Run a comparison."""
     import torch
 
-    from .benchmark import decoding_speed, step_time
+    from .benchmark import decoding_speed, moe_speed, step_time
 
     args = tyro.cli(BenchmarkArgs, args=arguments, prog="tinygpt benchmark")
     for name in ("rounds", "threads"):
@@ -164,6 +166,8 @@ def benchmark(arguments: Sequence[str]) -> None:
         torch.set_num_threads(args.threads)
     if args.what == "step":
         step_time(_preset(args.preset), args.rounds or 50, args.device)
+    elif args.what == "moe":
+        moe_speed(args.rounds or 20, args.device)
     else:
         decoding_speed(args.rounds or 5, args.device)
 
@@ -231,7 +235,10 @@ def _defaults(arguments: Sequence[str]) -> TrainArgs:
             train = replace(train, epochs=None)
         return TrainArgs(resume=resume, model=model, train=train)
     preset = PRESETS[_preset(name)]
-    return TrainArgs(preset=name, model=preset.model, train=preset.train)
+    model = preset.model
+    if model.moe is None and any(word.startswith("--moe.") for word in arguments):
+        model = replace(model, moe=MoEConfig())  # a dense preset, with experts from here on
+    return TrainArgs(preset=name, model=model, train=preset.train)
 
 
 def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
@@ -253,7 +260,12 @@ def _describe(model) -> None:
     from .metrics import count_parameters, flops_per_token
 
     count = count_parameters(model)
-    for name, value in vars(model.config).items():
-        print(f"{name:16} {value}")
-    print(f"\nparameters       {count.total:,} ({count.embedding:,} in embeddings)")
-    print(f"training FLOPs   {flops_per_token(model):,} per token")
+    fields = {k: v for k, v in vars(model.config).items() if k != "moe"}
+    if model.config.moe is not None:
+        fields |= {f"moe.{name}": value for name, value in vars(model.config.moe).items()}
+    for name, value in fields.items():
+        print(f"{name:26} {value}")
+    print(f"\nparameters                 {count.total:,} ({count.embedding:,} in embeddings)")
+    if model.config.moe is not None:
+        print(f"active                     {count.active:,} that one token passes through")
+    print(f"training FLOPs             {flops_per_token(model):,} per token")

@@ -27,6 +27,113 @@ def _one_of(config: Any, **allowed: tuple[str, ...]) -> None:
 
 
 @dataclass(frozen=True)
+class MoEConfig:
+    """A Mixture of Experts in place of the feed-forward layer; see `tinygpt.moe`.
+
+    The defaults: one expert per token, weighted by its probability, no token dropped, the load
+    kept even by biases. Switch has `balance="loss", capacity_factor=1.25`; Mixtral `n_experts=8,
+    top_k=2, norm_topk_prob=True, balance="loss"`; DeepSeek-V3 routes with `scores="sigmoid",
+    n_shared=1`. Noise, jitter, dropout and capacity act in training only.
+    """
+
+    n_experts: int = 4  # E
+    top_k: int = 1  # K, experts per token
+    n_inner: int | None = None  # width of one expert; None: that of the dense layer
+    every: int = 1  # of every so many blocks the last has experts
+    first_dense: int = 0  # the first blocks stay dense
+    n_shared: int = 0  # experts that every token passes through, beside the chosen ones
+    shared_gate: bool = False  # weigh the shared experts by a sigmoid of the token (Qwen2-MoE)
+    scores: Literal["softmax", "sigmoid"] = "softmax"  # from the router's logits
+    norm_topk_prob: bool = False  # divide the K weights by their sum
+    routed_scaling_factor: float = 1.0  # multiplies the weights (DeepSeek-V3)
+    straight_through: bool = False  # k = 1: weights of value one that keep their gradient
+    top_p: float | None = None  # as many experts as reach this probability, at most top_k
+    n_groups: int = 1  # experts in groups, of which a token may use top_groups
+    top_groups: int | None = None  # None: all
+    router_hidden: int | None = None  # hidden width of a router of two layers; None: one layer
+    noisy: bool = False  # learned noise on the router's logits (Shazeer et al. 2017, eq. 4)
+    jitter: float = 0.0  # the router's input times uniform(1 - jitter, 1 + jitter)
+    expert_dropout: float = 0.0  # dropout inside the experts
+    capacity_factor: float | None = None  # tokens an expert takes, over K T / E; None: all
+    balance: Literal["bias", "loss", "none"] = "bias"  # what keeps the load even
+    bias_rate: float = 1e-3  # step of the biases, under balance="bias" (Wang et al. 2024)
+    balance_weight: float = 0.01  # of the Switch balance loss, under balance="loss"
+    balance_level: Literal["batch", "sequence"] = "batch"  # the tokens over which it is even
+    z_weight: float = 0.0  # of the router z-loss (Zoph et al. 2022)
+    cv_weight: float = 0.0  # of the squared variation of importance (Shazeer et al. 2017)
+    dispatch: Literal["auto", "loop", "split", "grouped_mm"] = "auto"  # same result, other speed
+    forced_balance: bool = False  # experts take turns, whatever the scores: for timing only
+    expert_choice: bool = False  # experts choose tokens: sees the future; balance is not needed
+    allow_leak: bool = False  # confirms that expert_choice may see the future
+
+    def __post_init__(self):
+        _whole(self, 1, "n_experts", "top_k", "every", "n_groups")
+        _whole(self, 0, "first_dense", "n_shared")
+        for name in ("n_inner", "router_hidden", "top_groups"):
+            if getattr(self, name) is not None:
+                _whole(self, 1, name)
+        _one_of(self, scores=("softmax", "sigmoid"), balance=("loss", "bias", "none"))
+        _one_of(self, balance_level=("batch", "sequence"))
+        _one_of(self, dispatch=("auto", "loop", "split", "grouped_mm"))
+        for name in ("balance_weight", "bias_rate", "z_weight", "cv_weight"):
+            _check(getattr(self, name) >= 0, f"{name}={getattr(self, name)} must be at least 0")
+        for name in ("jitter", "expert_dropout"):
+            value = getattr(self, name)
+            _check(0 <= value < 1, f"{name}={value} must be at least 0 and below 1")
+        factor, capacity = self.routed_scaling_factor, self.capacity_factor
+        _check(factor > 0, f"routed_scaling_factor={factor} must be above 0")
+        _check(
+            capacity is None or capacity > 0,
+            f"capacity_factor={capacity} must be above 0, or None for no limit",
+        )
+        self._check_choice()
+
+    @property
+    def has_free_places(self) -> bool:
+        """Whether a token may have fewer than `top_k` experts before any is dropped."""
+        return self.top_p is not None or self.expert_choice
+
+    def _check_choice(self) -> None:
+        E, K, groups = self.n_experts, self.top_k, self.n_groups
+        _check(K <= E, f"top_k={K} is more than n_experts={E}; a token can use each expert once")
+        _check(
+            not (self.norm_topk_prob and K == 1),
+            "norm_topk_prob with top_k=1 divides the weight by itself: it is always 1, and the "
+            "router gets no gradient from the language-model loss; leave it off, or take top_k=2",
+        )
+        _check(
+            not self.straight_through or K == 1,
+            f"straight_through is for top_k=1; with top_k={K} use norm_topk_prob=True",
+        )
+        _check(
+            self.top_p is None or (0 < self.top_p <= 1 and self.scores == "softmax"),
+            f"top_p={self.top_p} must be above 0 and at most 1, and needs scores='softmax'",
+        )
+        _check(E % groups == 0, f"n_experts={E} is not divisible by n_groups={groups}")
+        reach = (self.top_groups or groups) * (E // groups)
+        _check(
+            (self.top_groups or groups) <= groups and reach >= K,
+            f"top_groups={self.top_groups} of n_groups={groups} hold {reach} of the {E} experts, "
+            f"and top_k={K}; top_groups must be at most n_groups, and leave top_k experts",
+        )
+        _check(
+            not self.expert_choice or self.allow_leak,
+            "expert_choice lets experts compare a token with later ones, so a causal language "
+            "model would see the future: its loss means nothing and it cannot generate. To look "
+            "at the leak, say allow_leak=True",
+        )
+        _check(
+            not (self.expert_choice and (self.top_p or self.top_groups or self.forced_balance)),
+            "expert_choice lets the experts choose, so top_p, top_groups and forced_balance mean "
+            "nothing; leave them away",
+        )
+        _check(
+            not (self.shared_gate and not self.n_shared),
+            "shared_gate weighs the shared experts, but n_shared=0; say n_shared=1 or more",
+        )
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Shape of a `TinyGPT`. The defaults with `n_embd=768, n_head=12, n_layer=12` are GPT-2's."""
 
@@ -48,6 +155,7 @@ class ModelConfig:
     mlp_bias: bool = True  # biases in the feed-forward layers
     head_bias: bool = False  # bias of the output head
     zero_init: bool = False  # start each block as the identity: output projections at zero
+    moe: MoEConfig | None = None  # experts instead of feed-forward layers; None: dense
 
     def __post_init__(self):
         _whole(self, 1, "vocab_size", "block_size", "n_layer", "n_head", "n_embd")
@@ -68,6 +176,16 @@ class ModelConfig:
             f"rotary positions turn pairs of channels, but the head size n_embd / n_head = "
             f"{self.head_size} is odd; change n_embd or n_head, or use position='learned'",
         )
+        _check(
+            self.moe is None or any(map(self.is_moe, range(self.n_layer))),
+            f"no block would have experts: n_layer={self.n_layer}, and {self.moe}",
+        )
+
+    def is_moe(self, layer: int) -> bool:
+        """Whether a block, counted from 0, has experts: the last of every `moe.every`."""
+        if self.moe is None or layer < self.moe.first_dense:
+            return False
+        return (layer - self.moe.first_dense + 1) % self.moe.every == 0
 
     @property
     def head_size(self) -> int:
@@ -233,6 +351,11 @@ PRESETS: dict[str, Preset] = {
         model=ModelConfig(block_size=32, n_layer=2, n_head=4, n_embd=64),
         train=TrainConfig(max_steps=1500, batch_size=32, lr=4e-3, eval_interval=150),
     ),
+    "tiny-moe": Preset(
+        "the model of notebook 04: as tiny, with 4 experts of which each token uses 1",
+        model=ModelConfig(block_size=32, n_layer=2, n_head=4, n_embd=64, moe=MoEConfig()),
+        train=TrainConfig(max_steps=1500, batch_size=32, lr=4e-3, eval_interval=150),
+    ),
     "nanogpt-cpu": Preset(
         "the shape and training of nanoGPT's CPU example",
         model=ModelConfig(block_size=64, n_layer=4, n_embd=128, attn_bias=False, mlp_bias=False),
@@ -263,4 +386,7 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
         not unknown,
         f"{kind.__name__} has no setting {', '.join(unknown)}; was it written by a later version?",
     )
+    values = dict(values)
+    if isinstance(values.get("moe"), dict):
+        values["moe"] = from_dict(MoEConfig, values["moe"])
     return kind(**values)

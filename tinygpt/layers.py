@@ -5,6 +5,7 @@ B batch, T time, C channels (n_embd), H heads, D head size, F feed-forward width
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -159,6 +160,9 @@ class Context:
     traced: bool = False
     attentions: list[Tensor] = field(default_factory=list)  # (B, H, T, T), rows sum to 1
     attention_scores: list[Tensor] = field(default_factory=list)  # the same before the softmax
+    valid: Tensor | None = None  # (B, T) False: a token that has no target
+    expert_mask: Tensor | None = None  # (layers with experts, E) 0: its output counts nothing
+    routing: list[Any] = field(default_factory=list)  # per layer with experts, its moe.Routing
 
 
 class Attention(nn.Module):
@@ -217,8 +221,8 @@ class MLP(nn.Module):
         self.c_fc = nn.Linear(config.n_embd, width, bias=config.mlp_bias)
         self.c_proj = nn.Linear(config.inner_size, config.n_embd, bias=config.mlp_bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x `(B, T, C)` -> `(B, T, C)`."""
+    def forward(self, x: Tensor, context: Context | None = None) -> Tensor:
+        """x `(B, T, C)` -> `(B, T, C)`; the context is for layers that need one."""
         y = self.c_proj(activate(self.c_fc(x), self.kind))
         return F.dropout(y, self.dropout) if self.training and self.dropout else y
 

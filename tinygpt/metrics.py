@@ -18,6 +18,7 @@ from .data import take
 from .errors import ConfigError, TinyGPTError
 from .files import write_text
 from .model import TinyGPT, evaluating
+from .moe import ExpertLinear, balance_loss, variation, z_loss
 from .runtime import autocast, peak_flops
 
 if TYPE_CHECKING:
@@ -36,6 +37,14 @@ def evaluate(
     The split is cut into windows of `block_size` that do not overlap (the last may be shorter).
     With `max_tokens`, only so many tokens are predicted, in windows spread evenly over the split.
     """
+    batches = _windows(model, tokens, max_tokens)
+    losses = [_loss_sum(model, tokens, part, length, precision) for part, length in batches]
+    counted = sum(part.numel() * length for part, length in batches)
+    return torch.stack(losses).cpu().double().sum().item() / counted
+
+
+def _windows(model: TinyGPT, tokens: Tensor, max_tokens: int | None) -> list[tuple[Tensor, int]]:
+    """Batches of windows over a split: where they start, and how many tokens they predict."""
     T, n = model.config.block_size, len(tokens) - 1  # n predictions
     if n < 1:
         raise ConfigError(f"a loss needs at least 2 tokens, this split has {len(tokens)}")
@@ -45,20 +54,65 @@ def evaluate(
         starts = starts[torch.linspace(0, n // T - 1, count, dtype=torch.float64).clamp(0).long()]
     whole, rest = starts[starts + T <= n], starts[starts + T > n]
     batches = [(part, T) for part in whole.split(max(1, EVAL_TOKENS // T)) if len(part)]
-    batches += [(part, n - int(part)) for part in rest]  # a last, shorter window
-    losses = [_loss_sum(model, tokens, part, length, precision) for part, length in batches]
-    counted = sum(part.numel() * length for part, length in batches)
-    return torch.stack(losses).cpu().double().sum().item() / counted
+    return batches + [(part, n - int(part)) for part in rest]  # a last, shorter window
+
+
+def _read(model: TinyGPT, tokens: Tensor, starts: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """The inputs and targets `(B, length)` of windows."""
+    index = starts.view(-1, 1) + torch.arange(length + 1)
+    window = take(tokens, index.to(tokens.device)).to(model.device)
+    return window[:, :-1], window[:, 1:]
 
 
 def _loss_sum(
     model: TinyGPT, tokens: Tensor, starts: Tensor, length: int, precision: str
 ) -> Tensor:
     """Summed cross-entropy over windows of `length` predictions."""
-    index = starts.view(-1, 1) + torch.arange(length + 1)
-    window = take(tokens, index.to(tokens.device)).to(model.device)
+    x, y = _read(model, tokens, starts, length)
     with evaluating(model), autocast(model.device, precision):
-        return model(window[:, :-1], window[:, 1:]).lm_loss * (index.numel() - len(index))
+        return model(x, y).lm_loss * x.numel()
+
+
+@dataclass(frozen=True)
+class RoutingReport:
+    """What the routers of a model did with a split; L layers with experts."""
+
+    tables: Tensor  # (L, V, E) how often each symbol went to each expert
+    balance_loss: Tensor  # (L,) 1: even
+    z_loss: Tensor  # (L,)
+    entropy: Tensor  # (L,) nats
+
+    @property
+    def load(self) -> Tensor:
+        """Share of the choices that fell on each expert, `(L, E)`."""
+        counts = self.tables.sum(1)
+        return counts / counts.sum(-1, keepdim=True)
+
+    @property
+    def load_cv(self) -> float:
+        """The largest coefficient of variation of a layer's load: 0 is even."""
+        return max(map(variation, self.load))
+
+
+@torch.inference_mode()
+def measure_routing(
+    model: TinyGPT, tokens: Tensor, max_tokens: int | None = None, precision: str = "auto"
+) -> RoutingReport:
+    """Read a split as `evaluate` does, and see where its tokens go, in eval mode."""
+    if model.config.moe is None:
+        raise ConfigError("this model has no experts; build it with ModelConfig(moe=MoEConfig())")
+    parts = []
+    for starts, length in _windows(model, tokens, max_tokens):
+        x, _ = _read(model, tokens, starts, length)
+        with evaluating(model), autocast(model.device, precision):
+            routings = model(x, return_routing=True).routing
+        tables = torch.stack([r.table(x, model.config.vocab_size) for r in routings])
+        figures = [torch.stack([balance_loss(r), z_loss(r), r.entropy()]) for r in routings]
+        parts.append((x.numel(), tables.cpu(), torch.stack(figures, dim=1).cpu()))  # (3, L)
+    counts, tables, figures = zip(*parts, strict=True)
+    shares = torch.tensor(counts) / sum(counts)
+    means = (torch.stack(figures) * shares[:, None, None]).sum(0)
+    return RoutingReport(sum(tables), *means)
 
 
 @torch.inference_mode()
@@ -161,7 +215,7 @@ class ParameterCount:
     """Numbers of weights. `embedding` (token and position tables) is part of `total`."""
 
     total: int
-    active: int  # that one token passes through
+    active: int  # that one token passes through: all but the experts it does not use
     embedding: int
 
 
@@ -169,18 +223,25 @@ def count_parameters(model: TinyGPT) -> ParameterCount:
     """Count the weights from the tensors themselves; a tied head is counted once."""
     total = sum(p.numel() for p in model.parameters())
     tables = [m for m in model.modules() if isinstance(m, nn.Embedding)]
-    return ParameterCount(total, total, sum(table.weight.numel() for table in tables))
+    layers = [m for m in model.modules() if isinstance(m, ExpertLinear)]
+    stacked = sum(p.numel() for layer in layers for p in layer.parameters())
+    moe = model.config.moe
+    idle = stacked * (moe.n_experts - moe.top_k) // moe.n_experts if moe else 0
+    return ParameterCount(total, total - idle, sum(table.weight.numel() for table in tables))
 
 
 def flops_per_token(model: TinyGPT, training: bool = True) -> int:
     """Floating-point operations per token of a full window, matrix products only.
 
-    Two per weight of each linear layer, and 4 T C per layer for scores and weighted sum (Chowdhery
-    et al. 2022, appendix B, which counts the whole T x T square as here). Training costs three
-    times the forward pass: the backward pass forms two products for each one.
+    Two per weight of each linear layer (of K experts, where there are some), and 4 T C per layer
+    for scores and weighted sum (Chowdhery et al. 2022, appendix B, which counts the whole T x T
+    square as here). Training costs three times the forward pass: the backward pass forms two
+    products for each one.
     """
-    linear = sum(2 * m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
-    config = model.config
+    config, modules = model.config, list(model.modules())
+    linear = sum(2 * m.weight.numel() for m in modules if isinstance(m, nn.Linear))
+    for layer in (m for m in modules if isinstance(m, ExpertLinear)):
+        linear += 2 * config.moe.top_k * layer.weight[0].numel()
     attention = 4 * config.n_layer * config.block_size * config.n_embd
     return (3 if training else 1) * (linear + attention)
 
@@ -211,6 +272,9 @@ class MetricsLogger:
         "tokens_per_s",
         "peak_gpu_gb",
         "seconds",
+        "load_cv",  # of the experts, in the most uneven layer; nan without experts
+        "balance_loss",  # mean over the layers with experts; 1: even
+        "z_loss",
     )
 
     def __init__(
@@ -261,7 +325,10 @@ class MetricsLogger:
         whole = text[: text.rfind("\n") + 1]
         rows = list(csv.DictReader(io.StringIO(whole)))
         good = [row for row in rows if None not in row and None not in row.values()]
-        return [{k: int(v) if k == "step" else float(v) for k, v in row.items()} for row in good]
+        blank = dict.fromkeys(cls.COLUMNS, math.nan)  # what an older file does not have
+        return [
+            blank | {k: int(v) if k == "step" else float(v) for k, v in r.items()} for r in good
+        ]
 
     def frame(self) -> "pd.DataFrame":
         """The rows as a table."""

@@ -15,6 +15,9 @@ from torch.nn import functional as F
 from .config import ModelConfig
 from .errors import ConfigError
 from .layers import MLP, Attention, Context, FixedCache, KVCache, make_norm, rotary_table
+from .moe import MoE, Routing, auxiliary_loss
+
+IGNORED = -100  # a target that is not learned
 
 
 @dataclass
@@ -22,7 +25,8 @@ class TinyGPTOutput:
     """What a forward pass gives; what was not asked for is None.
 
     `loss` is what is trained, `lm_loss` the cross-entropy alone (nats per token). `attentions`
-    and `attention_scores` (before the softmax) hold one `(B, H, T, T)` tensor per layer.
+    and `attention_scores` (before the softmax) hold one `(B, H, T, T)` tensor per layer, `routing`
+    what each router decided.
     """
 
     logits: Tensor  # (B, T, V)
@@ -30,6 +34,7 @@ class TinyGPTOutput:
     lm_loss: Tensor | None = None
     attentions: list[Tensor] | None = None
     attention_scores: list[Tensor] | None = None
+    routing: list[Routing] | None = None
 
 
 class Block(nn.Module):
@@ -40,12 +45,12 @@ class Block(nn.Module):
         self.ln_1 = make_norm(config)
         self.attn = Attention(config, layer)
         self.ln_2 = make_norm(config)
-        self.ffn = MLP(config)
+        self.ffn = MoE(config) if config.is_moe(layer) else MLP(config)
 
     def forward(self, x: Tensor, context: Context | None = None) -> Tensor:
         """x `(B, T, C)` -> `(B, T, C)`."""
         x = x + self.attn(self.ln_1(x), context)
-        x = x + self.ffn(self.ln_2(x))
+        x = x + self.ffn(self.ln_2(x), context)
         return x
 
 
@@ -94,16 +99,23 @@ class TinyGPT(nn.Module):
         idx: Tensor,
         targets: Tensor | None = None,
         return_attention: bool = False,
+        return_routing: bool = False,
         cache: KVCache | None = None,
+        expert_mask: Tensor | None = None,
     ) -> TinyGPTOutput:
         """Token ids `(B, T)`, and targets `(B, T)` for a loss; targets of -100 are ignored.
 
         T may be at most `block_size`. With a `cache`, `idx` goes on after the tokens read before.
-        Logits are float32.
+        `expert_mask` multiplies the experts' outputs: `(E,)`, or a row for each layer that has
+        experts. Logits are float32.
         """
         T, device = idx.shape[1], idx.device
         self._check_length(T, cache)
         context = Context(cache=cache, traced=return_attention)
+        if expert_mask is not None:
+            context.expert_mask = self._expert_mask(expert_mask)
+        if targets is not None and self.config.moe is not None:
+            context.valid = targets != IGNORED
         if cache is None:
             positions = torch.arange(T, device=device)
         else:
@@ -125,9 +137,26 @@ class TinyGPT(nn.Module):
         if targets is not None:
             out.lm_loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
             out.loss = out.lm_loss
+            if self.config.moe is not None:
+                extra = auxiliary_loss(context.routing, self.config.moe, context.valid)
+                out.loss = out.lm_loss + extra
         if return_attention:
             out.attentions, out.attention_scores = context.attentions, context.attention_scores
+        if return_routing:
+            out.routing = context.routing
         return out
+
+    def _expert_mask(self, mask: Tensor) -> Tensor:
+        """The mask `(layers, E)`, checked."""
+        moe, n_layer = self.config.moe, self.config.n_layer
+        layers = sum(map(self.config.is_moe, range(n_layer)))
+        if moe is None or mask.shape not in ((moe.n_experts,), (layers, moe.n_experts)):
+            wanted = "no experts" if moe is None else f"({moe.n_experts},) or ({layers}, ...)"
+            raise ConfigError(
+                f"expert_mask has shape {tuple(mask.shape)}, this model wants {wanted}: a number "
+                f"per expert, for each of the {layers} layers that have experts"
+            )
+        return mask.to(self.device, torch.float32).expand(layers, -1)
 
     def _check_length(self, T: int, cache: KVCache | None) -> None:
         limit = self.config.block_size

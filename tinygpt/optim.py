@@ -136,7 +136,8 @@ class Muon(torch.optim.Optimizer):
 
 def _is_muons(name: str, p: Tensor) -> bool:
     inside = name.startswith("blocks.") and not name.endswith("bias")
-    return inside and p.dim() >= 2 and "router" not in name
+    chooses = "router" in name or "gate" in name  # few outputs, of which each means something
+    return inside and p.dim() >= 2 and not chooses
 
 
 def _decays(name: str, p: Tensor) -> bool:

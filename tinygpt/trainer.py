@@ -12,11 +12,13 @@ from pathlib import Path
 import torch
 
 from .checkpoint import (
+    TABLES,
     Checkpoint,
     checkpoints,
     find_run,
     latest_checkpoint,
     load_checkpoint,
+    load_expert_tables,
     optimizer_tensors,
     random_states,
     remove_later,
@@ -24,6 +26,7 @@ from .checkpoint import (
     restore_optimizers,
     restore_random_states,
     save_checkpoint,
+    save_expert_tables,
     step_folder,
 )
 from .config import TrainConfig, from_dict, to_dict
@@ -31,8 +34,9 @@ from .data import Corpus, check_tokens, get_batch, load_corpus
 from .decoding import generate
 from .errors import CheckpointError, ConfigError, NonFiniteError
 from .files import ROOT, sweep_temporaries
-from .metrics import MetricsLogger, evaluate
+from .metrics import EVAL_TOKENS, MetricsLogger, evaluate, measure_routing
 from .model import TinyGPT
+from .moe import rebalance
 from .optim import lr_factor, make_optimizers, set_lr
 from .runtime import autocast, pick_device
 
@@ -45,7 +49,8 @@ class Trainer:
 
     Batches are random windows of the train split, so an epoch is as many updates as show the
     model as many tokens as the split has. Without `out_dir` nothing is written. `fit` leaves the
-    model in eval mode with its last weights; `load_run` gives the best ones.
+    model in eval mode with its last weights; `load_run` gives the best ones. Of a model with
+    experts, `expert_tables[step]` says how often each symbol went to each expert.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class Trainer:
             self.out_dir and self.out_dir / "metrics.csv", config.tensorboard, config.wandb
         )
         self.samples: list[tuple[int, str]] = []
+        self.expert_tables: dict[int, torch.Tensor] = {}  # step: (layers, V, E)
         self.step = self.best_step = self.bad_evaluations = 0
         self.best_val_loss = math.inf
         self.seconds = 0.0
@@ -151,7 +157,7 @@ class Trainer:
         return self.metrics
 
     def train_step(self) -> float:
-        """One update; returns the loss of its batch in nats per token."""
+        """One update; returns the cross-entropy of its batch in nats per token."""
         config = self.config
         set_lr(self.optimizers, lr_factor(self.step, self.max_steps, config))
         self.model.train()
@@ -162,10 +168,10 @@ class Trainer:
                 self._train, config.batch_size, self.model.config.block_size, self.generator
             )
             with autocast(self.device, config.precision):
-                loss = self._forward(x.to(self.device), y.to(self.device)).loss
-            loss = loss / config.grad_accum_steps  # the mean over the whole batch
-            loss.backward()
-            total += loss.detach()
+                out = self._forward(x.to(self.device), y.to(self.device))
+            # the mean over the whole batch
+            (out.loss / config.grad_accum_steps).backward()
+            total += out.lm_loss.detach() / config.grad_accum_steps
         limit = config.grad_clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         # the one wait for the device: worth it, so that a NaN never reaches the weights
@@ -174,6 +180,7 @@ class Trainer:
             self._refuse(loss)
         for optimizer in self.optimizers:
             optimizer.step()
+        rebalance(self.model)
         self.step += 1
         return loss
 
@@ -197,6 +204,7 @@ class Trainer:
             self.best_val_loss, self.best_step, self.bad_evaluations = val_loss, self.step, 0
         else:
             self.bad_evaluations += 1
+        routing = self._routing()
         self._sample()
         self.seconds += time.perf_counter() - start
         cuda = self.device.type == "cuda"
@@ -210,8 +218,21 @@ class Trainer:
             tokens_per_s=tokens_per_s,
             peak_gpu_gb=torch.cuda.max_memory_allocated(self.device) / 1e9 if cuda else 0.0,
             seconds=self.seconds,
+            **routing,
         )
         self._save()
+
+    def _routing(self) -> dict[str, float]:
+        """How the experts share the work, as columns of the log; the tables are kept, too."""
+        if self.model.config.moe is None:
+            return {}
+        limit = min(self.config.max_eval_tokens or EVAL_TOKENS, EVAL_TOKENS)
+        report = measure_routing(self.model, self._val, limit, self.config.precision)
+        self.expert_tables[self.step] = report.tables
+        if self.out_dir:
+            save_expert_tables(self.out_dir, self.expert_tables)
+        means = {k: getattr(report, k).mean().item() for k in ("balance_loss", "z_loss")}
+        return {"load_cv": report.load_cv, **means}
 
     def _sample(self) -> None:
         if not self.config.sample_tokens:
@@ -244,6 +265,8 @@ class Trainer:
         restore_optimizers(self.optimizers, saved.training)
         restore_random_states(saved.training, self.generator, self.device)
         self.metrics.truncate(self.step)
+        tables = load_expert_tables(self.out_dir)
+        self.expert_tables = {step: t for step, t in tables.items() if step <= self.step}
 
     def _leave(self, signum: int) -> None:
         saved = f", saved in {self.out_dir}" if self.out_dir else " (no out_dir: nothing saved)"
@@ -267,7 +290,8 @@ def _claim(folder: Path) -> None:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "metrics.csv").unlink(missing_ok=True)
+        for name in ("metrics.csv", TABLES):
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(f"cannot write to {folder}: {error}; choose another") from error
 

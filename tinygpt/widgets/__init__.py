@@ -3,12 +3,15 @@ plain test can move a control and read what changed, and no picture flickers."""
 
 from .explorers import AttentionExplorer, WindowExplorer, attention_explorer, window_explorer
 from .playground import SamplingPlayground, sampling_playground
+from .routing import RoutingExplorer, routing_explorer
 
 __all__ = [
     "AttentionExplorer",
+    "RoutingExplorer",
     "SamplingPlayground",
     "WindowExplorer",
     "attention_explorer",
+    "routing_explorer",
     "sampling_playground",
     "window_explorer",
 ]

@@ -334,18 +334,19 @@ def cards(prompt: str, texts: dict[str, str], here: int, pins: dict[int, str]) -
     (name, yours), *others = texts.items()
     marks = dict.fromkeys(pins, "pin")
     marks[here] = f"here {marks.get(here, '')}"
-    found = _card(name, "", prompt, yours, marks, "yours")
+    found = card(name, "", prompt, yours, marks, "yours")
     for name, text in others:
         same = next((i for i, c in enumerate(text) if c != yours[i]), len(text))
         parted = same < len(text)
         note = f"parts after {same} characters" if parted else "the same text"
-        found += _card(name, note, prompt, text, {same: "parts"} if parted else {})
+        found += card(name, note, prompt, text, {same: "parts"} if parted else {})
     title = "<b>The same random draws, another strategy.</b> A frame marks where a text parts from "
     title += "the first one" + ("; underlined is what was put there." if pins else ".")
     return f"<p>{title}</p><div class='cards'>{found}</div>"
 
 
-def _card(name: str, note: str, prompt: str, text: str, marks: dict[int, str], kind="") -> str:
+def card(name: str, note: str, prompt: str, text: str, marks: dict[int, str], kind="") -> str:
+    """A titled text after its prompt; `marks` are classes of characters that stand out."""
     body = "".join(
         _marked(c, marks[i].strip()) if i in marks else html.escape(c) for i, c in enumerate(text)
     )
