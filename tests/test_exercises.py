@@ -21,6 +21,7 @@ EXERCISES = {
         "warmup_cosine",
     ),
     "03_decoding_strategies": ("sharpen", "keep_top_k", "keep_top_p", "cut_at_stop"),
+    "04_moe_gate_experts": ("top_k_gate", "switch_loss", "biased_step", "drop_mask"),
 }
 EACH = [(notebook, name) for notebook, names in EXERCISES.items() for name in names]
 

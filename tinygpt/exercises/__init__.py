@@ -72,4 +72,4 @@ def expect(condition: bool, message: str) -> None:
 
 
 # the checks register themselves; they use the names above
-from . import nb01, nb02, nb03  # noqa: E402, F401
+from . import nb01, nb02, nb03, nb04  # noqa: E402, F401
