@@ -1,5 +1,6 @@
 """Speed, measured so that it can be trusted: candidates take turns, medians count."""
 
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -23,10 +24,15 @@ QUARTERS = torch.tensor([0.25, 0.5, 0.75])
 def take_turns(
     candidates: dict[str, Callable[[], None]], rounds: int, warm_up: int = 5
 ) -> dict[str, list[float]]:
-    """Seconds of each candidate in each round; all run once per round, so drift hits all alike."""
+    """Seconds of each candidate in each round; all run once per round, so drift hits all alike.
+
+    Their order is drawn anew for each round: a candidate finds the caches as another left them.
+    """
+    chance = random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(warm_up + rounds):
-        for name, run in candidates.items():
+        for name in chance.sample(list(candidates), len(candidates)):
+            run = candidates[name]
             _wait()
             start = time.perf_counter()
             run()
