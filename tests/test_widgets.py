@@ -22,7 +22,8 @@ from tinygpt.decoding import (
 )
 from tinygpt.errors import ConfigError
 from tinygpt.widgets import attention_explorer, chart, sampling_playground, window_explorer
-from tinygpt.widgets.playground import in_slices, sample
+from tinygpt.widgets.later import in_slices
+from tinygpt.widgets.playground import sample
 
 from .conftest import LINES
 

@@ -1,7 +1,5 @@
 """The sampling playground: a model's next character, and texts, under sliders."""
 
-import asyncio
-import time
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -17,23 +15,11 @@ from ..model import TinyGPT
 from ..plots import visible
 from ..runtime import one_thread
 from . import chart
+from .later import Later, Text
 
 DRAWS = 200
 LONGEST = 300
 YOURS = "all sliders together"
-
-
-class Text:
-    """A continuation that is written as far as it is wanted, and can be taken up again."""
-
-    def __init__(self, pieces: Iterator[str]):
-        self.pieces, self.text = pieces, ""
-
-    def grow(self, length: int) -> Iterator[None]:
-        """Write up to a length, and yield after each character."""
-        while len(self.text) < length:
-            self.text += next(self.pieces)
-            yield
 
 
 class SamplingPlayground(widgets.VBox):
@@ -61,7 +47,7 @@ class SamplingPlayground(widgets.VBox):
         self._yours = ""  # the continuation that the picture looks into
         self._pins: dict[int, str] = {}  # place: the character put there
         self._pictures = ["", ""]  # the last good ones
-        self._task: asyncio.Task | None = None
+        self._later = Later()
         self._controls(prompt)
         self.message, self.picture, self.texts = (widgets.HTML() for _ in range(3))
         views = [self.message, self.picture, self.texts]
@@ -229,30 +215,13 @@ class SamplingPlayground(widgets.VBox):
 
     def _follow(self) -> None:
         """Let the texts follow: at once, or in slices if a notebook has other things to do."""
-        self._stop()
         ready = all(len(text.text) >= self.length.value for text in self._wanted.values())
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # plain Python
-            loop = None
-        if ready or not loop:
-            for _ in self._write():
-                pass
-        else:
+        if self._later.start(self._write, at_once=ready):
             self.texts.value = chart.box(self._pictures[1], "pending")
-            self._task = loop.create_task(in_slices(self._write()))
-
-    def _stop(self) -> None:
-        if self._task:
-            self._task.cancel()
-        self._task = None
 
     def finish(self) -> None:
         """Write at once what is still being written."""
-        if self._task:
-            self._stop()
-            for _ in self._write():
-                pass
+        self._later.finish()
 
     def _draw_distribution(self) -> None:
         place = min(self.step.value - 1, len(self._yours))
@@ -275,7 +244,7 @@ class SamplingPlayground(widgets.VBox):
 
     def _complain(self, error: ValueError) -> None:
         """Say what is wrong; what was drawn last stays, pale."""
-        self._stop()
+        self._later.stop()
         self.message.value = chart.error_line(str(error), drawn=any(self._pictures))
         for view, last in zip((self.picture, self.texts), self._pictures, strict=True):
             view.value = chart.box(last, "old") if last else ""
@@ -291,15 +260,6 @@ def sample(p: np.ndarray, times: int, seed: int) -> np.ndarray:
 def sampling_playground(model: TinyGPT, prompt: str = "ROMEO:\n") -> SamplingPlayground:
     """A model's next character and texts under sliders; see `SamplingPlayground`."""
     return SamplingPlayground(model, prompt)
-
-
-async def in_slices(work: Iterator[None], seconds: float = 0.02) -> None:
-    """Do work that yields, and let the notebook answer its user in between."""
-    pause = time.monotonic() + seconds
-    for _ in work:
-        if time.monotonic() > pause:
-            await asyncio.sleep(0)
-            pause = time.monotonic() + seconds
 
 
 def _slider(

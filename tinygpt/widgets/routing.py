@@ -1,6 +1,5 @@
 """The routing explorer: which expert takes which character, and what is lost without it."""
 
-import asyncio
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from ..runtime import one_thread
 from ..tinyplays import STYLES, write_plays
 from . import chart
 from . import routing_chart as draw
-from .playground import Text, in_slices
+from .later import Later, Text
 
 LONGEST = 600  # characters of a text
 WRITTEN = 120  # characters of a continuation
@@ -144,7 +143,7 @@ class RoutingExplorer(widgets.VBox):
         self._read = lru_cache(256)(self._read)
         self._text = lru_cache(16)(self._text)  # each holds a KV cache
         self._pictures = ["", ""]  # the last good ones
-        self._task: asyncio.Task | None = None
+        self._later = Later()
         self._controls()
         self.message, self.picture, self.loss, self.history = (widgets.HTML() for _ in range(4))
         style = widgets.HTML(chart.STYLE + draw.STYLE)
@@ -320,31 +319,16 @@ class RoutingExplorer(widgets.VBox):
 
     def _follow(self) -> None:
         """Let the rest follow: at once, or in slices if a notebook has other things to do."""
-        self._stop()
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # plain Python
-            for _ in self._take_away():
-                pass
-        else:
+        if self._later.start(self._take_away):
             self.loss.value = chart.box(self._pictures[1], "pending")
-            self._task = loop.create_task(in_slices(self._take_away()))
-
-    def _stop(self) -> None:
-        if self._task:
-            self._task.cancel()
-        self._task = None
 
     def finish(self) -> None:
         """Do at once what is still being done."""
-        if self._task:
-            self._stop()
-            for _ in self._take_away():
-                pass
+        self._later.finish()
 
     def _complain(self, error: ValueError) -> None:
         """Say what is wrong; what was drawn last stays, pale."""
-        self._stop()
+        self._later.stop()
         self.message.value = chart.error_line(str(error), drawn=any(self._pictures))
         for view, last in zip((self.picture, self.loss), self._pictures, strict=True):
             view.value = chart.box(last, "old") if last else ""
