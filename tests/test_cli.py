@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from tinygpt import cli
-from tinygpt.checkpoint import latest_checkpoint, load_checkpoint
 from tinygpt.files import ROOT
+from tinygpt.training import latest_checkpoint, load_checkpoint
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_benchmark(capsys):
 
 
 def test_benchmark_of_decoding(capsys, monkeypatch):
-    monkeypatch.setattr("tinygpt.decoding._compiled", lambda run: run)  # to compile takes long
+    monkeypatch.setattr("tinygpt.decoding.step._compiled", lambda run: run)  # to compile takes long
     assert cli.main(["benchmark", "decoding", "--rounds", "1"]) == 0
     said = capsys.readouterr().out
     assert "tinygpt compiled" in said

@@ -1,6 +1,9 @@
 """Figures are shown by a kernel as they are, and draw what they were given."""
 
+import math
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -94,3 +97,14 @@ def test_intervals_mark_the_reference():
     assert left.lines[-1].get_linestyle() == ":"
     assert left.lines[-1].get_xdata()[0] == 1.5
     assert len(plots.plot_intervals({"surprise": rows}).axes[0].lines) == 4
+
+
+def test_training_draws_both_splits_and_the_baselines():
+    losses = {"train_lm_loss": [2.0] * 3, "val_lm_loss": [2.5] * 3}
+    perplexities = {"train_perplexity": [7.39] * 3, "val_perplexity": [math.exp(2.5)] * 3}
+    frame = pd.DataFrame({"epoch": [0.0, 0.5, 1.0]} | losses | perplexities)
+    left, right = plots.plot_training(frame, baselines={"bigram": 2.45}).axes
+    assert [line.get_label() for line in left.lines[:2]] == ["train", "val"]
+    assert list(left.lines[1].get_ydata()) == [2.5] * 3
+    assert right.lines[1].get_ydata()[0] == pytest.approx(math.exp(2.5))
+    assert "bigram" in [text.get_text() for text in left.texts]

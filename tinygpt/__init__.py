@@ -1,8 +1,6 @@
 """TinyGPT: a small package for learning how language models work, from characters upward."""
 
-from .checkpoint import load_run
-from .config import PRESETS, DecodingConfig, ModelConfig, MoEConfig, TrainConfig
-from .data import load_corpus
+from .config import DecodingConfig, ModelConfig, MoEConfig, TrainConfig
 from .decoding import (
     generate,
     generate_beam,
@@ -15,11 +13,11 @@ from .decoding import (
     stream,
 )
 from .errors import TinyGPTError, UnknownCharacterError
-from .metrics import MetricsLogger
 from .model import TinyGPT
+from .presets import PRESETS
 from .runtime import seed_all
-from .tokenizer import CharTokenizer
-from .trainer import Trainer
+from .text import CharTokenizer, load_corpus
+from .training import MetricsLogger, Trainer, load_run
 
 __version__ = "0.1.0"
 

@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import AvoidSubcommands, Positional, arg
 
-from .config import PRESETS, ModelConfig, MoEConfig, TrainConfig
-from .data import load_corpus
+from .config import ModelConfig, MoEConfig, TrainConfig
 from .errors import ConfigError, TinyGPTError
+from .presets import PRESETS
+from .text import load_corpus
 
 USAGE = """usage: python -m tinygpt COMMAND [flags]
 
@@ -100,10 +101,9 @@ def data(arguments: Sequence[str]) -> None:
 
 def train(arguments: Sequence[str]) -> None:
     """Train or resume, and say where the run is."""
-    from .checkpoint import RUNS
     from .model import TinyGPT
     from .runtime import seed_all
-    from .trainer import Trainer
+    from .training import RUNS, Trainer
 
     args = tyro.cli(
         TrainArgs,
@@ -139,8 +139,8 @@ def train(arguments: Sequence[str]) -> None:
 
 def generate(arguments: Sequence[str]) -> None:
     """Load a run and print a sample."""
-    from .checkpoint import load_run
     from .decoding import generate_temperature
+    from .training import load_run
 
     args = tyro.cli(GenerateArgs, args=arguments, prog="tinygpt generate")
     model = load_run(args.run, args.which, args.device)
@@ -174,9 +174,9 @@ def benchmark(arguments: Sequence[str]) -> None:
 
 def info(arguments: Sequence[str]) -> None:
     """Print the environment and the presets, or one model's counts."""
-    from .checkpoint import load_run
     from .model import TinyGPT
     from .runtime import environment
+    from .training import load_run
 
     args = tyro.cli(InfoArgs, args=arguments, prog="tinygpt info")
     if args.name is None:
@@ -226,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _defaults(arguments: Sequence[str]) -> TrainArgs:
     """What the flags start from: the preset's settings, or those of the run to resume."""
-    from .checkpoint import find_run, latest_checkpoint, read_settings
+    from .training import find_run, latest_checkpoint, read_settings
 
     resume, name = _value_of("--resume", arguments), _value_of("--preset", arguments) or "tiny"
     if resume:
@@ -257,7 +257,7 @@ def _preset(name: str) -> str:
 
 
 def _describe(model) -> None:
-    from .metrics import count_parameters, flops_per_token
+    from .measure import count_parameters, flops_per_token
 
     count = count_parameters(model)
     fields = {k: v for k, v in vars(model.config).items() if k != "moe"}

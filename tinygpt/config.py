@@ -1,6 +1,6 @@
 """Settings as frozen dataclasses that refuse what cannot work, and the named presets."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
 from .errors import ConfigError
@@ -307,71 +307,6 @@ def check_decoding(name: str, value: Any) -> None:
     """Raise `ConfigError` for a decoding parameter outside its range."""
     test, valid = DECODING_LIMITS[name]
     _check(test(value), f"{name}={value} must be {valid}")
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A model, how to train it, and on what."""
-
-    description: str
-    corpus: str = "tinyshakespeare"
-    model: ModelConfig = field(default_factory=ModelConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-
-_MODERN = ModelConfig(
-    block_size=64,
-    n_layer=4,
-    n_embd=128,
-    norm="rmsnorm",
-    position="rope",
-    mlp="relu2",
-    qk_norm=True,
-    tie_embeddings=False,
-    attn_bias=False,
-    mlp_bias=False,
-    zero_init=True,
-)
-_MUON = TrainConfig(
-    max_steps=400,
-    batch_size=12,
-    optimizer="muon",
-    muon_lr=0.02,
-    lr=3e-3,
-    weight_decay=0.0,
-    schedule="wsd",
-    warmup_steps=20,
-    min_lr_ratio=0.0,
-    eval_interval=50,
-)
-
-PRESETS: dict[str, Preset] = {
-    "tiny": Preset(
-        "the model of notebook 02: seconds on a laptop",
-        model=ModelConfig(block_size=32, n_layer=2, n_head=4, n_embd=64),
-        train=TrainConfig(max_steps=1500, batch_size=32, lr=4e-3, eval_interval=150),
-    ),
-    "tiny-moe": Preset(
-        "the model of notebook 04: as tiny, with 4 experts of which each token uses 1",
-        model=ModelConfig(block_size=32, n_layer=2, n_head=4, n_embd=64, moe=MoEConfig()),
-        train=TrainConfig(max_steps=1500, batch_size=32, lr=4e-3, eval_interval=150),
-    ),
-    "nanogpt-cpu": Preset(
-        "the shape and training of nanoGPT's CPU example",
-        model=ModelConfig(block_size=64, n_layer=4, n_embd=128, attn_bias=False, mlp_bias=False),
-        train=TrainConfig(max_steps=2000, batch_size=12, lr=1e-3),
-    ),
-    "modern": Preset(
-        "the same size with the parts of later models, and Muon: as good in a fifth of the steps",
-        model=_MODERN,
-        train=_MUON,
-    ),
-    "laptop": Preset(
-        "as modern, with a longer context, until it is worth listening to",
-        model=replace(_MODERN, block_size=256),
-        train=replace(_MUON, max_steps=1500, batch_size=16, warmup_steps=50, eval_interval=100),
-    ),
-}
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -5,8 +5,8 @@ import os
 import shutil
 from pathlib import Path
 
-from .data import load_corpus
 from .files import ROOT, atomic_path, sha256, write_text
+from .text import load_corpus
 
 NOTEBOOKS = ROOT / "notebooks"
 WORK = ROOT / "my_work"

@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from . import NotYet, exercise, expect
+from .registry import NotYet, exercise
+from .tools import expect, is_number, shown
 
 
 @exercise
@@ -54,7 +55,7 @@ def encode_with_unknown(answer):
 def unigram_entropy(answer):
     counts = torch.tensor([2, 1, 1])
     truth = 1.5 * math.log(2)
-    got = _number(answer(counts.clone()))
+    got = is_number(answer(counts.clone()))
     mistakes = {
         1.5: "which is the entropy in bits: log2 was used. In nats it is the natural logarithm",
         truth / math.log(10): "which is what log10 gives. In nats it is the natural logarithm",
@@ -79,7 +80,7 @@ def unigram_entropy(answer):
         f"the counts [2, 1, 1] have the shares 1/2, 1/4, 1/4 and the entropy {truth:.4f} nats, "
         f"but you return {got:.4f}.",
     )
-    with_zero = _number(answer(torch.tensor([2, 0, 1, 1])))
+    with_zero = is_number(answer(torch.tensor([2, 0, 1, 1])))
     expect(
         not math.isnan(with_zero),
         "the counts [2, 0, 1, 1] give nan. The log of 0 is minus infinity, and 0 times infinity "
@@ -90,7 +91,7 @@ def unigram_entropy(answer):
         f"a character that never occurs must not change the entropy: [2, 1, 1] gives {got:.4f}, "
         f"but [2, 0, 1, 1] gives {with_zero:.4f}.",
     )
-    even = _number(answer(torch.full((65,), 7)))
+    even = is_number(answer(torch.full((65,), 7)))
     expect(
         math.isclose(even, math.log(65), abs_tol=1e-4),
         f"65 equal counts of 7 have the entropy ln 65 = {math.log(65):.4f}, you return {even:.4f}.",
@@ -178,7 +179,7 @@ def _expect_shift(x: torch.Tensor, y: torch.Tensor, tokens: torch.Tensor) -> Non
 
 @exercise
 def unknown_share(answer):
-    got = _number(answer("abc!!", "abc"))
+    got = is_number(answer("abc!!", "abc"))
     mistakes = {
         0.25: "You counted kinds of characters (a set?). '!' stands there twice and counts twice",
         0.2: "'!' stands there twice and counts twice",
@@ -194,14 +195,14 @@ def unknown_share(answer):
         math.isclose(got, 0.4, abs_tol=1e-6),
         f"in 'abc!!' 2 of 5 characters are not in 'abc': the share is 0.4. You return {got}.",
     )
-    capital = _number(answer("Ab", "ab"))
+    capital = is_number(answer("Ab", "ab"))
     expect(
         math.isclose(capital, 0.5),
         f"in 'Ab' the capital A is not in the alphabet 'ab', so the share is 0.5. You return "
         f"{capital}. Capitals and small letters are different characters.",
     )
     try:
-        empty = _number(answer("", "abc"))
+        empty = is_number(answer("", "abc"))
     except ZeroDivisionError:
         raise NotYet("an empty text stops with a division by zero; its share is 0.0.") from None
     expect(empty == 0, f"an empty text has no unknown characters: 0.0, but you return {empty}.")
@@ -210,25 +211,14 @@ def unknown_share(answer):
 
 def _ids(result) -> list[int]:
     if isinstance(result, str) or not hasattr(result, "__len__"):
-        raise NotYet(f"a list of ids is asked, but you return {_shown(result)}.")
+        raise NotYet(f"a list of ids is asked, but you return {shown(result)}.")
     return [int(i) for i in result]
-
-
-def _number(result) -> float:
-    if result is None:
-        raise NotYet("the function returns None: is a `return` missing?")
-    if isinstance(result, torch.Tensor) and result.numel() != 1:
-        raise NotYet(
-            f"one number is asked, but you return a tensor of shape {tuple(result.shape)}: is a "
-            f"sum missing?"
-        )
-    return float(result)
 
 
 def _windows(result) -> tuple[torch.Tensor, torch.Tensor]:
     expect(
         isinstance(result, (tuple, list)) and len(result) == 2,
-        f"two tensors are asked, `return x, y`, but you return {_shown(result)}.",
+        f"two tensors are asked, `return x, y`, but you return {shown(result)}.",
     )
     x, y = map(torch.as_tensor, result)
     expect(
@@ -237,7 +227,3 @@ def _windows(result) -> tuple[torch.Tensor, torch.Tensor]:
         f"{tuple(x.shape)} and {tuple(y.shape)}.",
     )
     return x, y
-
-
-def _shown(result) -> str:
-    return "None (is a `return` missing?)" if result is None else f"{result!r:.60}"

@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from ..config import ModelConfig, TrainConfig
 from ..model import Block
-from ..optim import lr_factor
-from . import NotYet, exercise, expect
+from ..training import lr_factor
+from .registry import NotYet, exercise
+from .tools import expect, is_number
 
 
 @exercise
@@ -55,6 +56,8 @@ SCALES = {
     "The scores are divided by sqrt(T). Their variance grows with the number of channels D, not "
     "with the number of positions.": lambda T, D, C: T**-0.5,
 }
+
+
 MASKS = {
     None: "causal",
     "There is no mask: the first position reads the last one. Set the scores of later positions to "
@@ -72,6 +75,8 @@ MASKS = {
     "The mask is the wrong way round: each position reads itself and the future. Mask where the "
     "column (key) is larger than the row (query).": "future",
 }
+
+
 AXES = {
     None: -1,
     "The softmax runs over the queries (dim=-2), so the columns add up to 1. It must run over the "
@@ -130,7 +135,7 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, scale, mask: str, axis: int) -> 
 
 @exercise
 def count_block_parameters(answer):
-    got = {C: _number(answer(C)) for C in (10, 100, 64, 768)}
+    got = {C: is_number(answer(C)) for C in (10, 100, 64, 768)}
     expect(
         len(set(got.values())) > 1,
         f"you return {got[10]:,.0f} for every n_embd. Give a formula in which n_embd stands.",
@@ -196,7 +201,7 @@ def cross_entropy_by_hand(answer):
             "you return a table of shape (6, 6). logits[targets] takes whole rows, z[:, targets] "
             "whole columns; z[torch.arange(len(targets)), targets] takes one number per row.",
         )
-    got, truth = _number(got), F.cross_entropy(logits, targets).item()
+    got, truth = is_number(got), F.cross_entropy(logits, targets).item()
     seen = f"random logits (6, 6) should give {truth:.4f}, but you return {got:.4f}."
     for value, why in _cross_entropy_mistakes(logits, targets):
         if math.isclose(got, value, abs_tol=1e-4):
@@ -206,7 +211,7 @@ def cross_entropy_by_hand(answer):
         f"{seen} Compare your steps with the formula, one row at a time.",
     )
     wide = torch.randn(3, 9, generator=torch.Generator().manual_seed(2))
-    got, truth = _number(answer(wide.clone(), targets[:3])), F.cross_entropy(wide, targets[:3])
+    got, truth = is_number(answer(wide.clone(), targets[:3])), F.cross_entropy(wide, targets[:3])
     expect(
         math.isclose(got, truth, abs_tol=1e-4),
         f"right for logits (6, 6), but logits (3, 9) give {got:.4f} instead of {truth:.4f}. Is a "
@@ -259,13 +264,13 @@ def _cross_entropy_mistakes(logits: Tensor, targets: Tensor) -> list[tuple[float
 
 def _expect_stable(answer) -> None:
     large = torch.tensor([[1000.0, 0.0], [0.0, 1000.0]])
-    sure = _number(answer(large.clone(), torch.tensor([0, 1])))
+    sure = is_number(answer(large.clone(), torch.tensor([0, 1])))
     expect(
         math.isfinite(sure),
         f"right for small logits, but logits of 1000 give {sure}: e^1000 is beyond the largest "
         "float, so it becomes infinity. Subtract each row's largest logit first.",
     )
-    wrong = _number(answer(large.clone(), torch.tensor([1, 0])))
+    wrong = is_number(answer(large.clone(), torch.tensor([1, 0])))
     expect(
         not math.isinf(wrong),
         "with logits [1000, 0] and target 1 the loss is 1000, but you return infinity: e^-1000 "
@@ -281,7 +286,7 @@ def _expect_stable(answer) -> None:
         ([[-1000.0] * 5] * 2, "Without a maximum, e^-1000 rounds to 0."),
         ([[1000.0] * 5, [0.0] * 5], "Each row needs its own m: amax(dim=1, keepdim=True)."),
     ):
-        even = _number(answer(torch.tensor(rows), torch.tensor([0, 4])))
+        even = is_number(answer(torch.tensor(rows), torch.tensor([0, 4])))
         expect(
             math.isclose(even, math.log(5), abs_tol=1e-3),
             f"rows of 5 equal logits, {rows[0][0]:.0f} and {rows[1][0]:.0f}, are uniform: loss "
@@ -292,13 +297,13 @@ def _expect_stable(answer) -> None:
 @exercise
 def warmup_cosine(answer):
     config = TrainConfig(warmup_steps=100, min_lr_ratio=0.1, schedule="cosine")
-    got = {s: _number(answer(s, 1000, 100, 0.1)) for s in (0, 50, 99, 100, 250, 550, 999)}
+    got = {s: is_number(answer(s, 1000, 100, 0.1)) for s in (0, 50, 99, 100, 250, 550, 999)}
     truth = {s: lr_factor(s, 1000, config) for s in got}
     _expect_warmup(got, truth)
     _expect_cosine(got, truth)
     config = TrainConfig(warmup_steps=5, min_lr_ratio=0.0, schedule="cosine")
     for s in (0, 4, 5, 20, 39):
-        value, right = _number(answer(s, 40, 5, 0.0)), lr_factor(s, 40, config)
+        value, right = is_number(answer(s, 40, 5, 0.0)), lr_factor(s, 40, config)
         expect(
             math.isclose(value, right, abs_tol=1e-6),
             f"right for 1000 steps with 100 of warm-up, but with max_steps=40, warmup_steps=5 and "
@@ -306,7 +311,7 @@ def warmup_cosine(answer):
             "into your function where an argument should stand?",
         )
     try:
-        none = _number(answer(0, 40, 0, 0.1))
+        none = is_number(answer(0, 40, 0, 0.1))
     except ZeroDivisionError:
         raise NotYet("warmup_steps=0 divides by zero; it means that there is no rise.") from None
     expect(none == 1, f"without warm-up step 0 has the full rate, 1; you return {none:.4f}.")
@@ -388,10 +393,3 @@ def _tensor(result) -> Tensor:
         f"a tensor of shape (B, H, T, D) is asked, but you return a {type(result).__name__}.",
     )
     return result
-
-
-def _number(result) -> float:
-    expect(result is not None, "the function returns None: is a `return` missing?")
-    if isinstance(result, Tensor) and result.numel() != 1:
-        raise NotYet(f"one number is asked, but you return a tensor of shape {tuple(result.shape)}")
-    return float(result)

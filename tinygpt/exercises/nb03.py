@@ -2,7 +2,8 @@
 
 import torch
 
-from . import NotYet, exercise, expect
+from .registry import NotYet, exercise
+from .tools import expect, is_tensor, short, shown
 
 
 @exercise
@@ -47,29 +48,29 @@ def sharpen(answer):
     ]
     for values, why in mistakes:
         if torch.allclose(got, values, atol=1e-3):
-            raise NotYet(f"T = 0.5 turns {_list(p)} into {_list(got)}, {why}.")
+            raise NotYet(f"T = 0.5 turns {short(p)} into {short(got)}, {why}.")
     expect(
         not bool((got < 0).any()),
-        f"T = 0.5 turns {_list(p)} into {_list(got)}. Some are negative: are these logits? "
+        f"T = 0.5 turns {short(p)} into {short(got)}. Some are negative: are these logits? "
         f"Probabilities are asked, so a softmax is missing.",
     )
     expect(
         not bool(got.isnan().any()),
-        f"T = 0.5 turns {_list(p)} into {_list(got)}: nan, not a number. Is 0 times minus infinity "
+        f"T = 0.5 turns {short(p)} into {short(got)}: nan, not a number. Is 0 times minus infinity "
         f"in it?",
     )
     truth = torch.tensor([2 / 3, 1 / 6, 1 / 6, 0.0])
     expect(
         torch.allclose(got, truth, atol=1e-4),
-        f"T = 0.5 should turn {_list(p)} into {_list(truth)}: the first was twice as probable as "
-        f"the second and becomes four times as probable. You return {_list(got)}.",
+        f"T = 0.5 should turn {short(p)} into {short(truth)}: the first was twice as probable as "
+        f"the second and becomes four times as probable. You return {short(got)}.",
     )
     flat = _distribution(answer(p.clone(), 2.0), p)
     truth = p.sqrt() / p.sqrt().sum()
     expect(
         torch.allclose(flat, truth, atol=1e-4),
-        f"T = 0.5 is right, but T = 2 should turn {_list(p)} into {_list(truth)}; you return "
-        f"{_list(flat)}.",
+        f"T = 0.5 is right, but T = 2 should turn {short(p)} into {short(truth)}; you return "
+        f"{short(flat)}.",
     )
     return "right. So a temperature can be set even where a service gives only probabilities."
 
@@ -81,7 +82,7 @@ def keep_top_k(answer):
     kept = _kept(got)
     expect(
         kept[0] != [0, 3],
-        f"the logits {_list(logits[0])} with k = 2 keep places {kept[0]}: the smallest. The k "
+        f"the logits {short(logits[0])} with k = 2 keep places {kept[0]}: the smallest. The k "
         f"most probable stay.",
     )
     expect(
@@ -91,28 +92,28 @@ def keep_top_k(answer):
     )
     expect(
         kept == [[1, 2], [2, 3]],
-        f"the rows {_list(logits[0])} and {_list(logits[1])} with k = 2 should keep places [1, 2] "
+        f"the rows {short(logits[0])} and {short(logits[1])} with k = 2 should keep places [1, 2] "
         f"and [2, 3]; yours keep {kept[0]} and {kept[1]}.",
     )
     expect(
         torch.equal(got[logits == 3.0], torch.tensor([3.0])),
-        f"what stays must keep its logit; {_list(logits[0])} became {_list(got[0])}.",
+        f"what stays must keep its logit; {short(logits[0])} became {short(got[0])}.",
     )
     tied = torch.tensor([[1.0, 2.0, 2.0, 2.0, 3.0]])
     kept = _kept(_filtered(answer, tied, 3))[0]
     expect(
         len(kept) <= 3,
-        f"the logits {_list(tied[0])} with k = 3 keep {len(kept)} characters, at places {kept}. "
+        f"the logits {short(tied[0])} with k = 3 keep {len(kept)} characters, at places {kept}. "
         f"The third largest is 2, and a comparison with 2 lets all its equals in. Exactly k stay.",
     )
     expect(
         len(kept) == 3,
-        f"the logits {_list(tied[0])} with k = 3 keep only places {kept}. Equal ones were dropped "
+        f"the logits {short(tied[0])} with k = 3 keep only places {kept}. Equal ones were dropped "
         f"together. Exactly k stay.",
     )
     for logits, right in ((tied, [1, 2, 4]), (torch.zeros(1, 65), [0, 1, 2])):
         kept = _kept(_filtered(answer, logits, 3))[0]
-        name = _list(logits[0]) if logits.shape[1] < 9 else "65 equal logits"
+        name = short(logits[0]) if logits.shape[1] < 9 else "65 equal logits"
         expect(
             kept == right,
             f"{name} with k = 3 should keep places {right}: of equal logits the first. Yours keeps "
@@ -134,7 +135,7 @@ def keep_top_p(answer):
     logits = p.log()
     got = _filtered(answer, logits, 0.6)
     kept = _kept(got)[0]
-    text = f"probabilities {_list(p[0])} and p = 0.6"
+    text = f"probabilities {short(p[0])} and p = 0.6"
     mistakes = {
         (): "nothing. At least one character has to be left",
         (1,): "only place 1, which has 0.375. That is not yet 0.6: the character that crosses p "
@@ -158,8 +159,8 @@ def keep_top_p(answer):
     expect(kept == [1, 3], f"with {text} places 1 and 3 should stay; you keep {kept}.")
     expect(
         torch.allclose(got[0, [1, 3]], logits[0, [1, 3]]),
-        f"places 1 and 3 stay, but with other logits: {_list(got[0])} instead of "
-        f"{_list(logits[0])}. What stays must not change.",
+        f"places 1 and 3 stay, but with other logits: {short(got[0])} instead of "
+        f"{short(logits[0])}. What stays must not change.",
     )
     moved = _filtered(answer, logits - 5, 0.6)
     expect(
@@ -170,8 +171,8 @@ def keep_top_p(answer):
     )
     expect(
         torch.allclose(moved[0, [1, 3]], logits[0, [1, 3]] - 5),
-        f"what stays must not change, but the logits {_list(logits[0] - 5)} became "
-        f"{_list(moved[0])}. The filter removes characters and leaves the others as they are.",
+        f"what stays must not change, but the logits {short(logits[0] - 5)} became "
+        f"{short(moved[0])}. The filter removes characters and leaves the others as they are.",
     )
     exact = _kept(_filtered(answer, torch.zeros(1, 4), 0.5))[0]
     expect(
@@ -182,7 +183,7 @@ def keep_top_p(answer):
     small = _kept(_filtered(answer, logits, 0.1))[0]
     expect(
         small == [1],
-        f"with probabilities {_list(p[0])} and p = 0.1 the most probable one crosses p and stays; "
+        f"with probabilities {short(p[0])} and p = 0.1 the most probable one crosses p and stays; "
         f"you keep {small or 'nothing'}. At least one character has to be left.",
     )
     _expect_rows_alone(answer, logits)
@@ -250,7 +251,7 @@ def cut_at_stop(answer):
 
 
 def _distribution(result, like: torch.Tensor) -> torch.Tensor:
-    result = _tensor(result)
+    result = is_tensor(result)
     expect(
         result.shape == like.shape,
         f"{len(like)} probabilities are asked, but you return a tensor of shape "
@@ -262,7 +263,7 @@ def _distribution(result, like: torch.Tensor) -> torch.Tensor:
 def _filtered(answer, logits: torch.Tensor, value: float) -> torch.Tensor:
     """What the answer makes of logits `(B, V)`: other logits of that shape, with some at -inf."""
     given = logits.clone()
-    got = _tensor(answer(given, value))
+    got = is_tensor(answer(given, value))
     expect(
         torch.equal(given, logits),
         "your function changed the logits it was given. Make new ones (clone, masked_fill, "
@@ -289,21 +290,7 @@ def _kept(logits: torch.Tensor) -> list[list[int]]:
     return [row.isfinite().nonzero().flatten().tolist() for row in logits]
 
 
-def _tensor(result) -> torch.Tensor:
-    if not isinstance(result, torch.Tensor):
-        raise NotYet(f"a tensor is asked, but you return {_shown(result)}.")
-    return result
-
-
 def _text(result) -> str:
     if not isinstance(result, str):
-        raise NotYet(f"a text is asked, but you return {_shown(result)}.")
+        raise NotYet(f"a text is asked, but you return {shown(result)}.")
     return result
-
-
-def _list(values: torch.Tensor) -> list[float]:
-    return [round(value, 4) for value in values.tolist()]
-
-
-def _shown(result) -> str:
-    return "None (is a `return` missing?)" if result is None else f"{result!r:.60}"

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import NotYet, exercise, expect
+from .registry import NotYet, exercise
+from .tools import expect, is_tensor, short, shown
 
 
 @exercise
@@ -40,7 +41,7 @@ def top_k_gate(answer):
     mistakes = [
         (
             top,
-            f"With k = 2 the weights of the first token are {_list(top[0])}, which add up to "
+            f"With k = 2 the weights of the first token are {short(top[0])}, which add up to "
             f"{top[0].sum():.3f}. For k of 2 or more divide them by their sum.",
         ),
         (
@@ -79,9 +80,9 @@ def _gate(answer, logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     result = answer(logits.clone(), k)
     expect(
         isinstance(result, tuple) and len(result) == 2,
-        f"two tensors are asked, `return experts, weights`, but you return {_shown(result)}.",
+        f"two tensors are asked, `return experts, weights`, but you return {shown(result)}.",
     )
-    experts, weights = map(_tensor, result)
+    experts, weights = map(is_tensor, result)
     expect(
         not (experts.is_floating_point() and not weights.is_floating_point()),
         "the two results are exchanged: experts come first, then weights. (`topk` gives the "
@@ -102,7 +103,7 @@ def _gate(answer, logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _expect_experts(experts: Tensor, logits: Tensor, k: int) -> None:
-    right, row = logits.topk(k).indices, _list(logits[0])
+    right, row = logits.topk(k).indices, short(logits[0])
     expect(
         not torch.equal(experts, logits.topk(k, largest=False).indices),
         f"for logits {row} and k = {k} you choose {experts[0].tolist()}: the least probable.",
@@ -204,7 +205,7 @@ def _expect_switch(answer, logits: Tensor, K: int) -> None:
             ),
         ]
     leaf = logits.clone().requires_grad_()
-    got = _tensor(answer(leaf, experts.clone()))
+    got = is_tensor(answer(leaf, experts.clone()))
     expect(got.numel() == 1, f"one number is asked, but your tensor has shape {tuple(got.shape)}.")
     seen = f"{N} tokens, {E} experts, K = {K}: the loss should be {truth:.4f}, you return "
     seen += f"{got.item():.4f}. "
@@ -228,7 +229,7 @@ def _expect_switch(answer, logits: Tensor, K: int) -> None:
 
 
 def _loss(answer, logits: Tensor, experts: Tensor) -> float:
-    return _tensor(answer(logits.float(), experts)).item()
+    return is_tensor(answer(logits.float(), experts)).item()
 
 
 @exercise
@@ -243,7 +244,7 @@ def biased_step(answer):
     }
     expect(
         torch.equal(experts, right),
-        f"with p of the fifth token {_list(p[4])} and bias {_list(bias)} the experts should be "
+        f"with p of the fifth token {short(p[4])} and bias {short(bias)} the experts should be "
         f"{right.tolist()}, but you choose {experts.tolist()}. "
         + mistakes.get(tuple(experts.tolist()), "Choose by p + bias."),
     )
@@ -264,7 +265,7 @@ def biased_step(answer):
     expect(
         new.abs().max() < 1e-6,
         f"three tokens on three experts are even, so the biases should stay 0; yours become "
-        f"{_list(new)}. sign(0) is 0, a comparison is not.",
+        f"{short(new)}. sign(0) is 0, a comparison is not.",
     )
     return "right. No gradient is needed, and the loss that is trained stays cross-entropy alone."
 
@@ -273,8 +274,8 @@ def _expect_new_bias(new: Tensor, p: Tensor, bias: Tensor, chosen: Tensor, rate:
     counts = torch.bincount(chosen, minlength=3).float()  # 0, 3, 3; mean 2
     gap = counts.mean() - counts
     step = gap.sign()
-    seen = f"biases {_list(bias)} with counts {counts.int().tolist()} and rate {rate} become "
-    seen += f"{_list(new)}. "
+    seen = f"biases {short(bias)} with counts {counts.int().tolist()} and rate {rate} become "
+    seen += f"{short(new)}. "
     by_p = torch.bincount(p.argmax(1), minlength=3).float()
     mass = p.mean(0)
     mistakes = [
@@ -313,9 +314,9 @@ def _biased(answer, p: Tensor, bias: Tensor, rate: float) -> tuple[Tensor, Tenso
     expect(
         isinstance(result, tuple) and len(result) == 3,
         f"three tensors are asked, `return experts, weights, new_bias`, but you return "
-        f"{_shown(result)}.",
+        f"{shown(result)}.",
     )
-    experts, weights, new = map(_tensor, result)
+    experts, weights, new = map(is_tensor, result)
     expect(
         torch.equal(given, bias) and torch.equal(given_p, p),
         "your function changed a tensor it was given (+= does that). Return a new bias.",
@@ -346,7 +347,7 @@ def drop_mask(answer):
 
 def _expect_mask(answer, experts: Tensor, E: int, factor: float, name: str) -> None:
     B, T, K = experts.shape
-    got = _tensor(answer(experts.clone(), E, factor))
+    got = is_tensor(answer(experts.clone(), E, factor))
     expect(
         got.shape == experts.shape,
         f"choices of shape {tuple(experts.shape)} should give a mask of the same shape, but yours "
@@ -433,20 +434,6 @@ def _diagnose(
         if torch.allclose(got.float(), values.float(), atol=1e-5):
             raise NotYet(seen + why)
     raise NotYet(
-        f"{seen}The {name} should be {_list(right.flatten())}, but yours are "
-        f"{_list(got.flatten())}."
+        f"{seen}The {name} should be {short(right.flatten())}, but yours are "
+        f"{short(got.flatten())}."
     )
-
-
-def _tensor(result) -> Tensor:
-    if not isinstance(result, Tensor):
-        raise NotYet(f"a tensor is asked, but you return {_shown(result)}.")
-    return result
-
-
-def _list(values: Tensor) -> list[float]:
-    return [round(value, 4) + 0.0 for value in values.tolist()]
-
-
-def _shown(result) -> str:
-    return "None (is a `return` missing?)" if result is None else f"{result!r:.60}"

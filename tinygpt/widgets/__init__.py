@@ -1,9 +1,10 @@
 """The notebooks' interactive parts. All results are drawn into the `value` of `HTML` widgets, so a
 plain test can move a control and read what changed, and no picture flickers."""
 
-from .explorers import AttentionExplorer, WindowExplorer, attention_explorer, window_explorer
+from .attention import AttentionExplorer, attention_explorer
 from .playground import SamplingPlayground, sampling_playground
 from .routing import RoutingExplorer, routing_explorer
+from .windows import WindowExplorer, window_explorer
 
 __all__ = [
     "AttentionExplorer",

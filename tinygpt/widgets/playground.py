@@ -14,8 +14,9 @@ from ..errors import ConfigError, UnknownCharacterError
 from ..model import TinyGPT
 from ..plots import visible
 from ..runtime import one_thread
-from . import chart
-from .later import Later, Text
+from . import frame
+from . import playground_chart as chart
+from .frame import Later, Text
 
 DRAWS = 200
 LONGEST = 300
@@ -51,7 +52,7 @@ class SamplingPlayground(widgets.VBox):
         self._controls(prompt)
         self.message, self.picture, self.texts = (widgets.HTML() for _ in range(3))
         views = [self.message, self.picture, self.texts]
-        super().__init__([widgets.HTML(chart.STYLE), self.panel, self.scrubber, *views])
+        super().__init__([widgets.HTML(frame.STYLE), self.panel, self.scrubber, *views])
         self._update()
         self.finish()
         self._observe()
@@ -217,7 +218,7 @@ class SamplingPlayground(widgets.VBox):
         """Let the texts follow: at once, or in slices if a notebook has other things to do."""
         ready = all(len(text.text) >= self.length.value for text in self._wanted.values())
         if self._later.start(self._write, at_once=ready):
-            self.texts.value = chart.box(self._pictures[1], "pending")
+            self.texts.value = frame.box(self._pictures[1], "pending")
 
     def finish(self) -> None:
         """Write at once what is still being written."""
@@ -235,19 +236,19 @@ class SamplingPlayground(widgets.VBox):
         title = f"<p><b>Character {place + 1}</b>, after {chart.context(before)}</p>"
         pair = f"<div class='wrap'>{chart.bars(*args)}{chart.table(*args)}</div>"
         self._pictures[0] = title + pair + chart.key(found, DRAWS * self.overlay.value)
-        self.picture.value = chart.box(self._pictures[0])
+        self.picture.value = frame.box(self._pictures[0])
         self.message.value = ""
 
     def _draw_texts(self, texts: dict[str, str]) -> None:
         self._pictures[1] = chart.cards(self.prompt.value, texts, self.step.value - 1, self._pins)
-        self.texts.value = chart.box(self._pictures[1])
+        self.texts.value = frame.box(self._pictures[1])
 
     def _complain(self, error: ValueError) -> None:
         """Say what is wrong; what was drawn last stays, pale."""
         self._later.stop()
-        self.message.value = chart.error_line(str(error), drawn=any(self._pictures))
+        self.message.value = frame.error_line(str(error), drawn=any(self._pictures))
         for view, last in zip((self.picture, self.texts), self._pictures, strict=True):
-            view.value = chart.box(last, "old") if last else ""
+            view.value = frame.box(last, "old") if last else ""
 
 
 def sample(p: np.ndarray, times: int, seed: int) -> np.ndarray:

@@ -13,13 +13,12 @@ from torch.nn import functional as F
 
 from ..decoding import stream
 from ..errors import ConfigError, UnknownCharacterError
-from ..model import IGNORED, TinyGPT, evaluating
-from ..moe import Routing
+from ..model import IGNORED, Routing, TinyGPT, evaluating
 from ..runtime import one_thread
-from ..tinyplays import STYLES, write_plays
-from . import chart
+from ..text import STYLES, write_plays
+from . import frame
 from . import routing_chart as draw
-from .later import Later, Text
+from .frame import Later, Text
 
 LONGEST = 600  # characters of a text
 WRITTEN = 120  # characters of a continuation
@@ -146,7 +145,7 @@ class RoutingExplorer(widgets.VBox):
         self._later = Later()
         self._controls()
         self.message, self.picture, self.loss, self.history = (widgets.HTML() for _ in range(4))
-        style = widgets.HTML(chart.STYLE + draw.STYLE)
+        style = widgets.HTML(frame.STYLE + draw.STYLE)
         views = [self.message, self.picture, self.without, self.loss, self.training, self.history]
         super().__init__([style, self.choice, *views])
         self._update()
@@ -269,7 +268,7 @@ class RoutingExplorer(widgets.VBox):
                 draw.facts(*chosen, passage.names),
             )
         )
-        self.picture.value = chart.box(self._pictures[0])
+        self.picture.value = frame.box(self._pictures[0])
         self.message.value = ""
 
     @property
@@ -306,7 +305,7 @@ class RoutingExplorer(widgets.VBox):
         note = f"How the text goes on (temperature 0.8, seed {self.seed.value})"
         tried = [(heading, draw.worth(lost))] if lost else []
         self._pictures[1] = f"<p>{title}</p>" + draw.parts(*tried, (note, compared))
-        self.loss.value = chart.box(self._pictures[1])
+        self.loss.value = frame.box(self._pictures[1])
 
     def _draw_history(self, change=None) -> None:
         if not self.tables:
@@ -315,12 +314,12 @@ class RoutingExplorer(widgets.VBox):
         title = f"<p><b>{self._layer_name.capitalize()} during training</b>, on validation text, "
         title += f"at step {self.step.value}</p>"
         shown = draw.history(tables, self.step.value, self.tokenizer.characters)
-        self.history.value = chart.box(title + shown)
+        self.history.value = frame.box(title + shown)
 
     def _follow(self) -> None:
         """Let the rest follow: at once, or in slices if a notebook has other things to do."""
         if self._later.start(self._take_away):
-            self.loss.value = chart.box(self._pictures[1], "pending")
+            self.loss.value = frame.box(self._pictures[1], "pending")
 
     def finish(self) -> None:
         """Do at once what is still being done."""
@@ -329,9 +328,9 @@ class RoutingExplorer(widgets.VBox):
     def _complain(self, error: ValueError) -> None:
         """Say what is wrong; what was drawn last stays, pale."""
         self._later.stop()
-        self.message.value = chart.error_line(str(error), drawn=any(self._pictures))
+        self.message.value = frame.error_line(str(error), drawn=any(self._pictures))
         for view, last in zip((self.picture, self.loss), self._pictures, strict=True):
-            view.value = chart.box(last, "old") if last else ""
+            view.value = frame.box(last, "old") if last else ""
 
 
 def routing_explorer(

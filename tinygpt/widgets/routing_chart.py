@@ -12,12 +12,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..moe import Routing, dead_experts, max_violation, mutual_information, variation
+from ..measure import dead_experts, max_violation, mutual_information, variation
+from ..model import Routing
 from ..plots import BLUE, EXPERT_COLOURS, GREY, ORANGE, VERMILION, ends_line, tint, visible
-from .chart import card
+from .playground_chart import card
 
 CLASSES = ("vowels", "consonants", "capitals", "space", "newline", "punctuation", "digits")
-
 _HATCH = "repeating-linear-gradient(135deg,#bbb 0 1px,#fff 1px 5px)"
 _PALE_HATCH = _HATCH.replace("#bbb", "#ddd")
 _STRIPES = "repeating-linear-gradient(45deg,#0000 0 4px,#fffa 4px 6px)"
@@ -25,6 +25,7 @@ _COLOURS = "".join(
     f".tg .e{i} {{ --c:{','.join(str(int(c[j : j + 2], 16)) for j in (1, 3, 5))} }}\n"
     for i, c in enumerate(EXPERT_COLOURS)
 )
+
 
 STYLE = f"""<style>
 {_COLOURS}
@@ -88,9 +89,6 @@ def _class(character: str) -> str:
     return "digits" if character.isdigit() else "punctuation"
 
 
-# --- the text ------------------------------------------------------------------------------------
-
-
 def tiles(text: str, experts: Tensor, weights: Tensor, n_experts: int, off: int = -1) -> str:
     """A tile per character, in lines as the text: experts and weights `(T, K)`, best first.
 
@@ -137,9 +135,6 @@ def alphabet(table: Tensor, characters: str) -> str:
         name = f"<th scope='row'>{_swatch(e)}</th>"
         rows += f"<tr>{name}<td class='t'><div class='tiles'>{cells or '–'}</div></td></tr>"
     return f"<table class='cross plain'><tbody>{rows}</tbody></table>"
-
-
-# --- the load ------------------------------------------------------------------------------------
 
 
 def loads(load: Tensor) -> str:
@@ -190,9 +185,6 @@ def layers(routings: Sequence[Routing], names: Sequence[int], labels: Tensor, he
         f"<table class='cross plain'><thead><tr><th></th>{head}</tr></thead>"
         f"<tbody>{rows}</tbody></table>"
     )
-
-
-# --- who takes what ------------------------------------------------------------------------------
 
 
 def crosstab(table: Tensor, names: Sequence[str]) -> str:
@@ -253,9 +245,6 @@ def facts(
     )
 
 
-# --- without an expert ---------------------------------------------------------------------------
-
-
 def comparison(prompt: str, whole: str, without: str | None, names: Sequence[str]) -> str:
     """One or two continuations; a frame marks where the second parts from the first."""
     tail = prompt if len(prompt) <= 60 else "…" + prompt[-60:].lstrip()
@@ -279,9 +268,6 @@ def damage(before: Tensor, after: Tensor, mine: Tensor) -> str:
         if which.any():
             parts.append(f" {_signed(lost[which].mean())} {name} ({int(which.sum())}).")
     return "".join(parts)
-
-
-# --- through training ----------------------------------------------------------------------------
 
 
 def curve(steps: Sequence[int], values: Sequence[float], here: int, title: str, top: float) -> str:

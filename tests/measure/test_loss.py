@@ -1,0 +1,64 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tinygpt import TinyGPT
+from tinygpt.errors import ConfigError
+from tinygpt.measure import evaluate, surprisal
+
+
+@pytest.mark.parametrize("length", [2, 16, 17, 18, 100, 4097])
+def test_every_token_but_the_first_is_predicted_once(small, length):
+    torch.manual_seed(0)
+    model = TinyGPT(small)
+    tokens = torch.randint(small.vocab_size, (length,))
+    losses = []
+    for start in range(0, length - 1, small.block_size):
+        window = tokens[start : start + small.block_size + 1][None]
+        logits = model(window[:, :-1]).logits[0].double()
+        losses += torch.nn.functional.cross_entropy(
+            logits, window[0, 1:], reduction="none"
+        ).tolist()
+    assert len(losses) == length - 1
+    assert evaluate(model, tokens) == pytest.approx(sum(losses) / len(losses), abs=1e-6)
+
+
+def test_evaluation_leaves_the_mode_and_ignores_dropout(small):
+    model = TinyGPT(replace(small, dropout=0.5)).train()
+    tokens = torch.randint(small.vocab_size, (200,))
+    assert evaluate(model, tokens) == evaluate(model, tokens)
+    assert model.training
+
+
+def test_a_limit_takes_windows_from_the_whole_split(small):
+    model = TinyGPT(small)
+    easy, hard = torch.zeros(1000, dtype=torch.long), torch.randint(small.vocab_size, (1000,))
+    with torch.no_grad():
+        model.lm_head.weight.mul_(20)
+    tokens = torch.cat([easy, hard])
+    whole, part = evaluate(model, tokens), evaluate(model, tokens, max_tokens=400)
+    only_easy = evaluate(model, easy)
+    assert abs(part - whole) < 0.5 * abs(only_easy - whole)
+    assert evaluate(model, tokens, max_tokens=10_000) == whole
+    assert evaluate(model, tokens[:10], max_tokens=5) == evaluate(model, tokens[:10])
+
+
+@pytest.mark.parametrize("length", [1, 2, 16, 17, 30, 100])
+def test_surprisal_is_that_of_the_longest_window_at_hand(small, length):
+    model = TinyGPT(small).eval()
+    tokens = torch.randint(small.vocab_size, (length,))
+    nats = surprisal(model, tokens)
+    T = small.block_size
+    assert math.isnan(nats[0])
+    for t in range(1, length):
+        start = max(0, T // 2 * math.ceil((t - T) / (T // 2)))
+        logits = model(tokens[start:t][None]).logits[0, -1]
+        expected = -logits.log_softmax(0)[tokens[t]].item()
+        assert nats[t].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_split_without_a_target_is_refused(small):
+    with pytest.raises(ConfigError, match="at least 2 tokens, this split has 1"):
+        evaluate(TinyGPT(small), torch.tensor([0]))

@@ -1,0 +1,209 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tinygpt import ModelConfig, TinyGPT
+from tinygpt.errors import ConfigError
+from tinygpt.model import rotary_table, rotate
+
+from ..tools import VARIANTS, ids, shaken
+
+
+def test_shapes(config):
+    idx = ids(config)
+    out = shaken(config)(idx, idx, return_attention=True)
+    assert out.logits.shape == (3, 24, config.vocab_size)
+    assert out.logits.dtype == torch.float32
+    assert out.loss.shape == ()
+    assert len(out.attentions) == len(out.attention_scores) == config.n_layer
+    assert {m.shape for m in out.attentions} == {(3, config.n_head, 24, 24)}
+
+
+def test_what_was_not_asked_for_is_none(config):
+    out = shaken(config)(ids(config))
+    assert out.loss is out.lm_loss is out.attentions is out.attention_scores is None
+
+
+def test_fast_attention_equals_the_explicit_softmax(config):
+    model, idx = shaken(config), ids(config)
+    fast, explicit = model(idx), model(idx, return_attention=True)
+    torch.testing.assert_close(fast.logits, explicit.logits, atol=1e-5, rtol=1e-5)
+
+
+def test_attention_maps_are_causal_distributions(config):
+    model, idx = shaken(config), ids(config)
+    out = model(idx, return_attention=True)
+    for weights, scores in zip(out.attentions, out.attention_scores, strict=True):
+        torch.testing.assert_close(weights.sum(-1), torch.ones(3, config.n_head, 24))
+        assert weights.triu(diagonal=1).abs().max() == 0
+        torch.testing.assert_close(weights, scores.softmax(-1))
+
+
+def test_later_tokens_never_change_earlier_logits(config):
+    model, idx = shaken(config), ids(config)
+    changed = idx.clone()
+    changed[:, 10:] = (changed[:, 10:] + 7) % config.vocab_size
+    before, after = model(idx).logits, model(changed).logits
+    torch.testing.assert_close(before[:, :10], after[:, :10], atol=1e-6, rtol=1e-6)
+    assert (before[:, 10:] - after[:, 10:]).abs().max() > 0.1
+
+
+def test_rows_of_a_batch_are_independent(config):
+    model, idx = shaken(config), ids(config)
+    together, alone = model(idx).logits[1:2], model(idx[1:2]).logits
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_position_matters(config):
+    """In one layer without positions, swapping two earlier tokens would change nothing."""
+    config = replace(config, n_layer=1)
+    model, idx = shaken(config), ids(config)
+    swapped = idx.clone()
+    swapped[:, [2, 5]] = idx[:, [5, 2]]
+    assert (model(idx).logits[:, -1] - model(swapped).logits[:, -1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("variant", ["modern", "llama", "gpt2"])
+def test_equals_a_forward_pass_written_out(variant):
+    """Head by head, position by position, from the formulas alone."""
+    config = VARIANTS[variant]
+    model, idx = shaken(config), ids(config, batch=1, length=9)
+    D, T = config.head_size, 9
+
+    def norm(x, module, eps=config.norm_eps):
+        if isinstance(module, torch.nn.RMSNorm):
+            return x / (x.pow(2).mean(-1, keepdim=True) + eps).sqrt() * module.weight
+        centred = x - x.mean(-1, keepdim=True)
+        scaled = centred / (centred.pow(2).mean(-1, keepdim=True) + eps).sqrt()
+        return scaled * module.weight + module.bias
+
+    def turned(x):  # (T, D), complex numbers x_i + i x_{i + D/2} times exp(i angle)
+        frequency = config.rope_theta ** (-torch.arange(0, D, 2) / D)
+        angle = torch.arange(T)[:, None] * frequency
+        z = torch.complex(x[:, : D // 2], x[:, D // 2 :]) * torch.polar(torch.ones(()), angle)
+        return torch.cat([z.real, z.imag], dim=1)
+
+    x = model.wte.weight[idx[0]]
+    if config.position == "learned":
+        x = x + model.wpe.weight[:T]
+    for block in model.blocks:
+        q, k, v = block.attn.c_attn(norm(x, block.ln_1)).chunk(3, dim=-1)
+        heads = []
+        for part in range(config.n_head):
+            cut = slice(part * D, (part + 1) * D)
+            qh, kh = q[:, cut], k[:, cut]
+            if config.qk_norm:
+                qh, kh = norm(qh, block.attn.q_norm), norm(kh, block.attn.k_norm)
+            if config.position == "rope":
+                qh, kh = turned(qh), turned(kh)
+            rows = [
+                ((qh[t] @ kh[: t + 1].T) / math.sqrt(D)).softmax(0) @ v[: t + 1, cut]
+                for t in range(T)
+            ]
+            heads.append(torch.stack(rows))
+        x = x + block.attn.c_proj(torch.cat(heads, dim=1))
+        h = block.ffn.c_fc(norm(x, block.ln_2))
+        if config.mlp == "gelu":
+            h = 0.5 * h * (1 + torch.tanh(math.sqrt(2 / math.pi) * (h + 0.044715 * h**3)))
+        elif config.mlp == "relu2":
+            h = h.clamp(min=0) ** 2
+        else:
+            gate, value = h.chunk(2, dim=-1)
+            h = gate * gate.sigmoid() * value
+        x = x + block.ffn.c_proj(h)
+    expected = model.lm_head(norm(x, model.ln_f))
+    torch.testing.assert_close(model(idx).logits[0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_output_projections_start_smaller_the_deeper_the_model():
+    torch.manual_seed(0)
+    model = TinyGPT(ModelConfig(n_embd=128, n_layer=8))
+    for block in model.blocks:
+        assert block.attn.c_attn.weight.std().item() == pytest.approx(0.02, rel=0.05)
+        for layer in (block.attn.c_proj, block.ffn.c_proj):
+            assert layer.weight.std().item() == pytest.approx(0.02 / 4, rel=0.05)
+
+
+def test_initial_loss_is_that_of_guessing(config):
+    torch.manual_seed(0)
+    idx = ids(config, batch=16)
+    loss = TinyGPT(config)(idx[:, :-1], idx[:, 1:]).lm_loss.item()
+    assert loss == pytest.approx(math.log(config.vocab_size), abs=0.05)
+
+
+def test_zero_init_starts_as_the_identity():
+    config = replace(VARIANTS["modern"], zero_init=True, tie_embeddings=True)
+    model, idx = TinyGPT(config), ids(config)
+    expected = model.lm_head(model.ln_f(model.wte(idx)))
+    torch.testing.assert_close(model(idx).logits, expected)
+
+
+def test_ignored_targets_do_not_count(config):
+    model, idx = shaken(config), ids(config)
+    targets = idx.clone()
+    targets[:, 5:] = -100
+    logits = model(idx).logits[:, :5].flatten(0, 1)
+    expected = torch.nn.functional.cross_entropy(logits, idx[:, :5].flatten())
+    torch.testing.assert_close(model(idx, targets).lm_loss, expected)
+
+
+def test_dropout_acts_in_training_only():
+    model, idx = shaken(replace(VARIANTS["gpt2"], dropout=0.3)), ids(VARIANTS["gpt2"])
+    assert torch.equal(model(idx).logits, model(idx).logits)
+    model.train()
+    assert not torch.equal(model(idx).logits, model(idx).logits)
+    explicit = [model(idx, return_attention=True).logits for _ in range(2)]
+    assert not torch.equal(*explicit)
+
+
+def test_dropout_acts_in_each_of_its_places():
+    config = replace(VARIANTS["gpt2"], dropout=0.5)
+    x = torch.ones(1, 8, config.n_embd)
+    model = shaken(config).train()
+    for part in (model.dropout, model.blocks[0].attn, model.blocks[0].ffn):
+        assert not torch.equal(part(x), part(x))
+    attention = model.blocks[0].attn  # the output's own dropout off: the weights' remains
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "dropout", lambda y, rate: y)
+        assert not torch.equal(attention(x * torch.randn(8, 1)), attention(x))
+        torch.manual_seed(0)
+        first = attention(x)
+        assert not torch.equal(first, attention(x))
+
+
+def test_too_long_a_sequence_names_both_lengths(config):
+    with pytest.raises(ConfigError, match="25 tokens is longer than block_size=24"):
+        shaken(config)(ids(config, length=25))
+
+
+def test_overfits_one_batch(config):
+    torch.manual_seed(0)
+    model, idx = TinyGPT(config), ids(config, batch=4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(150):
+        loss = model(idx[:, :-1], idx[:, 1:]).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1
+
+
+def test_rotary_dot_products_depend_on_distance_only():
+    q, k = torch.randn(2, 1, 1, 1, 8)
+    products = []
+    for start in (0, 5, 100):
+        cos, sin = rotary_table(torch.tensor([start, start + 3]), 8, 10_000.0)
+        products.append((rotate(q, cos[:1], sin[:1]) * rotate(k, cos[1:], sin[1:])).sum().item())
+    assert products[0] == pytest.approx(products[1], abs=1e-5)
+    assert products[0] == pytest.approx(products[2], abs=1e-4)
+    assert products[0] != pytest.approx((q * k).sum().item(), abs=1e-3)
+
+
+@pytest.mark.cuda
+def test_cuda_equals_cpu(config):
+    model, idx = shaken(config), ids(config)
+    expected = model(idx).logits
+    actual = model.cuda()(idx.cuda()).logits.cpu()
+    torch.testing.assert_close(actual, expected, atol=2e-3, rtol=2e-3)

@@ -1,0 +1,298 @@
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tinygpt import MoEConfig, TinyGPT
+from tinygpt.errors import ConfigError
+from tinygpt.measure import variation
+from tinygpt.model import Router, auxiliary_loss
+from tinygpt.model.layers import Context
+
+from ..tools import (
+    DISPATCHES,
+    MODES,
+    SHAPE,
+    close,
+    layer_of,
+    model_of,
+    normal,
+    random_ids,
+    routers,
+    with_equal_experts,
+)
+
+
+def seeded(model, *args, seed: int = 5, **options):
+    torch.manual_seed(seed)
+    return model(*args, **options)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_later_tokens_and_other_rows_change_nothing(mode, training):
+    """Also where capacity is short: who is dropped depends on what came before, in that row."""
+    model, idx = model_of(**MODES[mode]).train(training), random_ids()
+    before = seeded(model, idx, return_routing=True)
+    later, others = idx.clone(), idx.clone()
+    later[:, 10:] = (later[:, 10:] + 7) % 65
+    others[[0, 2]] = (others[[0, 2]] + 7) % 65
+    after, beside = seeded(model, later, return_routing=True), seeded(model, others)
+    close(after.logits[:, :10], before.logits[:, :10])
+    close(beside.logits[1], before.logits[1])
+    assert (after.logits[:, 10:] - before.logits[:, 10:]).abs().max() > 0.1
+    drops = torch.stack([r.dropped for r in before.routing])
+    limited = training and "capacity_factor" in MODES[mode]
+    assert drops[:, :, :10].any() == drops[:, :, 10:].any() == limited
+    if limited:
+        assert any(
+            (a.dropped != b.dropped).any()
+            for a, b in zip(after.routing, before.routing, strict=True)
+        )
+
+
+def test_experts_that_choose_tokens_see_the_future():
+    """The control: what the test above would see in a router that leaks."""
+    model, idx = model_of(expert_choice=True, allow_leak=True, capacity_factor=1.0), random_ids()
+    later = idx.clone()
+    later[:, 10:] = (later[:, 10:] + 7) % 65
+    assert (model(idx).logits[:, :10] - model(later).logits[:, :10]).abs().max() > 1e-2
+
+
+def test_experts_that_choose_take_their_favourites():
+    router = layer_of(expert_choice=True, allow_leak=True, top_k=2, capacity_factor=0.75).router
+    routing = router(normal(2, 10, 16))
+    for b, e in itertools.product(range(2), range(4)):
+        taken = (routing.experts[b] == e).any(-1)
+        assert taken.sum() == math.ceil(0.75 * 2 * 10 / 4)
+        assert routing.probs[b, taken, e].min() > routing.probs[b, ~taken, e].max()
+        place = (routing.experts[b] == e).nonzero(as_tuple=True)
+        close(routing.weights[b][place], routing.probs[b, taken, e])
+
+
+@pytest.mark.parametrize("one", [{}, {"straight_through": True}])
+@pytest.mark.parametrize("dispatch", DISPATCHES)
+def test_a_token_that_no_expert_chose_passes_through_unchanged(dispatch, one):
+    layer = layer_of(expert_choice=True, allow_leak=True, dispatch=dispatch, **one)
+    x, context = normal(2, 16, 16).requires_grad_(), Context()
+    y = layer(x, context)
+    lost = (context.routing[0].experts == 4).all(-1)
+    assert lost.any()
+    assert y[lost].abs().max() == 0
+    assert y[~lost].abs().sum(-1).min() > 0
+    y.square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in layer.parameters())
+
+
+def test_jitter_is_for_the_routers_eyes_only():
+    layer, dense = with_equal_experts("gelu", top_k=2, norm_topk_prob=True, jitter=0.5)
+    x = normal(2, 9, 16)
+    close(layer.train()(x), dense(x))
+
+
+def router_gradient(model: TinyGPT) -> float:
+    """Norm of the gradient that the language-model loss alone sends to the first router."""
+    idx = random_ids()
+    model(idx[:, :-1], idx[:, 1:]).loss.backward()
+    return model.blocks[0].ffn.router.proj.weight.grad.norm().item()
+
+
+@pytest.mark.parametrize("moe", [{}, {"scores": "sigmoid"}, {"straight_through": True}])
+def test_a_top_1_router_learns_from_the_language_model_loss(moe):
+    assert router_gradient(model_of(**moe, balance="none").train()) > 1e-3
+
+
+def test_a_top_1_router_whose_weight_is_divided_by_itself_learns_nothing(monkeypatch):
+    """The control, and the defect of several public implementations."""
+    weigh = Router._weigh
+
+    def normed(self, probs, experts):
+        weights = weigh(self, probs, experts)
+        return weights / weights.sum(-1, keepdim=True)
+
+    monkeypatch.setattr(Router, "_weigh", normed)
+    assert router_gradient(model_of(balance="none").train()) < 1e-6
+    assert router_gradient(model_of(balance="loss").train()) > 1e-4
+
+
+def test_straight_through_weights_are_one_and_keep_their_gradient():
+    router = layer_of(straight_through=True, routed_scaling_factor=2.0).router
+    routing = router(normal(2, 9, 16))
+    assert torch.equal(routing.weights, torch.full((2, 9, 1), 2.0))
+    (gradient,) = torch.autograd.grad(routing.weights.sum(), routing.probs)
+    chosen = torch.zeros_like(gradient).scatter(-1, routing.experts, 1.0)
+    close(gradient, 2 * chosen / routing.probs.detach())
+
+
+def test_normalising_a_single_weight_is_refused_with_the_reason():
+    with pytest.raises(ConfigError, match=r"norm_topk_prob with top_k=1.*router gets no gradient"):
+        MoEConfig(norm_topk_prob=True, top_k=1)
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+@pytest.mark.parametrize("level", ["batch", "sequence"])
+def test_each_balance_loss_evens_out_a_lopsided_router(level, noisy):
+    losses = {"cv_weight": 1.0, "balance": "none"} if noisy else {"balance_level": level}
+    router = layer_of(noisy=noisy, **losses).router.train()
+    x = normal(2, 64, 16) + 1.5
+    optimizer = torch.optim.Adam(router.parameters(), lr=0.02)
+    start = variation(router(x).load())
+    weight = replace(router.config, balance_weight=1.0)
+    for _ in range(60):
+        optimizer.zero_grad()
+        auxiliary_loss([router(x)], weight, None).backward()
+        optimizer.step()
+    assert start > 0.3
+    assert variation(router.eval()(x).load()) < 0.5 * start
+
+
+CHANCES = {
+    "noise": {"noisy": True},
+    "jitter": {"jitter": 0.3},
+    "dropout": {"expert_dropout": 0.3},
+}
+
+
+@pytest.mark.parametrize("dispatch", DISPATCHES)
+@pytest.mark.parametrize("chance", CHANCES)
+def test_chance_acts_in_training_only(chance, dispatch):
+    model, idx = model_of(**CHANCES[chance], dispatch=dispatch), random_ids()
+    plain = model_of(dispatch=dispatch)
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if "noise" not in k})
+    first, second = (seeded(model, idx, seed=s, return_routing=True) for s in (0, 1))
+    assert torch.equal(first.logits, second.logits)
+    assert torch.equal(first.logits, plain(idx).logits)
+    model.train()
+    noise = [seeded(model, idx, seed=s, return_routing=True) for s in (0, 1)]
+    assert (noise[0].logits - noise[1].logits).abs().max() > 1e-3
+    same = torch.equal(noise[0].routing[0].logits, noise[1].routing[0].logits)
+    assert same == (chance == "dropout")  # which is inside the experts
+
+
+def test_capacity_acts_in_training_only():
+    model, idx = model_of(capacity_factor=0.5, top_k=2), random_ids()
+    dropless = model_of(top_k=2)(idx, return_routing=True)
+    out = model(idx, return_routing=True)
+    assert torch.equal(out.logits, dropless.logits)
+    assert not any(r.dropped.any() for r in out.routing)
+    out = model.train()(idx, return_routing=True)
+    assert all(r.dropped.any() for r in out.routing)
+    assert (out.logits - dropless.logits).abs().max() > 1e-2
+
+
+def test_expert_dropout_drops_a_share_of_what_the_experts_compute():
+    layer = layer_of(replace(SHAPE, n_inner=4000), expert_dropout=0.25, straight_through=True)
+    with torch.no_grad():
+        for p in layer.experts.parameters():
+            p.zero_()
+        layer.experts.c_fc.bias.fill_(50.0)  # gelu(50) = 50
+        layer.experts.c_proj.weight.fill_(1 / (50 * 4000))  # so the mean of what is kept
+    y = layer.train()(normal(1, 8, 16))
+    close(y, torch.ones_like(y), atol=0.05)  # what is kept is made larger, the mean stays
+    kept = y[0, :, 0] * 0.75 * 4000
+    close(kept, kept.round(), atol=0.01)
+    assert len(set(kept.round().tolist())) > 1
+
+
+def test_ordinary_dropout_reaches_what_the_experts_give():
+    model = model_of(replace(SHAPE, dropout=0.5), n_shared=1)
+    layer, x = model.blocks[0].ffn, normal(4, 24, 16)
+    expected = layer(x)
+    y = layer.train()(x)
+    assert 0.4 < (y == 0).float().mean() < 0.6
+    close(y[y != 0], 2 * expected[y != 0])
+
+
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize(("top_k", "top_p"), [(3, 0.6), (5, 0.75), (5, 1.0), (2, 0.05)])
+def test_top_p_takes_the_fewest_experts_that_reach_it(top_k, top_p, norm):
+    router = layer_of(n_experts=5, top_k=top_k, top_p=top_p, norm_topk_prob=norm).router
+    routing = router(normal(4, 20, 16))
+    sizes = set()
+    for b, t in itertools.product(range(4), range(20)):
+        probs = routing.probs[b, t].tolist()
+        ranked = sorted(range(5), key=lambda e: -probs[e])
+        # the first number of experts that is enough: the one that crosses is in
+        enough = [n for n in range(1, 6) if sum(sorted(probs)[-n:]) >= top_p - 1e-6]
+        expected = ranked[: min(top_k, *enough, 5)]
+        assert routing.experts[b, t].tolist() == expected + [5] * (top_k - len(expected))
+        total = sum(probs[e] for e in expected) if norm else 1.0
+        weights = [probs[e] / total for e in expected] + [0.0] * (top_k - len(expected))
+        assert routing.weights[b, t].tolist() == pytest.approx(weights, abs=1e-6)
+        sizes.add(len(expected))
+    assert len(sizes) > 1 or top_p in (1.0, 0.05)
+
+
+@pytest.mark.parametrize("offset", [0.0, -5.0])
+@pytest.mark.parametrize("top_groups", [1, 2, 4])
+def test_a_token_stays_within_its_best_groups(top_groups, offset):
+    """Masked with 0 instead of minus infinity, another group would win where biases are below."""
+    router = layer_of(
+        n_experts=8, top_k=2, scores="sigmoid", balance="bias", n_groups=4, top_groups=top_groups
+    ).router
+    router.bias.add_(offset)
+    routing = router(normal(4, 20, 16))
+    scores = (routing.probs + router.bias).view(4, 20, 4, 2)
+    outside = 0
+    for b, t in itertools.product(range(4), range(20)):
+        best = scores[b, t].sum(-1).topk(top_groups).indices.tolist()
+        allowed = [e for e in range(8) if e // 2 in best]
+        expected = sorted(allowed, key=lambda e: -scores[b, t].flatten()[e].item())[:2]
+        assert routing.experts[b, t].tolist() == expected
+        outside += expected != scores[b, t].flatten().topk(2).indices.tolist()
+    assert (outside > 0) == (top_groups < 4)
+
+
+def test_forced_balance_is_even_and_still_trains_the_router():
+    model, idx = model_of(forced_balance=True, top_k=2, balance="none"), random_ids()
+    out = model(idx[:, :-1], idx[:, 1:], return_routing=True)
+    for routing in out.routing:
+        counts = routing.counts().sum(0)
+        assert counts.max() - counts.min() <= 1
+        assert (routing.experts[..., 0] != routing.experts[..., 1]).all()
+        close(routing.weights, routing.probs.gather(-1, routing.experts))
+    out.loss.backward()
+    assert all(r.proj.weight.grad.norm() > 1e-3 for r in routers(model))
+
+
+@pytest.mark.parametrize("scores", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("hidden", [None, 7])
+def test_a_router_is_one_matrix_or_two_with_a_gelu_between(hidden, scores):
+    router = layer_of(router_hidden=hidden, scores=scores, top_k=2).router
+    h = x = normal(2, 5, 16)
+    if hidden:
+        h = x @ router.hidden.weight.T
+        h = 0.5 * h * (1 + torch.erf(h / math.sqrt(2)))
+    logits = h @ router.proj.weight.T
+    probs = logits.softmax(-1) if scores == "softmax" else 1 / (1 + torch.exp(-logits))
+    routing = router(x)
+    close(routing.logits, logits)
+    close(routing.probs, probs)
+    close(routing.weights, probs.sort(descending=True).values[..., :2])
+    assert torch.equal(routing.experts, probs.argsort(descending=True)[..., :2])
+
+
+@pytest.mark.parametrize(("top_k", "factor", "T"), [(1, 0.5, 24), (2, 0.9, 10), (3, 0.7, 7)])
+def test_the_first_in_time_are_kept_up_to_the_capacity(top_k, factor, T):
+    layer = layer_of(top_k=top_k, capacity_factor=factor).train()
+    x, context = normal(3, T, 16), Context()
+    y = layer(x, context)
+    (routing,) = context.routing
+    limit = math.ceil(factor * top_k * T / 4)
+    for b in range(3):
+        taken = [0] * 4
+        for t, k in itertools.product(range(T), range(top_k)):
+            e = int(routing.experts[b, t, k])
+            assert routing.dropped[b, t, k] == (taken[e] >= limit)
+            taken[e] += 1
+    assert routing.dropped.any()
+    assert (routing.weights[routing.dropped] == 0).all()
+    kept = routing.weights[~routing.dropped]
+    close(kept, routing.probs.gather(-1, routing.experts)[~routing.dropped])
+    lost = routing.dropped.all(-1)
+    assert lost.any() or top_k > 1
+    assert y[lost].abs().sum() == 0
+    assert y[~lost].abs().sum(-1).min() > 0
+    assert routing.counts().sum() == 3 * T * top_k  # drops count as choices

@@ -1,0 +1,316 @@
+"""What several tests share: small models and texts, and the notebooks' exercises."""
+
+import ast
+import json
+import re
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import strategies as st
+
+from tinygpt import ModelConfig, MoEConfig, TinyGPT, TrainConfig
+from tinygpt.model import MLP, MoE, Router, Routing
+from tinygpt.text import CharTokenizer, Tokenizer
+
+SHAPE = ModelConfig(vocab_size=65, block_size=24, n_layer=2, n_head=2, n_embd=16)
+LLAMA = replace(
+    SHAPE,
+    norm="rmsnorm",
+    position="rope",
+    mlp="swiglu",
+    tie_embeddings=False,
+    attn_bias=False,
+    mlp_bias=False,
+)
+
+
+DISPATCHES = ("loop", "split", "grouped_mm")
+
+
+# ways to route that a causal language model may use
+MODES = {
+    "top-1": {},
+    "top-2": {"top_k": 2, "norm_topk_prob": True},
+    "straight-through": {"straight_through": True},
+    "capacity, top-1": {"capacity_factor": 0.6},
+    "capacity, top-2": {"top_k": 2, "capacity_factor": 0.5},
+    "top-p": {"top_k": 3, "top_p": 0.6, "capacity_factor": 0.3},
+    "deepseek": {
+        "n_experts": 6,
+        "top_k": 2,
+        "scores": "sigmoid",
+        "norm_topk_prob": True,
+        "balance": "bias",
+        "n_groups": 3,
+        "top_groups": 2,
+        "n_shared": 1,
+        "capacity_factor": 0.6,
+    },
+    "noisy": {"noisy": True, "jitter": 0.1, "capacity_factor": 0.6, "router_hidden": 8},
+    "shared": {"n_shared": 2, "shared_gate": True},
+    "forced": {"forced_balance": True},
+}
+
+
+def moe_config(shape: ModelConfig = SHAPE, **moe) -> ModelConfig:
+    return replace(shape, moe=MoEConfig(**{"balance": "loss"} | moe))
+
+
+def model_of(shape: ModelConfig = SHAPE, **moe) -> TinyGPT:
+    """A model in eval mode, weights away from their start, routers and biases with opinions."""
+    return opinionated(shaken(moe_config(shape, **moe)))
+
+
+@torch.no_grad()
+def opinionated(model: TinyGPT) -> TinyGPT:
+    for router in routers(model):
+        router.proj.weight.mul_(6)
+        if hasattr(router, "bias"):
+            router.bias.copy_(torch.randn(router.bias.shape) * 0.1)
+    return model
+
+
+def layer_of(shape: ModelConfig = SHAPE, **moe) -> MoE:
+    return model_of(shape, **moe).blocks[0].ffn
+
+
+def routers(model: TinyGPT) -> list[Router]:
+    return [m for m in model.modules() if isinstance(m, Router)]
+
+
+def random_ids(batch: int = 3, length: int = 24, seed: int = 1) -> torch.Tensor:
+    return torch.randint(65, (batch, length), generator=torch.manual_seed(seed))
+
+
+def normal(*shape: int, seed: int = 2) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def close(actual, expected, atol: float = 1e-5) -> None:
+    torch.testing.assert_close(actual, expected, atol=atol, rtol=1e-4)
+
+
+def routing_of(logits: torch.Tensor, top_k: int = 1, **changes) -> Routing:
+    """What a plain router makes of logits `(B, T, E)`."""
+    probs = logits.softmax(-1)
+    weights, experts = probs.topk(top_k)
+    dropped = torch.zeros_like(experts, dtype=torch.bool)
+    return replace(Routing(logits, probs, experts, weights, dropped), **changes)
+
+
+@st.composite
+def layers(draw):
+    E = draw(st.integers(1, 5))
+    K = draw(st.integers(1, E))
+    width = draw(st.integers(1, 9))
+    shape = replace(
+        SHAPE,
+        n_embd=width,
+        n_head=1,
+        n_inner=draw(st.integers(1, 9)),
+        mlp=draw(st.sampled_from(["gelu", "swiglu", "relu2"])),
+        mlp_bias=draw(st.booleans()),
+    )
+    moe = {"n_experts": E, "top_k": K, "norm_topk_prob": K > 1 and draw(st.booleans())}
+    limits = ({}, {"capacity_factor": 0.5}, {"top_p": 0.4}, {"top_p": 0.4, "capacity_factor": 0.5})
+    leak = {"expert_choice": True, "allow_leak": True}
+    moe |= draw(st.sampled_from([*limits, leak]))
+    size = draw(st.integers(1, 3)), draw(st.integers(1, 8)), width
+    seed = draw(st.integers(0, 1000))
+    return shape, moe, normal(*size, seed=seed), seed
+
+
+def spy(function, called: list, name: str):
+    def watched(*args):
+        called.append(name)
+        return function(*args)
+
+    return watched
+
+
+def with_equal_experts(mlp: str, **moe) -> tuple[MoE, MLP]:
+    shape = replace(SHAPE, mlp=mlp)
+    layer, dense = layer_of(shape, **moe), shaken(shape).blocks[0].ffn
+    with torch.no_grad():
+        for name, p in dense.named_parameters():
+            layer.experts.get_parameter(name).copy_(p.expand(4, *p.shape))
+    return layer, dense
+
+
+def collapsed(expert: int, E: int = 4, top_k: int = 1) -> Routing:
+    """All tokens to one expert (and those after it), with certainty."""
+    logits = torch.full((2, 6, E), -50.0)
+    logits[..., [(expert + i) % E for i in range(top_k)]] = 50.0
+    return routing_of(logits, top_k)
+
+
+def same_state(a: TinyGPT, b: TinyGPT) -> bool:
+    ours, theirs = a.state_dict(), b.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def capability() -> tuple[int, int]:
+    return torch.cuda.get_device_capability() if torch.cuda.is_available() else (0, 0)
+
+
+ampere = pytest.mark.skipif(capability() < (8, 0), reason="grouped_mm wants an Ampere GPU")
+
+
+ALPHABET = "".join(chr(48 + i) for i in range(65))
+
+
+def ready(config: ModelConfig) -> TinyGPT:
+    model = shaken(config)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(2)
+    model.tokenizer = CharTokenizer(ALPHABET)
+    return model
+
+
+def gpt2():
+    return ready(replace(VARIANTS["gpt2"], block_size=64))
+
+
+VARIANTS = {
+    "gpt2": ModelConfig(block_size=24, n_layer=3, n_embd=32),
+    "llama": ModelConfig(
+        block_size=24,
+        n_layer=3,
+        n_embd=32,
+        norm="rmsnorm",
+        position="rope",
+        mlp="swiglu",
+        tie_embeddings=False,
+        attn_bias=False,
+        mlp_bias=False,
+    ),
+    "modern": ModelConfig(
+        block_size=24,
+        n_layer=3,
+        n_embd=32,
+        norm="rmsnorm",
+        position="rope",
+        mlp="relu2",
+        qk_norm=True,
+        tie_embeddings=False,
+        head_bias=True,
+    ),
+}
+
+
+def shaken(config: ModelConfig) -> TinyGPT:
+    """A model whose every weight, norms and biases too, is away from its start."""
+    torch.manual_seed(0)
+    model = TinyGPT(config).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p), alpha=0.08)
+    return model
+
+
+def ids(config: ModelConfig, batch: int = 3, length: int = 24) -> torch.Tensor:
+    return torch.randint(config.vocab_size, (batch, length), generator=torch.manual_seed(1))
+
+
+QUICK = TrainConfig(max_steps=40, batch_size=4, eval_interval=10, warmup_steps=5, lr=3e-3)
+CHANCE = ["seconds", "tokens_per_s"]  # differ from run to run
+
+
+def interrupt_after(trainer, step):
+    """Press Ctrl-C while update number `step` is being made."""
+    train_step, evaluation = trainer.train_step, trainer._evaluate
+
+    def watched():
+        if trainer.step == step - 1:
+            signal.raise_signal(signal.SIGINT)
+        return train_step()
+
+    def watched_evaluation(*args, **options):
+        if step == 0:
+            signal.raise_signal(signal.SIGINT)
+        return evaluation(*args, **options)
+
+    trainer.train_step, trainer._evaluate = watched, watched_evaluation
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(progress=False)
+    assert trainer.step == step
+
+
+# --- exercises: solutions and skeletons, read from the notebooks ---
+
+
+def cells(path: Path, kind: str) -> list[str]:
+    """The sources of a notebook's cells of one kind."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return ["".join(c["source"]) for c in content["cells"] if c["cell_type"] == kind]
+
+
+def solutions(path: Path) -> dict[str, str]:
+    """The code of the folded solutions, by the name of the function each one defines."""
+    pattern = r"<summary>Solution</summary>\s+```python\n(.*?)```"
+    blocks = [
+        block for text in cells(path, "markdown") for block in re.findall(pattern, text, re.S)
+    ]
+    return {re.search(r"^def (\w+)", block, re.M)[1]: block for block in blocks}
+
+
+def skeletons(path: Path) -> dict[str, str]:
+    """The exercise cells (they end in `check(name)`), by the name of the function."""
+    found = [(re.search(r"^check\((\w+)\)\s*\Z", text, re.M), text) for text in cells(path, "code")]
+    return {match[1]: text for match, text in found if match}
+
+
+def define(path: Path, name: str, code: str) -> Callable:
+    """The function that `code` defines, given the imports of the notebook's first code cell."""
+    tree = ast.parse(cells(path, "code")[0])
+    imports = [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
+    names: dict = {}
+    exec(compile(ast.Module(imports, []), str(path), "exec"), names)
+    exec(code, names)
+    return names[name]
+
+
+# --- a tokenizer whose tokens are several characters, or part of one ----------------------------
+
+
+class ByteTokenizer(Tokenizer):
+    """Tokens of any bytes; at each place the longest that fits is taken."""
+
+    kind = "bytes, for tests"
+
+    def __init__(self, tokens: list[bytes]):
+        self.tokens = tokens
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.tokens)
+
+    def token_bytes(self, token: int) -> bytes:
+        return self.tokens[token]
+
+    def encode_array(self, text: str) -> np.ndarray:
+        left, ids = text.encode(), []
+        while left:
+            best = max((t for t in self.tokens if t and left.startswith(t)), key=len)
+            ids.append(self.tokens.index(best))
+            left = left[len(best) :]
+        return np.array(ids, dtype=np.int32)
+
+    def to_json(self) -> dict:
+        return {"tokens": [list(token) for token in self.tokens]}
+
+    @classmethod
+    def from_json(cls, content: dict) -> "ByteTokenizer":
+        return cls([bytes(token) for token in content["tokens"]])
+
+
+def byte_tokenizer() -> ByteTokenizer:
+    """The bytes of "the cat sat. é😀" and line ends alone, runs of them, and an end mark."""
+    alone = {bytes([byte]) for byte in "the cat sat. é😀\n".encode()}
+    runs = [b"the", b" cat", b" sat", b"at", b".\n", b"\n\n", b"t.", "é".encode(), b" \xc3", b""]
+    return ByteTokenizer([*sorted(alone), *runs])

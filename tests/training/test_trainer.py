@@ -1,0 +1,437 @@
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tinygpt import MetricsLogger, TinyGPT, TrainConfig, Trainer, load_corpus, load_run
+from tinygpt.errors import CheckpointError, ConfigError, NonFiniteError, UnknownCharacterError
+from tinygpt.files import ROOT
+from tinygpt.measure import evaluate
+from tinygpt.text import get_batch
+from tinygpt.training import checkpoints, latest_checkpoint, load_checkpoint, lr_factor
+from tinygpt.training.checkpoint import optimizer_tensors, restore_optimizers
+
+from ..tools import CHANCE, QUICK, interrupt_after
+
+
+def model_for(corpus, small, **changes):
+    torch.manual_seed(0)
+    return TinyGPT(replace(small, **changes))
+
+
+def trained(corpus, small, config=QUICK, out_dir=None, **changes):
+    trainer = Trainer(model_for(corpus, small, **changes), corpus, config, out_dir)
+    trainer.fit(progress=False)
+    return trainer
+
+
+def same_weights(a, b):
+    return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_it_learns_and_logs_every_evaluation(corpus, small):
+    trainer = trained(corpus, small, replace(QUICK, max_steps=150, lr=1e-2, eval_interval=50))
+    frame = trainer.metrics.frame()
+    assert list(frame["step"]) == [0, 50, 100, 150]
+    assert frame["val_lm_loss"][0] == pytest.approx(math.log(small.vocab_size), abs=0.1)
+    assert frame["val_lm_loss"].iloc[-1] < 1.5
+    assert frame["epoch"].iloc[-1] == pytest.approx(150 * 4 * 16 / len(corpus.train))
+    assert (frame["tokens_per_s"][1:] > 0).all()
+    assert frame["seconds"].is_monotonic_increasing
+    assert not trainer.model.training
+
+
+def test_the_same_seed_gives_the_same_run(corpus, small):
+    first, second = (trained(corpus, small, dropout=0.1) for _ in range(2))
+    assert same_weights(first.model, second.model)
+    other = trained(corpus, small, replace(QUICK, seed=1), dropout=0.1)
+    assert not same_weights(first.model, other.model)
+
+
+def test_what_is_logged_is_what_was_done(corpus, small):
+    config = replace(QUICK, max_steps=20)
+    trainer = trained(corpus, small, config)
+    frame = trainer.metrics.frame()
+    model, val = trainer.model, corpus.val
+    assert frame["val_lm_loss"].iloc[-1] == evaluate(model, val)
+    assert frame["train_lm_loss"].iloc[-1] == evaluate(model, corpus.train, len(val) - 1)
+    rates = [0.0] + [config.lr * lr_factor(step, 20, config) for step in (9, 19)]
+    assert frame["lr"].tolist() == pytest.approx(rates)
+    limited = trained(corpus, small, replace(config, max_eval_tokens=100))
+    expected = evaluate(limited.model, val, max_tokens=100)
+    assert limited.metrics.rows[-1]["val_lm_loss"] == expected != frame["val_lm_loss"].iloc[-1]
+
+
+def test_one_step_with_clipping_against_the_formula(corpus, small):
+    config = replace(QUICK, grad_clip=1e-3, weight_decay=0.0, warmup_steps=0)
+    trainer = Trainer(model_for(corpus, small), corpus, config)
+    model, generator = model_for(corpus, small), torch.Generator().manual_seed(config.seed)
+    model(*get_batch(corpus.train, 4, small.block_size, generator)).loss.backward()
+    norm = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
+    trainer.model(corpus.train[None, :8], corpus.train[None, 1:9]).loss.backward()  # left over
+    trainer.train_step()
+    assert trainer.grad_norm == pytest.approx(norm.item(), rel=1e-4)
+    for p, q in zip(model.parameters(), trainer.model.parameters(), strict=True):
+        gradient = p.grad * (1e-3 / (norm + 1e-6))
+        expected = p - config.lr * gradient / (gradient.abs() + 1e-8)  # AdamW's first step
+        torch.testing.assert_close(q.detach(), expected.detach(), atol=1e-6, rtol=1e-4)
+
+
+def test_autocast_and_compile_are_used_when_asked_for(corpus, small, monkeypatch):
+    seen = []
+    autocast = torch.autocast
+    monkeypatch.setattr(torch, "compile", lambda model: seen.append("compile") or model)
+    monkeypatch.setattr(
+        torch, "autocast", lambda *a, **k: seen.append(k["dtype"]) or autocast(*a, **k)
+    )
+    Trainer(model_for(corpus, small), corpus, QUICK).train_step()
+    assert seen == []
+    config = replace(QUICK, compile=True, precision="bf16")
+    Trainer(model_for(corpus, small), corpus, config).train_step()
+    assert seen == ["compile", torch.bfloat16]
+
+
+def test_epochs_count_tokens(corpus, small):
+    trainer = Trainer(model_for(corpus, small), corpus, replace(QUICK, epochs=2.0))
+    assert trainer.max_steps == math.ceil(2 * len(corpus.train) / (4 * 16))
+
+
+def test_accumulated_gradients_equal_the_big_batchs(corpus, small):
+    config = replace(QUICK, optimizer="adamw", grad_clip=None, batch_size=4, grad_accum_steps=3)
+    trainer = Trainer(model_for(corpus, small), corpus, config)
+    trainer.train_step()
+    gradients = [p.grad.clone() for p in trainer.model.parameters()]
+    assert trainer.tokens_per_step == 3 * 4 * small.block_size
+
+    model, generator = model_for(corpus, small), torch.Generator().manual_seed(config.seed)
+    batches = [get_batch(corpus.train, 4, small.block_size, generator) for _ in range(3)]
+    x, y = (torch.cat(part) for part in zip(*batches, strict=True))
+    model(x, y).loss.backward()
+    for ours, big in zip(gradients, model.parameters(), strict=True):
+        torch.testing.assert_close(ours, big.grad, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("stop", [0, 1, 13, 20, 37])
+def test_stopped_and_resumed_equals_uninterrupted(corpus, small, tmp_path, stop, optimizer):
+    config = replace(QUICK, optimizer=optimizer, grad_accum_steps=2)
+    whole = trained(corpus, small, config, dropout=0.1)
+
+    stopped = Trainer(model_for(corpus, small, dropout=0.1), corpus, config, tmp_path / "run")
+    interrupt_after(stopped, stop)
+    # what a crash between the log and the checkpoint leaves
+    row = {"step": stop + 1, "train_lm_loss": 9.0, "val_lm_loss": 9.0}
+    MetricsLogger(tmp_path / "run" / "metrics.csv").log(**row)
+    (tmp_path / "run" / ".tmp-step_0000099-x").mkdir()
+    torch.manual_seed(99)  # whatever came between
+    resumed = Trainer.resume(tmp_path / "run", corpus)
+    assert resumed.step == stop
+    assert not list((tmp_path / "run").glob(".tmp-*"))
+    resumed.fit(progress=False)
+
+    assert same_weights(resumed.model, whole.model)
+    for a, b in zip(whole.optimizers, resumed.optimizers, strict=True):
+        ours, theirs = a.state_dict()["state"], b.state_dict()["state"]
+        assert ours.keys() == theirs.keys()
+        for index in ours:
+            assert all(torch.equal(ours[index][k], theirs[index][k]) for k in ours[index])
+    assert torch.equal(whole.generator.get_state(), resumed.generator.get_state())
+    expected = whole.metrics.frame().drop(columns=CHANCE)
+    assert expected.equals(resumed.metrics.frame().drop(columns=CHANCE))
+    assert (whole.best_step, whole.best_val_loss) == (resumed.best_step, resumed.best_val_loss)
+
+
+@pytest.mark.parametrize("forgotten", ["rng.cpu", "rng.data", "optimizer"])
+def test_the_resume_test_can_fail(corpus, small, tmp_path, monkeypatch, forgotten):
+    """With any one part of the state not restored, the resumed run differs."""
+    whole = trained(corpus, small, dropout=0.1)
+    stopped = Trainer(model_for(corpus, small, dropout=0.1), corpus, QUICK, tmp_path / "run")
+    interrupt_after(stopped, 13)
+    load = load_checkpoint
+
+    def forgetful(folder):
+        saved = load(folder)
+        if forgotten == "rng.cpu":
+            torch.manual_seed(99)
+            saved.training["rng.cpu"] = torch.get_rng_state()
+        elif forgotten == "rng.data":
+            saved.training["rng.data"] = torch.Generator().manual_seed(0).get_state()
+        else:
+            saved.training = {k: v for k, v in saved.training.items() if "optimizer" not in k}
+        return saved
+
+    monkeypatch.setattr("tinygpt.training.trainer.load_checkpoint", forgetful)
+    resumed = Trainer.resume(tmp_path / "run", corpus)
+    resumed.fit(progress=False)
+    assert not same_weights(resumed.model, whole.model)
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_puts_the_handlers_back(corpus, small, tmp_path, capsys):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    trainer = Trainer(model_for(corpus, small), corpus, QUICK, tmp_path / "run")
+    interrupt_after(trainer, 7)
+    assert checkpoints(tmp_path / "run")[-1].name == "step_0000007"
+    assert "stopped after step 7" in (said := capsys.readouterr().out)
+    assert "Trainer.resume" in said
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_second_ctrl_c_acts_at_once(corpus, small):
+    trainer = Trainer(model_for(corpus, small), corpus, QUICK)
+
+    def impatient():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("still here")
+
+    trainer.train_step = impatient
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(progress=False)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends a process at once on SIGTERM")
+def test_sigterm_saves_and_exits_with_143(corpus, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text(corpus.text, encoding="utf-8", newline="\n")
+    flags = "--eval-interval 100000 --max-steps 100000 --n-embd 16 --n-head 2 --batch-size 2"
+    where = ["--corpus", f"file:{text}", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tinygpt", "train", *flags.split(), *where],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    seen = b""
+    while b"tokens/s" not in seen:  # the progress bar says that training is under way
+        seen += (chunk := process.stderr.read1())
+        assert chunk, seen.decode()
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert b"stopped after step" in said
+    assert len(checkpoints(tmp_path / "run")) == 2  # the start, and where it stopped
+
+
+def test_training_in_another_thread_works(corpus, small):
+    trainer = Trainer(model_for(corpus, small), corpus, QUICK)
+    thread = threading.Thread(target=trainer.fit, kwargs={"progress": False})
+    thread.start()
+    thread.join()
+    assert trainer.step == 40
+
+
+@pytest.mark.parametrize("bad", ["weight", "gradient"])
+def test_nan_is_caught_before_the_update(corpus, small, tmp_path, bad):
+    trainer = Trainer(model_for(corpus, small), corpus, QUICK, tmp_path / "run")
+    bias = trainer.model.blocks[0].ffn.c_fc.bias
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+
+    def poison(*args):
+        if trainer.step == 12:
+            before[:] = [p.detach().clone() for p in trainer.model.parameters()]
+            if bad == "weight":
+                trainer.model.ln_f.bias.data[0] = math.nan
+                before[-1][0] = math.nan
+
+    forward = trainer._forward
+
+    def poisoned(x, y):
+        poison()
+        out = forward(x, y)
+        if bad == "gradient" and trainer.step == 12:
+            bias.register_hook(lambda g: g * math.inf)
+        return out
+
+    trainer._forward = poisoned
+    with pytest.raises(NonFiniteError, match=r"at step 12; the update was not made.*lr=0.003"):
+        trainer.fit(progress=False)
+    for p, q in zip(trainer.model.parameters(), before, strict=True):
+        assert torch.equal(p.nan_to_num(), q.nan_to_num())
+    assert checkpoints(tmp_path / "run")[-1].name == "step_0000010"
+
+
+def test_a_run_that_died_before_its_first_checkpoint_can_be_started_again(corpus, small, tmp_path):
+    trainer = Trainer(model_for(corpus, small), corpus, QUICK, tmp_path / "run")
+    trainer._save = lambda: None
+    trainer.train_step = lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit(progress=False)
+    assert (tmp_path / "run" / "metrics.csv").exists()
+    again = trained(corpus, small, out_dir=tmp_path / "run")
+    assert [row["step"] for row in again.metrics.rows] == [0, 10, 20, 30, 40]
+
+
+def test_a_damaged_newer_checkpoint_is_made_again(corpus, small, tmp_path):
+    trained(corpus, small, out_dir=tmp_path / "run")
+    (tmp_path / "run" / "step_0000040" / "model.safetensors").write_bytes(b"")
+    with pytest.warns(match="damaged"):
+        resumed = Trainer.resume(tmp_path / "run", corpus)
+    assert resumed.step == 30
+    resumed.fit(progress=False)
+    assert latest_checkpoint(tmp_path / "run").name == "step_0000040"
+
+
+def test_patience_goes_on_counting_after_a_resume(corpus, small, tmp_path, monkeypatch):
+    config = replace(QUICK, max_steps=2000, patience=3)
+    trainer = Trainer(model_for(corpus, small), corpus, config, tmp_path / "run")
+    script_losses(monkeypatch, trainer, [3.0, 1.0, 2.0, 2.0])
+    interrupt_after(trainer, 35)
+    resumed = Trainer.resume(tmp_path / "run", corpus)
+    assert resumed.bad_evaluations == 2
+    assert resumed.seconds >= trainer.seconds > 0
+    script_losses(monkeypatch, resumed, [2.0, 0.0])
+    resumed.fit(progress=False)
+    assert (resumed.step, resumed.best_step) == (40, 10)
+
+
+def script_losses(monkeypatch, trainer, losses):
+    """Let the evaluations of the validation split give these losses."""
+    losses = iter(losses)
+    monkeypatch.setattr(
+        "tinygpt.training.trainer.evaluate",
+        lambda model, tokens, limit, precision: next(losses) if tokens is trainer._val else 2.0,
+    )
+
+
+def test_early_stopping(corpus, small, monkeypatch):
+    config = replace(QUICK, max_steps=2000, patience=2, lr=1e-6, schedule="constant")
+    trainer = Trainer(model_for(corpus, small), corpus, config)
+    script_losses(monkeypatch, trainer, [3.0, 2.0, 1.0, 1.5, 1.2, 0.1])
+    trainer.fit(progress=False)
+    assert (trainer.step, trainer.best_step, trainer.best_val_loss) == (40, 20, 1.0)
+
+
+def test_old_checkpoints_go_the_best_stays(corpus, small, tmp_path, monkeypatch):
+    trainer = Trainer(
+        model_for(corpus, small), corpus, replace(QUICK, max_steps=60), tmp_path / "run"
+    )
+    script_losses(monkeypatch, trainer, [3.0, 2.0, 1.0, 1.5, 1.2, 1.1, 1.3])
+    trainer.fit(progress=False)
+    kept = [int(p.name[5:]) for p in checkpoints(tmp_path / "run")]
+    assert kept == [20, 50, 60]  # the best, and the last two
+
+
+def test_an_untrained_model_can_be_the_best(corpus, small, tmp_path):
+    trained(corpus, small, replace(QUICK, lr=5.0, grad_clip=None), tmp_path / "run")
+    model, start = load_run(tmp_path / "run", device="cpu"), model_for(corpus, small)
+    assert same_weights(model, start)
+
+
+def test_a_nan_is_never_the_best(corpus, small, monkeypatch):
+    trainer = Trainer(model_for(corpus, small), corpus, QUICK)
+    script_losses(monkeypatch, trainer, [3.0, math.nan, 2.0, math.nan, 2.5])
+    trainer.fit(progress=False)
+    assert (trainer.best_step, trainer.best_val_loss) == (20, 2.0)
+
+
+def test_a_run_can_be_made_longer(corpus, small, tmp_path):
+    trained(corpus, small, out_dir=tmp_path / "run")
+    longer = Trainer.resume(tmp_path / "run", corpus, replace(QUICK, max_steps=60))
+    longer.fit(progress=False)
+    assert list(longer.metrics.frame()["step"]) == [0, 10, 20, 30, 40, 50, 60]
+
+
+def test_samples_do_not_disturb_training(corpus, small, capsys):
+    plain = trained(corpus, small, dropout=0.1)
+    config = replace(QUICK, sample_tokens=20, sample_prompt="the")
+    talking = trained(corpus, small, config, dropout=0.1)
+    assert same_weights(plain.model, talking.model)
+    assert [step for step, _ in talking.samples] == [0, 10, 20, 30, 40]
+    assert all(len(text) == 23 and text.startswith("the") for _, text in talking.samples)
+
+
+def test_the_corpus_is_found_again_by_name(corpus, small, tmp_path):
+    trained(corpus, small, out_dir=tmp_path / "run")
+    assert Trainer.resume(tmp_path / "run").corpus.text == corpus.text
+
+
+def test_what_does_not_fit_is_refused_at_once(corpus, small, tmp_path):
+    model = model_for(corpus, small)
+    wrong = TinyGPT(replace(small, vocab_size=small.vocab_size + 1))
+    with pytest.raises(ConfigError, match=r"vocab_size=\d+, but the corpus .* has \d+ symbols"):
+        Trainer(wrong, corpus)
+    long = TinyGPT(replace(small, block_size=2000))
+    with pytest.raises(ConfigError, match="validation split has 500 tokens"):
+        Trainer(long, corpus)
+    with pytest.raises(UnknownCharacterError, match="'Ω'"):
+        Trainer(model, corpus, TrainConfig(sample_prompt="Ω", sample_tokens=9))
+    with pytest.raises(ConfigError, match="device='tpu'"):
+        Trainer(model, corpus, TrainConfig(device="tpu"))
+    trained(corpus, small, out_dir=tmp_path / "run")
+    with pytest.raises(CheckpointError, match="already holds a run"):
+        Trainer(model, corpus, QUICK, tmp_path / "run")
+
+
+def test_resume_with_another_text_is_refused(corpus, small, tmp_path):
+    trained(corpus, small, out_dir=tmp_path / "run")
+    text = tmp_path / "other.txt"
+    text.write_text(corpus.text[::-1], encoding="utf-8", newline="\n")
+    with pytest.raises(CheckpointError, match="was trained on another text"):
+        Trainer.resume(tmp_path / "run", load_corpus(f"file:{text}"))
+    moved = tmp_path / "moved.txt"  # the same text under another name is the same
+    moved.write_text(corpus.text, encoding="utf-8", newline="\n")
+    assert Trainer.resume(tmp_path / "run", load_corpus(f"file:{moved}")).step == 40
+
+
+def test_resume_with_another_optimizer_is_refused(corpus, small, tmp_path):
+    trained(corpus, small, out_dir=tmp_path / "run")
+    with pytest.raises(CheckpointError, match="was trained with adamw"):
+        Trainer.resume(tmp_path / "run", corpus, replace(QUICK, optimizer="muon"))
+
+
+def test_state_of_another_optimizer_is_refused(corpus, small):
+    muon, adamw = (
+        Trainer(model_for(corpus, small), corpus, replace(QUICK, optimizer=name))
+        for name in ("muon", "adamw")
+    )
+    muon.train_step()
+    with pytest.raises(CheckpointError, match="does not fit"):
+        restore_optimizers(adamw.optimizers, optimizer_tensors(muon.optimizers))
+
+
+def test_a_text_without_line_ends_can_be_trained_on(tmp_path, small):
+    text = tmp_path / "one_line.txt"
+    text.write_text("abcdefgh " * 200, encoding="utf-8")
+    corpus = load_corpus(f"file:{text}")
+    trained(corpus, replace(small, vocab_size=corpus.tokenizer.vocab_size))
+
+
+def test_a_relative_folder_starts_at_the_repository(corpus, small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tinygpt.training.trainer.ROOT", tmp_path / "repository")
+    trained(corpus, small, out_dir="checkpoints/mine")
+    assert checkpoints(tmp_path / "repository" / "checkpoints" / "mine")
+
+
+def test_a_folder_that_cannot_be_made_is_refused_at_once(corpus, small, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="cannot write to"):
+        Trainer(model_for(corpus, small), corpus, QUICK, tmp_path / "file" / "run")
+
+
+def test_bf16_autocast_trains_on_a_cpu_too(corpus, small):
+    trainer = trained(corpus, small, replace(QUICK, precision="bf16", lr=1e-2))
+    assert trainer.metrics.rows[-1]["val_lm_loss"] < 2.5
+    assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.cuda
+def test_cuda_trains_in_bf16(corpus, small, tmp_path):
+    trainer = trained(corpus, small, replace(QUICK, lr=1e-2), tmp_path / "run")
+    assert trainer._train.is_cuda
+    assert trainer.metrics.rows[-1]["val_lm_loss"] < 2.5
+    assert trainer.metrics.rows[-1]["peak_gpu_gb"] > 0
+    resumed = Trainer.resume(tmp_path / "run", corpus, replace(QUICK, lr=1e-2, max_steps=50))
+    resumed.fit(progress=False)
+
+
+@pytest.mark.cuda
+def test_cuda_compiled(corpus, small):
+    trainer = trained(corpus, small, replace(QUICK, compile=True, lr=1e-2))
+    assert trainer.metrics.rows[-1]["val_lm_loss"] < 2.5

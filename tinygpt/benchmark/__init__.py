@@ -1,0 +1,13 @@
+"""Speed, measured so that it can be trusted: one file per question."""
+
+from .decoding import decoding_speed
+from .moe import moe_speed
+from .step import step_time
+from .timing import take_turns
+
+__all__ = [
+    "decoding_speed",
+    "moe_speed",
+    "step_time",
+    "take_turns",
+]

@@ -1,0 +1,48 @@
+"""The time of a training step."""
+
+import statistics
+
+import torch
+
+from ..measure import model_flop_utilisation
+from ..model import TinyGPT
+from ..presets import PRESETS
+from ..runtime import pick_device
+from ..training import make_optimizers
+from .timing import _stepper, _transformers_gpt2, take_turns
+
+
+def step_time(preset: str = "nanogpt-cpu", rounds: int = 50, device: str = "auto") -> None:
+    """Print the median time of a training step: ours against transformers' GPT-2 class.
+
+    Both do the same: forward, loss, backward, clipping, one update of fused AdamW.
+    """
+    config, where = PRESETS[preset].model, pick_device(device)
+    train = PRESETS[preset].train
+    shape = (train.batch_size, config.block_size)
+    x, y = torch.randint(config.vocab_size, (2, *shape), device=where)
+    ours = TinyGPT(config).to(where)
+    optimizers = make_optimizers(ours, train)
+    candidates = {"tinygpt": _stepper(ours, lambda: ours(x, y).loss, optimizers, train.grad_clip)}
+    if theirs := _transformers_gpt2(config, train):
+        theirs.to(where)
+        adamw = torch.optim.AdamW(theirs.parameters(), lr=train.lr, fused=True)
+        candidates["transformers GPT-2"] = _stepper(
+            theirs, lambda: theirs(x, labels=y).loss, [adamw], train.grad_clip
+        )
+    seconds = take_turns(candidates, rounds)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    print(
+        f"training step, preset {preset}, batch {shape[0]} x {shape[1]}, {where.type}, "
+        f"{torch.get_num_threads()} threads, {rounds} rounds"
+    )
+    for name, median in medians.items():
+        print(f"  {name:20} {1e3 * median:8.2f} ms   {x.numel() / median:12,.0f} tokens/s")
+    if theirs:
+        ratios = [a / b for a, b in zip(*seconds.values(), strict=True)]
+        print(f"  ratio {statistics.median(ratios):.2f} (median of the rounds' ratios)")
+    else:
+        print("  no comparison: transformers is not installed, or the preset is not GPT-2's model")
+    used = model_flop_utilisation(ours, x.numel() / medians["tinygpt"])
+    if used is not None:
+        print(f"  model FLOP utilisation {100 * used:.1f} %")

@@ -1,0 +1,69 @@
+"""Prompt-lookup decoding: the greedy text in fewer passes."""
+
+import torch
+
+from ..config import DecodingConfig
+from ..errors import ConfigError
+from ..model import KVCache, TinyGPT, evaluating
+from ..text import CharTokenizer
+from .reader import Reader
+from .writer import Writer
+
+
+def generate_lookup(
+    model: TinyGPT,
+    prompt: str,
+    max_new_tokens: int = 200,
+    *,
+    ngram: int = 3,
+    draft: int = 8,
+    tokenizer: CharTokenizer | None = None,
+) -> str:
+    """Greedy text by prompt-lookup speculative decoding (Saxena 2023; Leviathan et al. 2023).
+
+    When the last `ngram` tokens stood in the text before, what followed them there is taken as a
+    draft of up to `draft` tokens. One forward pass then says how many of them greedy decoding would
+    have written; those are kept. The text equals `generate_greedy`'s, often in fewer passes.
+    """
+    if ngram < 1 or draft < 1:
+        raise ConfigError(f"ngram={ngram} and draft={draft} must be at least 1")
+    config = DecodingConfig(temperature=0.0)
+    writer = Writer(model, [prompt], max_new_tokens, tokenizer, config)
+    with evaluating(model):
+        _speculate(writer, ngram, draft)
+    return writer.text(0)
+
+
+@torch.inference_mode()
+def _speculate(w: Writer, ngram: int, draft: int) -> int:
+    """Fill the writer's buffer; returns the number of forward passes."""
+    block, last = w.model.config.block_size, w.tokens.shape[1]
+    cache, passes = KVCache(w.model.config, 1, w.tokens.device, w.model.wte.weight.dtype), 0
+    while w.length < min(last, block):
+        guess = _lookup(w.tokens[0, : w.length].tolist(), ngram)[:draft]
+        guess = guess[: min(last, block) - w.length - 1]
+        w.tokens[0, w.length : w.length + len(guess)] = torch.tensor(guess, dtype=torch.long)
+        unread = w.tokens[:, cache.length : w.length + len(guess)]
+        choices = w.model(unread, cache=cache).logits[0, -len(guess) - 1 :].argmax(dim=-1).tolist()
+        agreed = next(
+            (i for i, (a, b) in enumerate(zip(guess, choices, strict=False)) if a != b), len(guess)
+        )
+        w.tokens[0, w.length : w.length + agreed + 1] = torch.tensor(choices[: agreed + 1])
+        w.length += agreed + 1
+        cache.length = w.length - 1  # what was guessed wrong is overwritten by what comes
+        passes += 1
+    read = Reader(w.model, w.padding, "crop")
+    while w.length < last:  # beyond the block there is no cache to check a draft with
+        w.tokens[:, w.length] = read(w.tokens, w.length).argmax(dim=-1)
+        w.length += 1
+        passes += 1
+    return passes
+
+
+def _lookup(tokens: list[int], ngram: int) -> list[int]:
+    """What followed the last earlier occurrence of the final `ngram` tokens; [] if none."""
+    end = tokens[-ngram:]
+    for start in range(len(tokens) - ngram - 1, -1, -1):
+        if tokens[start : start + ngram] == end:
+            return tokens[start + ngram :]
+    return []

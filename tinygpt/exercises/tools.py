@@ -1,0 +1,39 @@
+"""What the checks of several notebooks share."""
+
+from torch import Tensor
+
+from .registry import NotYet
+
+
+def expect(condition: bool, message: str) -> None:
+    """Raise `NotYet` unless the condition holds."""
+    if not condition:
+        raise NotYet(message)
+
+
+def is_tensor(result) -> Tensor:
+    """The result, if it is a tensor."""
+    if not isinstance(result, Tensor):
+        raise NotYet(f"a tensor is asked, but you return {shown(result)}.")
+    return result
+
+
+def is_number(result) -> float:
+    """The result as a number, if it is one."""
+    expect(result is not None, "the function returns None: is a `return` missing?")
+    if isinstance(result, Tensor) and result.numel() != 1:
+        raise NotYet(
+            f"one number is asked, but you return a tensor of shape {tuple(result.shape)}: is a "
+            f"sum missing?"
+        )
+    return float(result)
+
+
+def short(values: Tensor) -> list[float]:
+    """Numbers as they stand in a message; a rounded zero has no sign."""
+    return [round(value, 4) + 0.0 for value in values.tolist()]
+
+
+def shown(result) -> str:
+    """What was returned, as it stands in a message."""
+    return "None (is a `return` missing?)" if result is None else f"{result!r:.60}"

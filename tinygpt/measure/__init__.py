@@ -1,0 +1,37 @@
+"""What is measured: losses, routing, the variety of texts, costs, and how sure a mean is."""
+
+from .cost import ParameterCount, count_parameters, flops_per_token, model_flop_utilisation
+from .intervals import bootstrap_interval
+from .loss import EVAL_TOKENS, evaluate, surprisal
+from .routing import (
+    RoutingReport,
+    agreement,
+    dead_experts,
+    max_violation,
+    measure_routing,
+    mutual_information,
+    variation,
+)
+from .variety import distinct_n, repetition_rate, valid_word_share, words
+
+__all__ = [
+    "EVAL_TOKENS",
+    "ParameterCount",
+    "RoutingReport",
+    "agreement",
+    "bootstrap_interval",
+    "count_parameters",
+    "dead_experts",
+    "distinct_n",
+    "evaluate",
+    "flops_per_token",
+    "max_violation",
+    "measure_routing",
+    "model_flop_utilisation",
+    "mutual_information",
+    "repetition_rate",
+    "surprisal",
+    "valid_word_share",
+    "variation",
+    "words",
+]

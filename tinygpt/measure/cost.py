@@ -1,0 +1,50 @@
+"""What a model costs: parameters, FLOPs, the share of a device that it uses."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..model import ExpertLinear, TinyGPT
+from ..runtime import peak_flops
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """Numbers of weights. `embedding` (token and position tables) is part of `total`."""
+
+    total: int
+    active: int  # that one token passes through: all but the experts it does not use
+    embedding: int
+
+
+def count_parameters(model: TinyGPT) -> ParameterCount:
+    """Count the weights from the tensors themselves; a tied head is counted once."""
+    total = sum(p.numel() for p in model.parameters())
+    tables = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    layers = [m for m in model.modules() if isinstance(m, ExpertLinear)]
+    stacked = sum(p.numel() for layer in layers for p in layer.parameters())
+    moe = model.config.moe
+    idle = stacked * (moe.n_experts - moe.top_k) // moe.n_experts if moe else 0
+    return ParameterCount(total, total - idle, sum(table.weight.numel() for table in tables))
+
+
+def flops_per_token(model: TinyGPT, training: bool = True) -> int:
+    """Floating-point operations per token of a full window, matrix products only.
+
+    Two per weight of each linear layer (of K experts, where there are some), and 4 T C per layer
+    for scores and weighted sum (Chowdhery et al. 2022, appendix B, which counts the whole T x T
+    square as here). Training costs three times the forward pass: the backward pass forms two
+    products for each one.
+    """
+    config, modules = model.config, list(model.modules())
+    linear = sum(2 * m.weight.numel() for m in modules if isinstance(m, nn.Linear))
+    for layer in (m for m in modules if isinstance(m, ExpertLinear)):
+        linear += 2 * config.moe.top_k * layer.weight[0].numel()
+    attention = 4 * config.n_layer * config.block_size * config.n_embd
+    return (3 if training else 1) * (linear + attention)
+
+
+def model_flop_utilisation(model: TinyGPT, tokens_per_s: float) -> float | None:
+    """Share of the device's bf16 peak that training at this speed uses; None if not known."""
+    peak = peak_flops(model.device)
+    return None if peak is None else flops_per_token(model) * tokens_per_s / peak

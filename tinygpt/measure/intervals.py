@@ -1,0 +1,27 @@
+"""How sure a mean of several measurements is."""
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+
+
+def bootstrap_interval(
+    values: Tensor, level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean of independent measurements `(n,)`, and the ends of its confidence interval.
+
+    The percentile bootstrap (Efron and Tibshirani 1993, chapter 13): measure anew by drawing n of
+    the values with replacement, many times; the middle `level` of those means is the interval.
+    """
+    if len(values) < 2 or not 0 < level < 1:
+        raise ConfigError(
+            f"an interval needs at least 2 values and a level between 0 and 1, "
+            f"not {len(values)} and {level}"
+        )
+    values = values.double()
+    generator = torch.Generator().manual_seed(seed)
+    picks = torch.randint(len(values), (draws, len(values)), generator=generator)
+    tails = torch.tensor([0.5 - level / 2, 0.5 + level / 2], dtype=torch.float64)
+    low, high = values[picks].mean(dim=1).quantile(tails).tolist()
+    return values.mean().item(), low, high

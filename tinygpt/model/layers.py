@@ -1,0 +1,136 @@
+"""The parts of a transformer block: norms, rotary positions, attention, feed-forward layer.
+
+B batch, T time, C channels (n_embd), H heads, D head size, F feed-forward width
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..config import ModelConfig
+from .cache import KVCache
+
+
+def make_norm(config: ModelConfig) -> nn.Module:
+    """LayerNorm (Ba et al. 2016) or RMSNorm (Zhang and Sennrich 2019), over the channels."""
+    kind = nn.LayerNorm if config.norm == "layernorm" else nn.RMSNorm
+    return kind(config.n_embd, eps=config.norm_eps)
+
+
+def rotary_table(positions: Tensor, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the angles by which RoPE turns (Su et al. 2021, eq. 34).
+
+    `(T, D)` for positions `(T,)`, `(B, 1, T, D)` for `(B, T)`. Channel i is paired with channel
+    i + D/2; pair i turns by position / theta^(2i / D) radians.
+    """
+    frequency = theta ** (-torch.arange(0, head_size, 2, device=positions.device) / head_size)
+    angle = positions[..., None].float() * frequency  # (T, D/2)
+    angle = torch.cat([angle, angle], dim=-1)  # (T, D)
+    if positions.dim() == 2:
+        angle = angle[:, None]  # the same for all heads
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each channel pair of x `(B, H, T, D)` by its position's angle."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+def causal_scores(q: Tensor, k: Tensor) -> Tensor:
+    """Scaled dot products `(B, H, T, T)`, minus infinity where a query would see the future."""
+    T = q.shape[2]
+    scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[3])  # (B, H, T, T)
+    future = torch.ones(T, T, dtype=torch.bool, device=q.device).triu(diagonal=1)
+    return scores.masked_fill(future, -torch.inf)
+
+
+@dataclass
+class Context:
+    """What one forward pass hands to its layers, and what they are asked to tell of it."""
+
+    rotary: tuple[Tensor, Tensor] | None = None
+    cache: KVCache | None = None
+    mask: Tensor | None = None  # True: may be seen; None: a first window, or one new token
+    traced: bool = False
+    attentions: list[Tensor] = field(default_factory=list)  # (B, H, T, T), rows sum to 1
+    attention_scores: list[Tensor] = field(default_factory=list)  # the same before the softmax
+    valid: Tensor | None = None  # (B, T) False: a token that has no target
+    expert_mask: Tensor | None = None  # (layers with experts, E) 0: its output counts nothing
+    routing: list[Any] = field(default_factory=list)  # per layer with experts, its moe.Routing
+
+
+class Attention(nn.Module):
+    """Causal multi-head self-attention (Vaswani et al. 2017, section 3.2)."""
+
+    def __init__(self, config: ModelConfig, layer: int = 0):
+        super().__init__()
+        self.layer, self.n_head, self.dropout = layer, config.n_head, config.dropout
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.attn_bias)
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.attn_bias)
+        self.qk_norm = config.qk_norm
+        if config.qk_norm:  # Dehghani et al. 2023, section 2
+            self.q_norm = nn.RMSNorm(config.head_size, eps=config.norm_eps)
+            self.k_norm = nn.RMSNorm(config.head_size, eps=config.norm_eps)
+
+    def forward(self, x: Tensor, context: Context | None = None) -> Tensor:
+        """x `(B, T, C)` -> `(B, T, C)`; the context may bring positions and a cache."""
+        context = context or Context()
+        B, T, C = x.shape
+        heads = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head)
+        q, k, v = heads.permute(2, 0, 3, 1, 4)  # (B, H, T, D)
+        if self.qk_norm:
+            # norms want float32, also where products run in bf16
+            q, k = self.q_norm(q.float()).type_as(v), self.k_norm(k.float()).type_as(v)
+        if context.rotary is not None:
+            q, k = rotate(q, *context.rotary), rotate(k, *context.rotary)
+        if context.cache is not None:
+            k, v = context.cache.append(self.layer, k, v)  # (B, H, S, D)
+        rate = self.dropout if self.training else 0.0
+        if context.traced:  # the fast kernel never forms the maps
+            scores = causal_scores(q, k)
+            weights = scores.float().softmax(dim=-1)
+            context.attention_scores.append(scores)
+            context.attentions.append(weights)
+            y = F.dropout(weights, rate).to(v.dtype) @ v
+        else:
+            mask = context.mask
+            causal = mask is None and T > 1
+            y = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=rate, is_causal=causal)
+        y = y.transpose(1, 2).reshape(B, T, C)
+        return F.dropout(self.c_proj(y), rate) if rate else self.c_proj(y)
+
+
+class MLP(nn.Module):
+    """The feed-forward layer: C -> F -> C at each position on its own.
+
+    `gelu` is GPT-2's (Hendrycks and Gimpel 2016, tanh form); `relu2` squares a ReLU (So et al.
+    2021); `swiglu` multiplies by a gate (Shazeer 2020, eq. 6): the first half of `c_fc` is the
+    gate, the second what is gated.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.kind, self.dropout = config.mlp, config.dropout
+        width = config.inner_size * (2 if config.mlp == "swiglu" else 1)
+        self.c_fc = nn.Linear(config.n_embd, width, bias=config.mlp_bias)
+        self.c_proj = nn.Linear(config.inner_size, config.n_embd, bias=config.mlp_bias)
+
+    def forward(self, x: Tensor, context: Context | None = None) -> Tensor:
+        """x `(B, T, C)` -> `(B, T, C)`; the context is for layers that need one."""
+        y = self.c_proj(activate(self.c_fc(x), self.kind))
+        return F.dropout(y, self.dropout) if self.training and self.dropout else y
+
+
+def activate(x: Tensor, kind: str) -> Tensor:
+    """The non-linearity of a feed-forward layer: `(..., F)`, or `(..., 2F)` for swiglu."""
+    if kind == "gelu":
+        return F.gelu(x, approximate="tanh")
+    if kind == "relu2":
+        return F.relu(x).square()
+    gate, value = x.chunk(2, dim=-1)
+    return F.silu(gate) * value

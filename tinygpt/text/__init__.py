@@ -1,0 +1,22 @@
+"""Texts to learn from: found, fetched or generated, turned into tokens, and served in batches."""
+
+from .batches import check_tokens, get_batch, take
+from .corpus import REGISTRY, Corpus, load_corpus, locate
+from .tinyplays import STYLES, write_plays
+from .tokenizer import CharTokenizer, Decoder, TextSize, Tokenizer
+
+__all__ = [
+    "REGISTRY",
+    "STYLES",
+    "CharTokenizer",
+    "Corpus",
+    "Decoder",
+    "TextSize",
+    "Tokenizer",
+    "check_tokens",
+    "get_batch",
+    "load_corpus",
+    "locate",
+    "take",
+    "write_plays",
+]

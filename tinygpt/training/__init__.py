@@ -1,0 +1,41 @@
+"""How a model learns: optimizers, the loop, checkpoints, and the folder of a run."""
+
+from .checkpoint import Checkpoint, load_checkpoint, read_settings, save_checkpoint, verify
+from .log import MetricsLogger
+from .optim import Muon, lr_factor, make_optimizers, orthogonalize, set_lr
+from .run import (
+    RUNS,
+    checkpoints,
+    export_run,
+    find_run,
+    latest_checkpoint,
+    load_expert_tables,
+    load_run,
+    save_expert_tables,
+    step_folder,
+)
+from .trainer import Trainer
+
+__all__ = [
+    "RUNS",
+    "Checkpoint",
+    "MetricsLogger",
+    "Muon",
+    "Trainer",
+    "checkpoints",
+    "export_run",
+    "find_run",
+    "latest_checkpoint",
+    "load_checkpoint",
+    "load_expert_tables",
+    "load_run",
+    "lr_factor",
+    "make_optimizers",
+    "orthogonalize",
+    "read_settings",
+    "save_checkpoint",
+    "save_expert_tables",
+    "set_lr",
+    "step_folder",
+    "verify",
+]

@@ -1,0 +1,144 @@
+"""Optimizers and learning-rate schedules: AdamW with decay groups, Muon for the matrices."""
+
+import math
+from collections import defaultdict
+
+import torch
+from torch import Tensor, nn
+
+from ..config import TrainConfig
+
+# Quintic iteration of Jordan et al. 2024: drives singular values to around 1 in five steps.
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
+
+def lr_factor(step: int, max_steps: int, config: TrainConfig) -> float:
+    """The share of the peak learning rate at update `step` (from 0), between 0 and 1.
+
+    A linear warm-up, then: `constant`; `cosine`, half a cosine down to `min_lr_ratio` (Loshchilov
+    and Hutter 2017); `wsd`, constant and a linear fall over the last `decay_fraction` of all
+    updates (Hu et al. 2024).
+    """
+    if step < config.warmup_steps:
+        return (step + 1) / (config.warmup_steps + 1)
+    if config.schedule == "constant":
+        return 1.0
+    if config.schedule == "cosine":
+        start = config.warmup_steps
+        curve = lambda x: 0.5 * (1 + math.cos(math.pi * x))  # noqa: E731
+    else:
+        start = max(config.warmup_steps, (1 - config.decay_fraction) * max_steps)
+        curve = lambda x: 1 - x  # noqa: E731
+    done = (step - start) / max(1, max_steps - start)
+    height = curve(min(1.0, max(0.0, done)))
+    return config.min_lr_ratio + (1 - config.min_lr_ratio) * height
+
+
+def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """AdamW alone, or Muon for the blocks' matrices and AdamW for all else.
+
+    Weight decay pulls on matrices and embeddings only: pulling a norm's scale or a bias to zero
+    restrains nothing, also where the biases of several experts are stacked into a matrix.
+    """
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    matrices = [p for n, p in named if config.optimizer == "muon" and _is_muons(n, p)]
+    taken = set(map(id, matrices))
+    rest = [(n, p) for n, p in named if id(p) not in taken]
+    decay = [p for n, p in rest if _decays(n, p)]
+    groups = [
+        {"params": decay, "weight_decay": config.weight_decay},
+        {"params": [p for n, p in rest if not _decays(n, p)], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    fused = named[0][1].device.type in ("cuda", "cpu")  # one kernel for all parameters
+    adamw = torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused)
+    optimizers = [adamw]
+    if matrices:
+        qkv = {id(p) for n, p in named if n.endswith("c_attn.weight")}
+        optimizers.append(Muon(matrices, qkv, config.muon_lr, weight_decay=config.weight_decay))
+    return optimizers
+
+
+def set_lr(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
+    """Set every group's learning rate to `factor` times its peak."""
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
+
+
+def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Replace all singular values of each matrix `(..., rows, columns)` by about 1.
+
+    Newton-Schulz iteration; in bf16 on CUDA, in float32 on a CPU, where bf16 products are slow.
+    """
+    a, b, c = NEWTON_SCHULZ
+    x = matrices.bfloat16() if matrices.is_cuda else matrices.float()
+    if tall := x.shape[-2] > x.shape[-1]:
+        x = x.mT  # the Gram matrix below is then the smaller one
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.mT if tall else x).to(matrices.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is orthogonalized (Jordan et al. 2024, the post "Muon").
+
+    For weights `(rows, columns)` and stacks of them `(E, rows, columns)`, each matrix on its own.
+    Query, key and value weights fused into one parameter (given by id in `qkv`) are three matrices.
+    Matrices of equal shape are treated in one batch. Weight decay is decoupled.
+    """
+
+    def __init__(
+        self,
+        params: list[nn.Parameter],
+        qkv: set[int] = frozenset(),
+        lr: float = 0.02,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+    ):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.qkv = qkv
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            batches = defaultdict(list)  # (rows, columns) -> the parameters made of such matrices
+            for p in group["params"]:
+                if p.grad is not None:
+                    batches[self._matrices(p, p).shape[1:]].append(p)
+            for params in batches.values():
+                self._step(params, **{k: group[k] for k in ("lr", "momentum", "weight_decay")})
+
+    def _step(self, params: list[Tensor], lr: float, momentum: float, weight_decay: float) -> None:
+        directions = []
+        for p in params:
+            state = self.state[p]
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(p)
+            average = state["momentum_buffer"].lerp_(p.grad, 1 - momentum)
+            directions.append(self._matrices(p, p.grad.lerp(average, momentum)))  # Nesterov
+        updates = orthogonalize(torch.cat(directions))
+        # a tall matrix turns inputs into more outputs: scale so that each output moves as much
+        scale = max(1.0, updates.shape[1] / updates.shape[2]) ** 0.5
+        counts = [len(d) for d in directions]
+        for p, update in zip(params, updates.split(counts), strict=True):
+            p.mul_(1 - lr * weight_decay)
+            p.add_(update.reshape(p.shape), alpha=-lr * scale)
+
+    def _matrices(self, p: Tensor, values: Tensor) -> Tensor:
+        """`values`, shaped like `p`, as a stack of matrices `(n, rows, columns)`."""
+        if id(p) in self.qkv:
+            return values.view(3, -1, values.shape[-1])
+        return values.view(-1, *values.shape[-2:])
+
+
+def _is_muons(name: str, p: Tensor) -> bool:
+    inside = name.startswith("blocks.") and not name.endswith("bias")
+    chooses = "router" in name or "gate" in name  # few outputs, of which each means something
+    return inside and p.dim() >= 2 and not chooses
+
+
+def _decays(name: str, p: Tensor) -> bool:
+    return p.dim() >= 2 and not name.endswith("bias")
