@@ -6,8 +6,8 @@ from torch._dynamo.utils import counters
 from torch._inductor import config
 
 import tinygpt
-from tinygpt import generate, generate_greedy, generateV2, stream
-from tinygpt.decoding import Writer
+from tinygpt import generate, generate_batch, stream
+from tinygpt.decoding import Writer, generate_details
 from tinygpt.errors import ConfigError
 from tinygpt.model import FixedCache, KVCache
 
@@ -41,14 +41,14 @@ WAYS = [(v, "crop") for v in VARIANTS] + [("gpt2", "stop"), ("llama", "roll"), (
 @pytest.mark.parametrize(("variant", "past_block"), WAYS)
 def test_the_fixed_step_writes_the_same_text(steps, variant, past_block, options):
     model, options = ready(VARIANTS[variant]), {"seed": 7, "past_block": past_block, **options}
-    prompts = ["ABC", ["ABC", "A", "ABCDEFGHIJKLMNOP"]]
+    batches = [["ABC"], ["ABC", "A", "ABCDEFGHIJKLMNOP"]]
     if past_block == "roll":
-        prompts.append(["ABC", ALPHABET[:40]])  # where padding, too, is read token by token
-    for prompt in prompts:
+        batches.append(["ABC", ALPHABET[:40]])  # where padding, too, is read token by token
+    for prompts in batches:
         for new in (8, 60):  # inside the block, and beyond it
-            expected = generateV2(model, prompt, new, **options)
+            expected = generate_batch(model, prompts, new, **options)
             steps.clear()
-            assert generateV2(model, prompt, new, compile=True, **options) == expected
+            assert generate_batch(model, prompts, new, compile=True, **options) == expected
             assert len(steps) >= 7 or "stop" in options
 
 
@@ -79,14 +79,14 @@ def test_the_fixed_mask_by_hand():
 
 def test_details_and_streams_of_the_fixed_step(steps):
     model = gpt2()
-    plain = generateV2(model, "ABC", 30, seed=2, details=True)
-    fixed = generateV2(model, "ABC", 30, seed=2, details=True, compile=True)
+    (plain,) = generate_details(model, ["ABC"], 30, seed=2)
+    (fixed,) = generate_details(model, ["ABC"], 30, seed=2, compile=True)
     assert fixed.tokens == plain.tokens
     assert fixed.raw_logprobs == pytest.approx(plain.raw_logprobs, abs=1e-4)
     assert "ABC" + "".join(stream(model, "ABC", 30, seed=2, compile=True)) == plain.text
     assert len(steps) == 2 * 29  # the last token is not read
     with pytest.raises(ConfigError, match="leave use_cache=True"):
-        generateV2(model, "ABC", 5, use_cache=False, compile=True)
+        generate(model, "ABC", 5, use_cache=False, compile=True)
 
 
 @pytest.mark.full
@@ -101,8 +101,8 @@ def test_compiled_once_it_serves_all_texts_and_follows_the_weights():
                 for p in model.parameters():
                     p.mul_(scale)
             options = {"seed": 5, "past_block": past_block}
-            expected = generateV2(model, ["ABC", "A"], 60, **options)
-            assert generateV2(model, ["ABC", "A"], 60, compile=True, **options) == expected
+            expected = generate_batch(model, ["ABC", "A"], 60, **options)
+            assert generate_batch(model, ["ABC", "A"], 60, compile=True, **options) == expected
         assert counters["stats"]["unique_graphs"] == number
     assert not counters["graph_break"]
 
@@ -123,8 +123,8 @@ def test_a_missing_compiler_is_one_clear_error(monkeypatch, tmp_path):
 @pytest.mark.cuda
 def test_cuda_writes_the_same_greedy_text():
     model = gpt2()
-    expected = generate_greedy(model, ["ABC", "A"], 40)
-    assert generate_greedy(model.cuda(), ["ABC", "A"], 40) == expected
+    expected = generate_batch(model, ["ABC", "A"], 40, temperature=0.0)
+    assert generate_batch(model.cuda(), ["ABC", "A"], 40, temperature=0.0) == expected
 
 
 @pytest.mark.cuda
@@ -133,11 +133,11 @@ def test_cuda_writes_the_same_greedy_text():
 def test_cuda_a_recorded_step_writes_the_same_text(variant, past_block, options):
     model = ready(VARIANTS[variant]).cuda()
     long = ALPHABET[: 40 if past_block == "roll" else 16]
-    for prompt in ("ABC", ["ABC", "A", long]):
+    for prompts in (["ABC"], ["ABC", "A", long]):
         options = options | {"past_block": past_block}
-        expected = generateV2(model, prompt, 60, **options)
+        expected = generate_batch(model, prompts, 60, **options)
         for _ in range(2):
-            assert generateV2(model, prompt, 60, compile=True, **options) == expected
+            assert generate_batch(model, prompts, 60, compile=True, **options) == expected
 
 
 @pytest.mark.cuda
