@@ -10,7 +10,6 @@ from transformers import (
     EtaLogitsWarper,
     MinPLogitsWarper,
     NoRepeatNGramLogitsProcessor,
-    PrefixConstrainedLogitsProcessor,
     RepetitionPenaltyLogitsProcessor,
     SuppressTokensLogitsProcessor,
     TemperatureLogitsWarper,
@@ -19,7 +18,6 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
-from tinygpt.config import DecodingConfig
 from tinygpt.decoding import (
     NONE,
     allow_only,
@@ -27,7 +25,6 @@ from tinygpt.decoding import (
     apply_repetition_penalty,
     apply_temperature,
     ban_repeated_ngrams,
-    draw,
     filter_epsilon,
     filter_eta,
     filter_min_p,
@@ -35,26 +32,10 @@ from tinygpt.decoding import (
     filter_top_p,
     filter_typical,
     filters,
-    noise,
-    process,
-    processors,
 )
 from tinygpt.errors import ConfigError
-from tinygpt.text import CharTokenizer
 
-ROWS = 2000  # random rows per filter
-
-
-def random_logits(V: int, seed: int) -> torch.Tensor:
-    """Rows from flat to peaked; without ties, which only exact arithmetic would decide alike."""
-    generator = torch.Generator().manual_seed(seed)
-    scale = torch.rand(ROWS, 1, generator=generator) * 6
-    return torch.randn(ROWS, V, generator=generator) * scale
-
-
-def histories(V: int, length: int, seed: int) -> torch.Tensor:
-    return torch.randint(V, (ROWS, length), generator=torch.Generator().manual_seed(seed))
-
+from ..tools import histories, random_logits
 
 PAIRS = {
     "temperature": (apply_temperature, TemperatureLogitsWarper, [0.3, 0.7, 1.0, 2.5]),

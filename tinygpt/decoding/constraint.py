@@ -33,8 +33,7 @@ class Constrained:
             node = self.root
             for character in text or "":
                 node = node.further.setdefault(character, _Node())
-            if text:
-                node.tokens.append(token)
+            node.tokens.append(token)  # at the root: no whole text, never found
 
     def __call__(self, logits: Tensor, tokens: Tensor, prompt_length: int) -> Tensor:
         """A step of the chain, see `Processor`."""

@@ -32,6 +32,7 @@ def generate(
         model,
         one(prompt),
         max_new_tokens,
+        False,
         seed=seed,
         tokenizer=tokenizer,
         constraint=constraint,
@@ -52,7 +53,7 @@ def generate_batch(
 
     Row i draws from its own generator, seeded `seed + i`, so it is what its prompt gives alone.
     """
-    writer = _write(model, several(prompts), max_new_tokens, **options)
+    writer = _write(model, several(prompts), max_new_tokens, False, **options)
     return [writer.text(row) for row in range(len(writer.prompts))]
 
 
@@ -60,7 +61,7 @@ def generate_details(
     model: TinyGPT, prompts: list[str], max_new_tokens: int = 200, **options
 ) -> list[Generated]:
     """As `generate_batch`, with the new tokens and their log-probabilities."""
-    writer = _write(model, several(prompts), max_new_tokens, details=True, **options)
+    writer = _write(model, several(prompts), max_new_tokens, True, **options)
     return [writer.details(row) for row in range(len(writer.prompts))]
 
 
@@ -68,7 +69,8 @@ def _write(
     model: TinyGPT,
     prompts: list[str],
     max_new_tokens: int,
-    details: bool = False,
+    details: bool,
+    /,
     *,
     seed: int | None = None,
     tokenizer: Tokenizer | None = None,
