@@ -81,8 +81,9 @@ def processors(
         shown=f"no repeated {c.no_repeat_ngram}-gram",
         can_empty=True,
     )
-    allowed = allowed_tokens(c, tokenizer).to(device)
-    add(not allowed.all(), "bans", None, lambda x, t, n: allow_only(x, allowed.to(x.device)))
+    if c.banned or c.allowed is not None:
+        allowed = allowed_tokens(c, tokenizer).to(device)
+        add(not allowed.all(), "bans", None, lambda x, t, n: allow_only(x, allowed.to(x.device)))
     if constraint is not None:
         add(True, "constraint", None, Constrained(constraint, tokenizer), can_empty=True)
     for name, cut, value, off in (

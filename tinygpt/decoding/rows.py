@@ -85,7 +85,8 @@ class Rows:
         self.model, self.config, self.prompts = model, config, prompts
         self.tokenizer = _tokenizer_of(model, tokenizer)
         ids = [self.tokenizer.encode(prompt) for prompt in prompts]
-        self.tokenizer.encode("".join(config.stop))  # unknown characters are an error
+        for text in config.stop:
+            self.tokenizer.encode(text)  # unknown characters are an error
         _check(model, ids, max_new_tokens, config)
         self.prompt_length = self.length = max(map(len, ids))
         shape = len(ids), self.prompt_length + max_new_tokens

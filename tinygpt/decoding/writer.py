@@ -51,7 +51,8 @@ class Writer(Rows):
         super().__init__(model, prompts, max_new_tokens, tokenizer, config)
         self.chain = processors(config, self.tokenizer, constraint, model.device)
         self.forced = forced or {}
-        _check_forced(self.forced, config, self.tokenizer)
+        if self.forced:
+            _check_forced(self.forced, config, self.tokenizer)
         follow = follow or bool(config.stop)
         self.written = [Written(self.tokenizer, config.stop) for _ in prompts] if follow else []
         self.logits: list[tuple[Tensor, Tensor]] = []  # raw and processed, if `details`
