@@ -97,11 +97,6 @@ class MoEConfig:
             "shared_gate weighs the shared experts, but n_shared=0; say n_shared=1 or more",
         )
 
-    @property
-    def has_free_places(self) -> bool:
-        """Whether a token may have fewer than `top_k` experts before any is dropped."""
-        return self.top_p is not None
-
 
 @dataclass(frozen=True)
 class ModelConfig:
