@@ -54,7 +54,6 @@ class MoEConfig:
     top_p: Mass | None = None  # as many experts as reach this probability, at most top_k
     n_groups: Count = 1  # experts in groups, of which a token may use top_groups (DeepSeek-V3)
     top_groups: Count | None = None  # None: all
-    router_hidden: Count | None = None  # hidden width of a router of two layers; None: one layer
     noisy: bool = False  # learned noise on the router's logits (notebook 04; Shazeer et al. 2017)
     jitter: Rate = 0.0  # the router's input times uniform(1 - jitter, 1 + jitter)
     expert_dropout: Rate = 0.0  # dropout inside the experts
@@ -62,7 +61,6 @@ class MoEConfig:
     balance: Literal["loss", "bias", "none"] = "bias"  # what keeps the load even
     bias_rate: Weight = 1e-3  # step of the biases, under balance="bias" (Wang et al. 2024)
     balance_weight: Weight = 0.01  # of the Switch balance loss, under balance="loss"
-    balance_level: Literal["batch", "sequence"] = "batch"  # the tokens over which it is even
     z_weight: Weight = 0.0  # of the router z-loss (Zoph et al. 2022)
     cv_weight: Weight = 0.0  # of the importances' squared variation (notebook 04; Shazeer)
     dispatch: Literal["auto", "loop", "split", "grouped_mm"] = "auto"  # same result, other speed
@@ -118,7 +116,6 @@ class ModelConfig:
     tie_embeddings: bool = True  # the head shares the token embedding's matrix
     attn_bias: bool = True  # biases in the attention's projections
     mlp_bias: bool = True  # biases in the feed-forward layers
-    head_bias: bool = False  # bias of the output head
     zero_init: bool = False  # start each block as the identity: output projections at zero
     moe: MoEConfig | None = None  # experts instead of feed-forward layers; None: dense
 
@@ -242,7 +239,13 @@ class DecodingConfig:
 
 # Settings that are gone, by the value with which they did nothing: older runs hold them.
 REMOVED: dict[str, dict[str, Any]] = {
-    "MoEConfig": {"expert_choice": False, "allow_leak": False},
+    "ModelConfig": {"head_bias": False},
+    "MoEConfig": {
+        "expert_choice": False,
+        "allow_leak": False,
+        "balance_level": "batch",
+        "router_hidden": None,
+    },
 }
 
 
