@@ -12,8 +12,9 @@ from torch import Tensor
 from ..errors import CorpusError
 from ..files import ROOT, download, sha256
 from . import tinyplays
+from .characters import CharTokenizer
 from .stream import MEMMAP_BYTES, memory_mapped, must_be_utf8
-from .tokenizer import CharTokenizer, TextSize, Tokenizer
+from .tokenizer import TextSize, Tokenizer
 
 TRAIN_SHARE = 0.9
 

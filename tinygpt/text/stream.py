@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..errors import CorpusError
 from ..files import ROOT, atomic_path, sha256, sweep_temporaries
-from .tokenizer import CharTokenizer, Tokenizer
+from .characters import CharTokenizer
+from .tokenizer import Tokenizer
 
 MEMMAP_BYTES = 64 << 20  # texts larger than this stay on disk, as 16-bit tokens
 PIECE = 1 << 22  # characters encoded at a time
