@@ -164,7 +164,7 @@ class Trainer:
         set_lr(self.optimizers, lr_factor(self.step, self.max_steps, config))
         self.model.train()
         self.model.zero_grad()  # also of what was left by somebody else
-        total = torch.zeros((), device=self.device)
+        total, load = torch.zeros((), device=self.device), None
         for _ in range(config.grad_accum_steps):
             x, y = get_batch(
                 self._train, config.batch_size, self.model.config.block_size, self.generator
@@ -174,6 +174,8 @@ class Trainer:
             # the mean over the whole batch
             (out.loss / config.grad_accum_steps).backward()
             total += out.lm_loss.detach() / config.grad_accum_steps
+            if out.expert_load is not None:
+                load = out.expert_load if load is None else load + out.expert_load
         limit = config.grad_clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         # the one wait for the device: worth it, so that a NaN never reaches the weights
@@ -182,7 +184,8 @@ class Trainer:
             self._refuse(loss)
         for optimizer in self.optimizers:
             optimizer.step()
-        rebalance(self.model)
+        if load is not None:
+            rebalance(self.model, load)
         self.step += 1
         return loss
 
