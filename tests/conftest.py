@@ -4,12 +4,15 @@ import os
 
 import pytest
 import torch
+from hypothesis import settings
 
 from tinygpt import ModelConfig, load_corpus
 
 # the models here are too small for more threads, and another process tests beside this one
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # what tests start, kernels of notebooks too
+settings.register_profile("busy machine", deadline=None)  # an example may be held up
+settings.load_profile("busy machine")
 
 LINES = (
     "the cat sat on the mat and the dog sat on the log\n"
