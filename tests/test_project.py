@@ -65,9 +65,6 @@ def test_a_room_says_what_lives_there_and_exports_each_name_once(path):
 def test_the_picture_of_the_package_is_drawn_from_its_table_and_its_imports():
     drawn = architecture.PICTURE.read_text(encoding="utf-8")
     assert drawn == architecture.picture(), "draw it anew: python -m tests.architecture"
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    told = "; ".join(", ".join(room.name for room in floor) for floor in architecture.floors())
-    assert f"read from the top: {told}. A room imports" in readme, "its alternative text"
 
 
 def test_a_room_imports_only_from_floors_above_its_own():
