@@ -155,10 +155,9 @@ KILLED = """
     import sys, torch
     from pathlib import Path
     from tinygpt import ModelConfig, TinyGPT
-    from tinygpt.training import Checkpoint, save_checkpoint, step_folder
-    from tinygpt.training.run import remove_old
+    from tinygpt.training import Checkpoint, Run
     from tinygpt.text import CharTokenizer
-    run = Path(sys.argv[1])
+    run = Run(Path(sys.argv[1]))
     model = TinyGPT(ModelConfig())
     tokenizer = CharTokenizer(map(chr, range(48, 113)))
     print("ready", flush=True)
@@ -166,9 +165,8 @@ KILLED = """
         with torch.no_grad():
             for p in model.parameters():
                 p.fill_(step)
-        content = Checkpoint(model, tokenizer, {}, {}, {"step": step})
-        save_checkpoint(step_folder(run, step), content)
-        remove_old(run, keep_last=2, best_step=1)
+        content = Checkpoint(model, tokenizer, {}, {}, {"step": step, "best_step": 1})
+        run.save(step, content, keep_last=2)
         print(step, flush=True)
 """
 

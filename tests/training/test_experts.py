@@ -66,11 +66,11 @@ def test_biases_move_once_per_update_by_the_counts_of_all_its_batches(corpus, sm
     start = copy.deepcopy(model)
     loads = []
 
-    def watched(model):
-        loads.append([r.load.clone() for r in routers(model)])
-        rebalance(model)
+    def watched(model, load):
+        loads.append(load)
+        rebalance(model, load)
 
-    monkeypatch.setattr("tinygpt.training.trainer.rebalance", watched)
+    monkeypatch.setattr("tinygpt.training.experts.rebalance", watched)
     training = replace(QUICK, grad_accum_steps=3, max_steps=20)
     trainer = Trainer(model, corpus, training)
     trainer.train_step()
@@ -155,7 +155,7 @@ def test_a_run_taken_up_earlier_forgets_later_tables(corpus, small, tmp_path):
 
 
 def test_a_new_run_does_not_inherit_the_tables_of_a_dead_one(corpus, small, tmp_path):
-    moe_trainer(corpus, small, tmp_path / "run")._routing()
+    moe_trainer(corpus, small, tmp_path / "run").hooks.at_evaluation(0)
     assert (tmp_path / "run" / "experts.safetensors").exists()
     again = moe_trainer(corpus, small, tmp_path / "run", max_steps=10)
     assert not (tmp_path / "run" / "experts.safetensors").exists()
@@ -199,12 +199,12 @@ def test_an_update_on_cuda_never_waits_for_the_device(mode):
     def update() -> None:
         model.zero_grad()
         with torch.autocast("cuda", torch.bfloat16):
-            loss = model(idx, targets).loss
-        loss.backward()
+            out = model(idx, targets)
+        out.loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
-        rebalance(model)
+        rebalance(model, out.expert_load)
 
     for _ in range(2):  # what is set up once may wait
         update()

@@ -15,7 +15,7 @@ from tinygpt.files import ROOT
 from tinygpt.measure import evaluate
 from tinygpt.text import get_batch
 from tinygpt.training import checkpoints, latest_checkpoint, load_checkpoint, lr_factor
-from tinygpt.training.checkpoint import optimizer_tensors, restore_optimizers
+from tinygpt.training.state import optimizer_tensors, restore_optimizers
 
 from ..tools import CHANCE, QUICK, interrupt_after
 
@@ -141,7 +141,7 @@ def test_stopped_and_resumed_equals_uninterrupted(corpus, small, tmp_path, stop,
         assert ours.keys() == theirs.keys()
         for index in ours:
             assert all(torch.equal(ours[index][k], theirs[index][k]) for k in ours[index])
-    assert torch.equal(whole.generator.get_state(), resumed.generator.get_state())
+    assert torch.equal(whole.batches.state(), resumed.batches.state())
     expected = whole.metrics.frame().drop(columns=CHANCE)
     assert expected.equals(resumed.metrics.frame().drop(columns=CHANCE))
     assert (whole.best_step, whole.best_val_loss) == (resumed.best_step, resumed.best_val_loss)
@@ -404,7 +404,7 @@ def test_a_text_without_line_ends_can_be_trained_on(tmp_path, small):
 
 def test_a_relative_folder_starts_at_the_repository(corpus, small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tinygpt.training.trainer.ROOT", tmp_path / "repository")
+    monkeypatch.setattr("tinygpt.training.run.ROOT", tmp_path / "repository")
     trained(corpus, small, out_dir="checkpoints/mine")
     assert checkpoints(tmp_path / "repository" / "checkpoints" / "mine")
 
