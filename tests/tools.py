@@ -118,8 +118,7 @@ def layers(draw):
     )
     moe = {"n_experts": E, "top_k": K, "norm_topk_prob": K > 1 and draw(st.booleans())}
     limits = ({}, {"capacity_factor": 0.5}, {"top_p": 0.4}, {"top_p": 0.4, "capacity_factor": 0.5})
-    leak = {"expert_choice": True, "allow_leak": True}
-    moe |= draw(st.sampled_from([*limits, leak]))
+    moe |= draw(st.sampled_from(limits))
     size = draw(st.integers(1, 3)), draw(st.integers(1, 8)), width
     seed = draw(st.integers(0, 1000))
     return shape, moe, normal(*size, seed=seed), seed

@@ -49,15 +49,14 @@ def test_roll_equals_a_sliding_window_mask(prompt):
 def sliding_window_logits(model, idx, T):
     """One forward pass in which each token sees itself and the T - 1 before it."""
     from tinygpt.model import rotary_table
-    from tinygpt.model.layers import Context
 
     n = idx.shape[1]
     distance = torch.arange(n)[:, None] - torch.arange(n)
     table = rotary_table(torch.arange(n), model.config.head_size, model.config.rope_theta)
-    context = Context(rotary=table, mask=(distance >= 0) & (distance < T))
+    mask = (distance >= 0) & (distance < T)
     x = model.wte(idx)
     for block in model.blocks:
-        x = block(x, context)
+        x, _ = block(x, table, mask)
     return model.lm_head(model.ln_f(x))
 
 

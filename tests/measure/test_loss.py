@@ -1,4 +1,3 @@
-import math
 from dataclasses import replace
 
 import pytest
@@ -6,7 +5,7 @@ import torch
 
 from tinygpt import TinyGPT
 from tinygpt.errors import ConfigError
-from tinygpt.measure import evaluate, surprisal
+from tinygpt.measure import evaluate
 
 
 @pytest.mark.parametrize("length", [2, 16, 17, 18, 100, 4097])
@@ -43,20 +42,6 @@ def test_a_limit_takes_windows_from_the_whole_split(small):
     assert abs(part - whole) < 0.5 * abs(only_easy - whole)
     assert evaluate(model, tokens, max_tokens=10_000) == whole
     assert evaluate(model, tokens[:10], max_tokens=5) == evaluate(model, tokens[:10])
-
-
-@pytest.mark.parametrize("length", [1, 2, 16, 17, 30, 100])
-def test_surprisal_is_that_of_the_longest_window_at_hand(small, length):
-    model = TinyGPT(small).eval()
-    tokens = torch.randint(small.vocab_size, (length,))
-    nats = surprisal(model, tokens)
-    T = small.block_size
-    assert math.isnan(nats[0])
-    for t in range(1, length):
-        start = max(0, T // 2 * math.ceil((t - T) / (T // 2)))
-        logits = model(tokens[start:t][None]).logits[0, -1]
-        expected = -logits.log_softmax(0)[tokens[t]].item()
-        assert nats[t].item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_split_without_a_target_is_refused(small):

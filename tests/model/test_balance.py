@@ -10,18 +10,18 @@ from torch.nn import functional as F
 from tinygpt import MoEConfig
 from tinygpt.measure import variation
 from tinygpt.model import Routing, auxiliary_loss, balance_loss, importance_loss, rebalance, z_loss
-from tinygpt.model.layers import Context
 
 from ..tools import (
     MODES,
+    SHAPE,
     close,
     collapsed,
     layer_of,
     model_of,
     normal,
     random_ids,
-    routers,
     routing_of,
+    shaken,
 )
 
 
@@ -176,34 +176,49 @@ def test_the_load_of_a_noisy_router_is_that_of_drawing_one_experts_noise_again(t
 
 def test_biases_move_against_the_load_and_their_mean_stays():
     layer = layer_of(balance="bias", bias_rate=0.01, top_k=2).train()
-    router, context = layer.router, Context()
+    router = layer.router
     router.bias.zero_()
-    layer(normal(3, 11, 16) + 0.3, context)
-    counts = context.routing[0].counts().sum(0)
-    assert torch.equal(router.load, counts)
+    _, routing = layer(normal(3, 11, 16) + 0.3)
+    counts = routing.counts().sum(0)
     assert counts.sum() == 3 * 11 * 2
     assert len(set(counts.tolist())) > 1
-    rebalance(layer)
+    rebalance(layer, counts[None])
     step = torch.sign(counts.mean() - counts)
     close(router.bias, 0.01 * (step - step.mean()))
     assert router.bias[counts.argmax()] < 0 < router.bias[counts.argmin()]
     assert router.bias.mean().abs() < 1e-8
-    assert router.load.sum() == 0
     before = router.bias.clone()
-    rebalance(layer)  # nothing was counted since
+    rebalance(layer, torch.zeros(1, 4))  # nothing was counted
     assert torch.equal(router.bias, before)
 
 
-def test_biases_stand_still_in_eval_and_padding_is_not_counted():
-    model, idx = model_of(balance="bias", top_k=2), random_ids()
+def test_a_pass_changes_nothing_and_padding_is_not_counted():
+    model, idx = model_of(balance="bias", top_k=2).train(), random_ids()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    model(idx, idx)
-    rebalance(model)
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     targets = idx.clone()
     targets[0, 5:] = -100
-    model.train()(idx, targets)
-    assert [r.load.sum().item() for r in routers(model)] == [2 * (2 * 24 + 5)] * 2
+    out = model(idx, targets, return_routing=True)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert out.expert_load.sum(1).tolist() == [2 * (2 * 24 + 5)] * 2
+    valid = targets != -100
+    for load, routing in zip(out.expert_load, out.routing, strict=True):
+        chosen = routing.experts[valid].flatten()
+        assert torch.equal(load, torch.bincount(chosen, minlength=4).float())
+
+
+def test_only_a_balance_by_biases_moves_them():
+    model = model_of(balance="loss")
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    rebalance(model, torch.tensor([[9.0, 0, 0, 0]] * 2))
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    with pytest.raises(ValueError, match="zip"):
+        rebalance(model, torch.ones(3, 4))  # two layers have experts
+
+
+def test_without_targets_or_experts_there_is_no_load():
+    idx = random_ids()
+    assert model_of()(idx).expert_load is None
+    assert shaken(SHAPE)(idx, idx).expert_load is None
 
 
 def test_biases_choose_but_never_weigh():
@@ -226,7 +241,6 @@ def test_biases_even_out_a_lopsided_router():
     x = normal(4, 64, 16) + 0.5
     start = variation(router(x).load())
     for _ in range(300):
-        router(x)
-        rebalance(router)
+        rebalance(router, router(x).counts().sum(0)[None])
     assert start > 0.3
     assert variation(router(x).load()) < 0.1

@@ -3,10 +3,11 @@ import torch
 
 from tinygpt import generate
 from tinygpt.decoding import Step
-from tinygpt.model import KVCache
+from tinygpt.errors import ConfigError
+from tinygpt.model import FixedCache, KVCache
 from tinygpt.text import CharTokenizer
 
-from ..tools import LLAMA, MODES, SHAPE, close, model_of, random_ids
+from ..tools import LLAMA, MODES, SHAPE, VARIANTS, close, model_of, random_ids, shaken
 
 CACHED = [mode for mode in MODES if mode != "forced"]  # which goes by the place in the batch
 
@@ -36,3 +37,64 @@ def test_writing_with_a_cache_equals_recomputation(mode, shape):
     fast, slow = (generate(model, prompts, 20, seed=3, use_cache=c) for c in (True, False))
     assert fast == slow
     assert fast[2] == generate(model, prompts, 20, seed=3)[2]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("parts", [(24,), (5, 1, 1, 9), (1, 1, 1), (20, 4)])
+def test_attention_maps_with_a_cache_are_those_without(variant, parts):
+    model = shaken(VARIANTS[variant]).eval()
+    idx, cache = random_ids(3), KVCache(model.config, batch_size=3)
+    with torch.inference_mode():
+        whole = model(idx, return_attention=True)
+        start = 0
+        for length in parts:
+            end = start + length
+            out = model(idx[:, start:end], cache=cache, return_attention=True)
+            for kind in ("attentions", "attention_scores"):
+                for mine, theirs in zip(getattr(out, kind), getattr(whole, kind), strict=True):
+                    close(mine, theirs[:, :, start:end, :end])
+            close(out.logits, whole.logits[:, start:end])
+            start = end
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_attention_maps_honour_padding(variant):
+    """A row padded on the left has the maps that its own tokens have alone."""
+    model, idx, n = shaken(VARIANTS[variant]).eval(), random_ids(1, 9), 4
+    padded = torch.cat([torch.zeros(1, n, dtype=torch.long), idx], dim=1)
+    cache = KVCache(model.config, batch_size=1, padding=torch.tensor([n]))
+    with torch.inference_mode():
+        alone = model(idx, return_attention=True)
+        first = model(padded[:, :-1], cache=cache, return_attention=True)
+        last = model(padded[:, -1:], cache=cache, return_attention=True)
+    for layer in range(model.config.n_layer):
+        expected = alone.attentions[layer]
+        actual = first.attentions[layer][:, :, n:]
+        assert actual[..., :n].abs().max() == 0
+        close(actual[..., n:], expected[:, :, :-1, :-1])
+        assert last.attentions[layer][..., :n].abs().max() == 0
+        close(last.attentions[layer][..., n:], expected[:, :, -1:])
+    close(last.logits, alone.logits[:, -1:])
+
+
+def test_attention_maps_past_the_block_are_refused_with_the_reason():
+    model, cache = shaken(VARIANTS["llama"]).eval(), KVCache(VARIANTS["llama"])
+    with torch.inference_mode():
+        model(random_ids(1, 24), cache=cache)
+        with pytest.raises(ConfigError, match="another order than that of time"):
+            model(random_ids(1, 1), cache=cache, return_attention=True)
+        model(random_ids(1, 1), cache=cache)  # without maps it may go on
+
+
+def test_attention_maps_of_a_fixed_cache_leave_free_slots_out():
+    config = VARIANTS["modern"]
+    model, idx, cache = shaken(config).eval(), random_ids(1, 7), KVCache(config)
+    fixed = FixedCache(cache)
+    with torch.inference_mode():
+        model(idx[:, :6], cache=cache)
+        fixed.follow(cache)
+        actual = model(idx[:, 6:], cache=fixed, return_attention=True).attentions
+        expected = model(idx, return_attention=True).attentions
+    for mine, theirs in zip(actual, expected, strict=True):
+        close(mine[..., :7], theirs[:, :, 6:])
+        assert mine[..., 7:].abs().max() == 0

@@ -11,7 +11,8 @@ from ..errors import ConfigError
 from ..model import TinyGPT
 from ..runtime import pick_device
 from ..text import CharTokenizer
-from .timing import _transformers_gpt2, take_turns
+from .rivals import transformers_gpt2
+from .timing import take_turns
 
 
 def decoding_speed(rounds: int = 5, device: str = "auto") -> None:
@@ -41,7 +42,7 @@ def decoding_speed(rounds: int = 5, device: str = "auto") -> None:
         candidates["tinygpt compiled"] = lambda: generate(ours, "0", new, seed=0, compile=True)
     except ConfigError as error:
         print(error)
-    if theirs := _transformers_gpt2(config, TrainConfig()):
+    if theirs := transformers_gpt2(config, TrainConfig()):
         theirs.to(where).eval().generation_config.eos_token_id = None
         start = torch.zeros(1, 1, dtype=torch.long, device=where)
         options = {"max_new_tokens": new, "do_sample": True, "top_k": 0, "pad_token_id": 0}

@@ -11,7 +11,7 @@ from ..model import TinyGPT
 from ..presets import PRESETS
 from ..runtime import pick_device
 from ..training import make_optimizers
-from .timing import _stepper, take_turns
+from .timing import stepper, take_turns
 
 QUARTERS = torch.tensor([0.25, 0.5, 0.75])
 
@@ -52,4 +52,4 @@ def moe_speed(rounds: int = 20, device: str = "auto") -> None:
 
 def _training(config: ModelConfig, x: torch.Tensor, y: torch.Tensor) -> Callable[[], None]:
     model = TinyGPT(config).to(x.device).train()
-    return _stepper(model, lambda: model(x, y).loss, make_optimizers(model, TrainConfig()), 1.0)
+    return stepper(model, lambda: model(x, y), make_optimizers(model, TrainConfig()), 1.0)

@@ -9,7 +9,8 @@ from ..model import TinyGPT
 from ..presets import PRESETS
 from ..runtime import pick_device
 from ..training import make_optimizers
-from .timing import _stepper, _transformers_gpt2, take_turns
+from .rivals import transformers_gpt2
+from .timing import stepper, take_turns
 
 
 def step_time(preset: str = "nanogpt-cpu", rounds: int = 50, device: str = "auto") -> None:
@@ -23,12 +24,12 @@ def step_time(preset: str = "nanogpt-cpu", rounds: int = 50, device: str = "auto
     x, y = torch.randint(config.vocab_size, (2, *shape), device=where)
     ours = TinyGPT(config).to(where)
     optimizers = make_optimizers(ours, train)
-    candidates = {"tinygpt": _stepper(ours, lambda: ours(x, y).loss, optimizers, train.grad_clip)}
-    if theirs := _transformers_gpt2(config, train):
+    candidates = {"tinygpt": stepper(ours, lambda: ours(x, y), optimizers, train.grad_clip)}
+    if theirs := transformers_gpt2(config, train):
         theirs.to(where)
         adamw = torch.optim.AdamW(theirs.parameters(), lr=train.lr, fused=True)
-        candidates["transformers GPT-2"] = _stepper(
-            theirs, lambda: theirs(x, labels=y).loss, [adamw], train.grad_clip
+        candidates["transformers GPT-2"] = stepper(
+            theirs, lambda: theirs(x, labels=y), [adamw], train.grad_clip
         )
     seconds = take_turns(candidates, rounds)
     medians = {name: statistics.median(values) for name, values in seconds.items()}

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
-from ..config import ModelConfig, TrainConfig
 from ..model import rebalance
 from ..runtime import autocast
 
@@ -32,44 +32,24 @@ def take_turns(
     return seconds
 
 
-def _stepper(model, loss: Callable, optimizers: list, clip: float | None) -> Callable[[], None]:
+def stepper(
+    model: nn.Module, forward: Callable, optimizers: list, clip: float | None
+) -> Callable[[], None]:
+    """One update of a model, as the trainer makes it; `forward()` gives an output with a loss."""
+
     def step() -> None:
         with autocast(next(model.parameters()).device):
-            value = loss()
-        value.backward()
+            out = forward()
+        out.loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), clip or float("inf"))
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        rebalance(model)
+        load = getattr(out, "expert_load", None)
+        if load is not None:
+            rebalance(model, load)
 
     return step
-
-
-def _transformers_gpt2(config: ModelConfig, train: TrainConfig):
-    """transformers' GPT-2 with random weights in our shape; None where it would be another model,
-    or is not installed."""
-    same = config.norm == "layernorm" and config.position == "learned" and config.mlp == "gelu"
-    try:
-        from transformers import GPT2Config, GPT2LMHeadModel
-    except ImportError:
-        return None
-    if not same or config.qk_norm or train.optimizer != "adamw":
-        return None
-    rates = dict.fromkeys(("attn_pdrop", "resid_pdrop", "embd_pdrop"), config.dropout)
-    return GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=config.vocab_size,
-            n_positions=config.block_size,
-            n_embd=config.n_embd,
-            n_layer=config.n_layer,
-            n_head=config.n_head,
-            n_inner=config.inner_size,
-            bos_token_id=0,
-            eos_token_id=0,
-            **rates,
-        )
-    ).train()
 
 
 def _wait() -> None:

@@ -90,7 +90,7 @@ def _norm(module: nn.Module) -> Callable[[Tensor], Tensor]:
 
 def _feed_forward(module: nn.Module) -> Callable[[Tensor], Tensor]:
     if type(module) is not MLP:
-        return lambda x: module(x[:, None])[:, 0]  # (B, C) as one position
+        return lambda x: module(x[:, None])[0][:, 0]  # (B, C) as one position
     up, down, kind = _linear(module.c_fc), _linear(module.c_proj), module.kind
     return lambda x: down(activate(up(x), kind))
 

@@ -2,7 +2,8 @@
 
 from .cost import ParameterCount, count_parameters, flops_per_token, model_flop_utilisation
 from .intervals import bootstrap_interval
-from .loss import EVAL_TOKENS, evaluate, surprisal
+from .loss import EVAL_TOKENS, evaluate
+from .reading import Reading, expert_layers, read, surprisal, without_expert
 from .routing import (
     RoutingReport,
     agreement,
@@ -17,6 +18,7 @@ from .variety import distinct_n, repetition_rate, valid_word_share, words
 __all__ = [
     "EVAL_TOKENS",
     "ParameterCount",
+    "Reading",
     "RoutingReport",
     "agreement",
     "bootstrap_interval",
@@ -24,14 +26,17 @@ __all__ = [
     "dead_experts",
     "distinct_n",
     "evaluate",
+    "expert_layers",
     "flops_per_token",
     "max_violation",
     "measure_routing",
     "model_flop_utilisation",
     "mutual_information",
+    "read",
     "repetition_rate",
     "surprisal",
     "valid_word_share",
     "variation",
+    "without_expert",
     "words",
 ]

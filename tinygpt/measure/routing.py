@@ -9,7 +9,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..model import Routing, TinyGPT, balance_loss, evaluating, z_loss
 from ..runtime import autocast
-from .loss import _read, _windows
+from .loss import split_batches
 
 
 def variation(load: Tensor) -> float:
@@ -77,8 +77,7 @@ def measure_routing(
     if model.config.moe is None:
         raise ConfigError("this model has no experts; build it with ModelConfig(moe=MoEConfig())")
     parts = []
-    for starts, length in _windows(model, tokens, max_tokens):
-        x, _ = _read(model, tokens, starts, length)
+    for x, _ in split_batches(model, tokens, max_tokens):
         with evaluating(model), autocast(model.device, precision):
             routings = model(x, return_routing=True).routing
         tables = torch.stack([r.table(x, model.config.vocab_size) for r in routings])

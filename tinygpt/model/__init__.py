@@ -3,14 +3,24 @@
 from .balance import auxiliary_loss, balance_loss, importance_loss, rebalance, z_loss
 from .cache import FixedCache, KVCache
 from .experts import ExpertLinear, Experts, MoE, expert_width
-from .gpt import IGNORED, Block, TinyGPT, TinyGPTOutput, evaluating
-from .layers import MLP, Attention, activate, causal_scores, make_norm, rotary_table, rotate
+from .gpt import IGNORED, Block, TinyGPT, TinyGPTOutput, Trace, evaluating
+from .layers import (
+    MLP,
+    Attention,
+    AttentionMaps,
+    activate,
+    make_norm,
+    masked_scores,
+    rotary_table,
+    rotate,
+)
 from .router import Router, Routing
 
 __all__ = [
     "IGNORED",
     "MLP",
     "Attention",
+    "AttentionMaps",
     "Block",
     "ExpertLinear",
     "Experts",
@@ -21,14 +31,15 @@ __all__ = [
     "Routing",
     "TinyGPT",
     "TinyGPTOutput",
+    "Trace",
     "activate",
     "auxiliary_loss",
     "balance_loss",
-    "causal_scores",
     "evaluating",
     "expert_width",
     "importance_loss",
     "make_norm",
+    "masked_scores",
     "rebalance",
     "rotary_table",
     "rotate",

@@ -75,14 +75,15 @@ def auxiliary_loss(routings: list[Routing], config: MoEConfig, valid: Tensor | N
 
 
 @torch.no_grad()
-def rebalance(model: nn.Module) -> None:
+def rebalance(model: nn.Module, load: Tensor) -> None:
     """Move the biases of all routers one step towards an even load (Wang et al. 2024, alg. 1).
 
-    To be called after each update. Overloaded experts get a lower bias, others a higher one; the
-    mean is taken off, as only differences matter.
+    To be called after each update, with its choices per layer with experts and expert `(L, E)`:
+    the sum of `TinyGPTOutput.expert_load`. Overloaded experts get a lower bias, others a higher
+    one; the mean is taken off, as only differences matter.
     """
-    for router in (m for m in model.modules() if isinstance(m, Router)):
+    routers = [module for module in model.modules() if isinstance(module, Router)]
+    for router, counts in zip(routers, load, strict=True):
         if router.config.balance == "bias":
-            step = torch.sign(router.load.mean() - router.load)
+            step = torch.sign(counts.mean() - counts)
             router.bias += router.config.bias_rate * (step - step.mean())
-            router.load.zero_()

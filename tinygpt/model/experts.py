@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import ModelConfig
-from .layers import MLP, Context, activate
-from .router import Router
+from .layers import MLP, activate
+from .router import Router, Routing
 
 
 class ExpertLinear(nn.Module):
@@ -97,7 +97,7 @@ class Experts(nn.Module):
     def leaves_out(self) -> bool:
         """Whether some choices may have no expert."""
         capacity = self.moe.capacity_factor is not None and self.training
-        return self.moe.has_free_places or capacity
+        return self.moe.top_p is not None or capacity
 
     def _each(self) -> list[Callable[[Tensor], Tensor]]:
         """Every expert as a function of rows `(R, C)`."""
@@ -160,18 +160,13 @@ class MoE(nn.Module):
         self.shared = MLP(shared) if moe.n_shared else None
         self.shared_gate = nn.Linear(config.n_embd, 1, bias=False) if moe.shared_gate else None
 
-    def forward(self, x: Tensor, context: Context | None = None) -> Tensor:
-        """x `(B, T, C)` -> `(B, T, C)`; the context gets the layer's `Routing`."""
-        context = context or Context()
-        routing = self.router(x, context.valid)
+    def forward(self, x: Tensor) -> tuple[Tensor, Routing]:
+        """x `(B, T, C)` -> `(B, T, C)`, and where its tokens went."""
+        routing = self.router(x)
         experts = routing.experts.masked_fill(routing.dropped, routing.probs.shape[-1])
-        weights = routing.weights
-        if context.expert_mask is not None:
-            kept = F.pad(context.expert_mask[len(context.routing)], (0, 1))  # (E + 1,)
-            weights = weights * kept[routing.experts]
-        context.routing.append(routing)
-        y = self.experts(x.flatten(0, 1), experts.flatten(0, 1), weights.flatten(0, 1)).view_as(x)
+        flat = (t.flatten(0, 1) for t in (x, experts, routing.weights))
+        y = self.experts(*flat).view_as(x)
         if self.shared is not None:
             shared = self.shared(x)
             y = y + (shared if self.shared_gate is None else self.shared_gate(x).sigmoid() * shared)
-        return F.dropout(y, self.dropout) if self.training and self.dropout else y
+        return (F.dropout(y, self.dropout) if self.training and self.dropout else y), routing

@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from .balance import auxiliary_loss
 from .cache import FixedCache, KVCache
 from .experts import MoE
-from .layers import MLP, Attention, Context, make_norm, rotary_table
+from .layers import MLP, Attention, AttentionMaps, make_norm, rotary_table
 from .router import Routing
 
 IGNORED = -100  # a target that is not learned
@@ -28,8 +28,9 @@ class TinyGPTOutput:
     """What a forward pass gives; what was not asked for is None.
 
     `loss` is what is trained, `lm_loss` the cross-entropy alone (nats per token). `attentions`
-    and `attention_scores` (before the softmax) hold one `(B, H, T, T)` tensor per layer, `routing`
-    what each router decided.
+    and `attention_scores` (before the softmax) hold one `(B, H, T, S)` tensor per layer; S is T,
+    with a cache also the tokens in it. `routing` is what each of L routers decided, `expert_load`
+    how many of the tokens with a target chose each expert: `rebalance` wants it.
     """
 
     logits: Tensor  # (B, T, V)
@@ -38,6 +39,15 @@ class TinyGPTOutput:
     attentions: list[Tensor] | None = None
     attention_scores: list[Tensor] | None = None
     routing: list[Routing] | None = None
+    expert_load: Tensor | None = None  # (L, E)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a block found on its way: attention maps if asked for, routing if it has experts."""
+
+    attention: AttentionMaps | None = None
+    routing: Routing | None = None
 
 
 class Block(nn.Module):
@@ -48,13 +58,28 @@ class Block(nn.Module):
         self.ln_1 = make_norm(config)
         self.attn = Attention(config, layer)
         self.ln_2 = make_norm(config)
-        self.ffn = MoE(config) if config.is_moe(layer) else MLP(config)
+        self.has_experts = config.is_moe(layer)
+        self.ffn = MoE(config) if self.has_experts else MLP(config)
 
-    def forward(self, x: Tensor, context: Context | None = None) -> Tensor:
-        """x `(B, T, C)` -> `(B, T, C)`."""
-        x = x + self.attn(self.ln_1(x), context)
-        x = x + self.ffn(self.ln_2(x), context)
-        return x
+    def forward(
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor] | None = None,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        return_attention: bool = False,
+    ) -> tuple[Tensor, Trace]:
+        """x `(B, T, C)` -> `(B, T, C)`, and what was found; for the others see `Attention`.
+
+        Found things are returned and never left on an object: a wrapper such as FSDP2 or
+        activation checkpointing hands its block copies, or calls it twice.
+        """
+        attended, maps = self.attn(self.ln_1(x), rotary, mask, cache, return_attention)
+        x = x + attended
+        fed = self.ffn(self.ln_2(x))
+        fed, routing = fed if self.has_experts else (fed, None)
+        x = x + fed
+        return x, Trace(maps, routing)
 
 
 class TinyGPT(nn.Module):
@@ -104,74 +129,68 @@ class TinyGPT(nn.Module):
         return_attention: bool = False,
         return_routing: bool = False,
         cache: KVCache | None = None,
-        expert_mask: Tensor | None = None,
     ) -> TinyGPTOutput:
         """Token ids `(B, T)`, and targets `(B, T)` for a loss; targets of -100 are ignored.
 
         T may be at most `block_size`. With a `cache`, `idx` goes on after the tokens read before.
-        `expert_mask` multiplies the experts' outputs: `(E,)`, or a row for each layer that has
-        experts. Logits are float32.
+        Logits are float32.
         """
-        T, device = idx.shape[1], idx.device
-        self._check_length(T, cache)
-        context = Context(cache=cache, traced=return_attention)
-        if expert_mask is not None:
-            context.expert_mask = self._expert_mask(expert_mask)
-        if targets is not None and self.config.moe is not None:
-            context.valid = targets != IGNORED
+        self._check_length(idx.shape[1], cache, return_attention)
+        x, rotary, mask = self._embed(idx, cache)  # (B, T, C)
+        traces = []
+        for block in self.blocks:
+            x, trace = block(x, rotary, mask, cache, return_attention)
+            traces.append(trace)
+        if cache is not None:
+            cache.length += idx.shape[1]
+        out = TinyGPTOutput(self.lm_head(self.ln_f(x)).float())  # (B, T, V)
+        routing = [trace.routing for trace in traces if trace.routing is not None]
+        if targets is not None:
+            out.lm_loss = F.cross_entropy(out.logits.flatten(0, 1), targets.flatten())
+            out.loss = out.lm_loss
+            if routing:
+                valid = targets != IGNORED
+                out.loss = out.lm_loss + auxiliary_loss(routing, self.config.moe, valid)
+                out.expert_load = torch.stack([r.counts(valid).sum(0) for r in routing])
+        if return_attention:
+            out.attentions = [trace.attention.weights for trace in traces]
+            out.attention_scores = [trace.attention.scores for trace in traces]
+        if return_routing:
+            out.routing = routing
+        return out
+
+    def _embed(
+        self, idx: Tensor, cache: KVCache | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None, Tensor | None]:
+        """The tokens' vectors, with learned positions or beside the rotary table; the mask."""
+        T, device, config = idx.shape[1], idx.device, self.config
+        x, rotary, mask = self.wte(idx), None, None
         if cache is None:
             positions = torch.arange(T, device=device)
         else:
-            positions, context.mask = cache.positions(T, device), cache.mask(T, device)
-        x = self.wte(idx)  # (B, T, C)
-        if self.config.position == "learned":
+            positions, mask = cache.positions(T, device), cache.mask(T, device)
+        if config.position == "learned":
             x = x + self.wpe(positions)
         else:
-            config = self.config
-            context.rotary = rotary_table(positions, config.head_size, config.rope_theta)
-        if self.training:
-            x = self.dropout(x)
-        for block in self.blocks:
-            x = block(x, context)
-        if cache is not None:
-            cache.length += T
-        logits = self.lm_head(self.ln_f(x)).float()  # (B, T, V)
-        out = TinyGPTOutput(logits)
-        if targets is not None:
-            out.lm_loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-            out.loss = out.lm_loss
-            if self.config.moe is not None:
-                extra = auxiliary_loss(context.routing, self.config.moe, context.valid)
-                out.loss = out.lm_loss + extra
-        if return_attention:
-            out.attentions, out.attention_scores = context.attentions, context.attention_scores
-        if return_routing:
-            out.routing = context.routing
-        return out
+            rotary = rotary_table(positions, config.head_size, config.rope_theta)
+        return self.dropout(x) if self.training else x, rotary, mask
 
-    def _expert_mask(self, mask: Tensor) -> Tensor:
-        """The mask `(layers, E)`, checked."""
-        moe, n_layer = self.config.moe, self.config.n_layer
-        layers = sum(map(self.config.is_moe, range(n_layer)))
-        if moe is None or mask.shape not in ((moe.n_experts,), (layers, moe.n_experts)):
-            wanted = "no experts" if moe is None else f"({moe.n_experts},) or ({layers}, ...)"
-            raise ConfigError(
-                f"expert_mask has shape {tuple(mask.shape)}, this model wants {wanted}: a number "
-                f"per expert, for each of the {layers} layers that have experts"
-            )
-        return mask.to(self.device, torch.float32).expand(layers, -1)
-
-    def _check_length(self, T: int, cache: KVCache | None) -> None:
+    def _check_length(self, T: int, cache: KVCache | None, return_attention: bool) -> None:
         limit = self.config.block_size
-        if isinstance(cache, FixedCache):  # its reader knows; to look would make a GPU wait
-            return
-        read = 0 if cache is None else cache.length
+        if isinstance(cache, FixedCache) and not return_attention:
+            return  # its reader knows; to look would make a GPU wait
+        read = 0 if cache is None else int(cache.length)
         # rotary positions have no end, so one token may take the place of the oldest
         rolls = cache is not None and T == 1 and self.config.position == "rope"
         if read + T > limit and not rolls:
             raise ConfigError(
                 f"a sequence of {read + T} tokens is longer than block_size={limit}; "
                 f"shorten it, or train a model with a larger block_size"
+            )
+        if read + T > limit and return_attention:
+            raise ConfigError(
+                f"past block_size={limit} a cache holds its tokens in another order than that of "
+                f"time, so a map over it would mislead; read the last {limit} tokens anew"
             )
 
     @property

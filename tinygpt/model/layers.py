@@ -4,8 +4,7 @@ B batch, T time, C channels (n_embd), H heads, D head size, F feed-forward width
 """
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -38,30 +37,28 @@ def rotary_table(positions: Tensor, head_size: int, theta: float) -> tuple[Tenso
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each channel pair of x `(B, H, T, D)` by its position's angle."""
     first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-second, first], dim=-1) * sin
+    return (x * cos + torch.cat([-second, first], dim=-1) * sin).type_as(x)
 
 
-def causal_scores(q: Tensor, k: Tensor) -> Tensor:
-    """Scaled dot products `(B, H, T, T)`, minus infinity where a query would see the future."""
-    T = q.shape[2]
-    scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[3])  # (B, H, T, T)
-    future = torch.ones(T, T, dtype=torch.bool, device=q.device).triu(diagonal=1)
-    return scores.masked_fill(future, -torch.inf)
+def masked_scores(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Scaled dot products `(B, H, T, S)`, minus infinity where a query may not see a key.
+
+    Without a mask that is the future: queries and keys are then those of the same T tokens, or
+    there is one query, which sees all.
+    """
+    T, S = q.shape[2], k.shape[2]
+    scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[3])  # (B, H, T, S)
+    if mask is None and T > 1:
+        mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril()
+    return scores if mask is None else scores.masked_fill(~mask, -torch.inf)
 
 
-@dataclass
-class Context:
-    """What one forward pass hands to its layers, and what they are asked to tell of it."""
+@dataclass(frozen=True)
+class AttentionMaps:
+    """What each query attended to, of S keys: rows of `weights` sum to 1."""
 
-    rotary: tuple[Tensor, Tensor] | None = None
-    cache: KVCache | None = None
-    mask: Tensor | None = None  # True: may be seen; None: a first window, or one new token
-    traced: bool = False
-    attentions: list[Tensor] = field(default_factory=list)  # (B, H, T, T), rows sum to 1
-    attention_scores: list[Tensor] = field(default_factory=list)  # the same before the softmax
-    valid: Tensor | None = None  # (B, T) False: a token that has no target
-    expert_mask: Tensor | None = None  # (layers with experts, E) 0: its output counts nothing
-    routing: list[Any] = field(default_factory=list)  # per layer with experts, its moe.Routing
+    weights: Tensor  # (B, H, T, S) float32
+    scores: Tensor  # (B, H, T, S) the same before the softmax
 
 
 class Attention(nn.Module):
@@ -77,32 +74,39 @@ class Attention(nn.Module):
             self.q_norm = nn.RMSNorm(config.head_size, eps=config.norm_eps)
             self.k_norm = nn.RMSNorm(config.head_size, eps=config.norm_eps)
 
-    def forward(self, x: Tensor, context: Context | None = None) -> Tensor:
-        """x `(B, T, C)` -> `(B, T, C)`; the context may bring positions and a cache."""
-        context = context or Context()
+    def forward(
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor] | None = None,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        return_attention: bool = False,
+    ) -> tuple[Tensor, AttentionMaps | None]:
+        """x `(B, T, C)` -> `(B, T, C)`, and the maps if asked for.
+
+        `mask` is True where a query may see a key, `(T, S)` or `(B, 1, T, S)`; without one a first
+        window is causal, and one token sees all that the cache holds.
+        """
         B, T, C = x.shape
         heads = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head)
         q, k, v = heads.permute(2, 0, 3, 1, 4)  # (B, H, T, D)
         if self.qk_norm:
             # norms want float32, also where products run in bf16
             q, k = self.q_norm(q.float()).type_as(v), self.k_norm(k.float()).type_as(v)
-        if context.rotary is not None:
-            q, k = rotate(q, *context.rotary), rotate(k, *context.rotary)
-        if context.cache is not None:
-            k, v = context.cache.append(self.layer, k, v)  # (B, H, S, D)
-        rate = self.dropout if self.training else 0.0
-        if context.traced:  # the fast kernel never forms the maps
-            scores = causal_scores(q, k)
-            weights = scores.float().softmax(dim=-1)
-            context.attention_scores.append(scores)
-            context.attentions.append(weights)
-            y = F.dropout(weights, rate).to(v.dtype) @ v
+        if rotary is not None:
+            q, k = rotate(q, *rotary), rotate(k, *rotary)
+        if cache is not None:
+            k, v = cache.append(self.layer, k, v)  # (B, H, S, D)
+        rate, maps = self.dropout if self.training else 0.0, None
+        if return_attention:  # the fast kernel never forms the maps
+            scores = masked_scores(q, k, mask)
+            maps = AttentionMaps(scores.float().softmax(dim=-1), scores)
+            y = F.dropout(maps.weights, rate).to(v.dtype) @ v
         else:
-            mask = context.mask
             causal = mask is None and T > 1
             y = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=rate, is_causal=causal)
-        y = y.transpose(1, 2).reshape(B, T, C)
-        return F.dropout(self.c_proj(y), rate) if rate else self.c_proj(y)
+        y = self.c_proj(y.transpose(1, 2).reshape(B, T, C))
+        return (F.dropout(y, rate) if rate else y), maps
 
 
 class MLP(nn.Module):
@@ -120,8 +124,8 @@ class MLP(nn.Module):
         self.c_fc = nn.Linear(config.n_embd, width, bias=config.mlp_bias)
         self.c_proj = nn.Linear(config.inner_size, config.n_embd, bias=config.mlp_bias)
 
-    def forward(self, x: Tensor, context: Context | None = None) -> Tensor:
-        """x `(B, T, C)` -> `(B, T, C)`; the context is for layers that need one."""
+    def forward(self, x: Tensor) -> Tensor:
+        """x `(B, T, C)` -> `(B, T, C)`."""
         y = self.c_proj(activate(self.c_fc(x), self.kind))
         return F.dropout(y, self.dropout) if self.training and self.dropout else y
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..config import ModelConfig
 
 
-@dataclass
+@dataclass(frozen=True)
 class Routing:
     """What one layer's router decided. `experts` holds E where a place was not used (top-p)."""
 
@@ -72,10 +72,9 @@ class Router(nn.Module):
         self.noise = nn.Linear(config.n_embd, moe.n_experts, bias=False) if moe.noisy else None
         if moe.balance == "bias":
             self.register_buffer("bias", torch.zeros(moe.n_experts))
-            self.register_buffer("load", torch.zeros(moe.n_experts))  # choices since the update
 
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Routing:
-        """x `(B, T, C)` -> its `Routing`; tokens whose `valid` is False are not counted."""
+    def forward(self, x: Tensor) -> Routing:
+        """x `(B, T, C)` -> its `Routing`."""
         config = self.config
         with torch.autocast(x.device.type, enabled=False):
             logits, again = self._logits(x.float())  # (B, T, E)
@@ -84,10 +83,7 @@ class Router(nn.Module):
                 experts = self._choose(probs)  # (B, T, K)
                 dropped = self._overflow(experts)
             weights = self._weigh(probs, experts).masked_fill(dropped, 0.0)
-        routing = Routing(logits, probs, experts, weights, dropped, again)
-        if self.training and config.balance == "bias":
-            self.load += routing.counts(valid).sum(0)
-        return routing
+        return Routing(logits, probs, experts, weights, dropped, again)
 
     def _logits(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         config, clean_x = self.config, x
@@ -108,8 +104,6 @@ class Router(nn.Module):
         B, T, _ = probs.shape
         if config.forced_balance:
             return torch.arange(B * T * K, device=probs.device).view(B, T, K) % E
-        if config.expert_choice:
-            return self._experts_choose(probs)
         scores = probs + self.bias if config.balance == "bias" else probs
         if config.top_groups is not None:
             scores = _within_groups(scores, config.n_groups, config.top_groups)
@@ -121,13 +115,6 @@ class Router(nn.Module):
         p = probs.gather(-1, experts)
         return experts.masked_fill(p.cumsum(-1) - p >= config.top_p, E)
 
-    def _experts_choose(self, probs: Tensor) -> Tensor:
-        """Each expert takes its favourites of each sequence (Zhou et al. 2022, eq. 1-2)."""
-        (_, T, E), config = probs.shape, self.config
-        favourites = probs.topk(min(T, self._capacity(T, config.capacity_factor or 1.0)), dim=1)
-        taken = torch.zeros_like(probs, dtype=torch.bool).scatter(1, favourites.indices, True)
-        return torch.arange(E, device=probs.device).where(taken, E)  # (B, T, E)
-
     def _weigh(self, probs: Tensor, experts: Tensor) -> Tensor:
         """What each chosen expert's output is multiplied by, `(B, T, K)`; 0 in a free place.
 
@@ -135,14 +122,12 @@ class Router(nn.Module):
         the router says, and the language-model loss could not teach the router anything.
         """
         config, E = self.config, self.config.n_experts
-        if not config.has_free_places:
-            weights = probs.gather(-1, experts)
-        else:
-            weights = probs.gather(-1, experts.clamp(max=E - 1))
+        free = None if config.top_p is None else experts == E
+        weights = probs.gather(-1, experts if free is None else experts.clamp(max=E - 1))
         if config.straight_through:
             weights = weights / weights.detach()
-        if config.has_free_places:
-            weights = weights.masked_fill(experts == E, 0.0)
+        if free is not None:
+            weights = weights.masked_fill(free, 0.0)
         if config.norm_topk_prob:
             weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
         scale = config.routed_scaling_factor
@@ -155,7 +140,7 @@ class Router(nn.Module):
         later token, nor on another row. In training only.
         """
         config, E = self.config, self.config.n_experts
-        if config.capacity_factor is None or not self.training or config.expert_choice:
+        if config.capacity_factor is None or not self.training:
             return torch.zeros_like(experts, dtype=torch.bool)
         choices = F.one_hot(experts.flatten(1), E + 1)  # (B, T K, E + 1)
         rank = (choices.cumsum(1) * choices)[..., :E].sum(-1).view_as(experts)  # from 1

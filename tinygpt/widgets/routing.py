@@ -1,19 +1,17 @@
 """The routing explorer: which expert takes which character, and what is lost without it."""
 
-import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain
 
 import ipywidgets as widgets
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from ..decoding import stream
 from ..errors import ConfigError, UnknownCharacterError
-from ..model import IGNORED, Routing, TinyGPT, evaluating
+from ..measure import Reading, expert_layers, read, without_expert
+from ..model import Routing, TinyGPT
 from ..runtime import one_thread
 from ..text import STYLES, write_plays
 from . import frame
@@ -47,76 +45,10 @@ class Passage:
         return [self.label_names[i] if i >= 0 else "–" for i in self.labels]
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What a model did with a text of T characters.
-
-    routings: per layer with experts, of shape (1, T, ...). nats: (T - 1,) -ln p of each character
-    but the first. loss: its mean, the model's own `lm_loss`.
-    """
-
-    routings: list[Routing]
-    nats: Tensor
-    loss: float
-
-
-@torch.inference_mode()
-def read(model: TinyGPT, tokens: Tensor, expert_mask: Tensor | None = None) -> Reading:
-    """Read a text `(T,)` of any length, in windows that overlap by half at least.
-
-    Of each window counts what the one before has not read, so beyond the first window every
-    character has at least half a block before it.
-    """
-    positions, fresh = windows(len(tokens), model.config.block_size)
-    following = F.pad(tokens, (0, 1), value=IGNORED)[1:][positions]  # (W, T)
-    targets = following.masked_fill(~fresh, IGNORED).to(model.device)
-    idx = tokens[positions].to(model.device)
-    with evaluating(model), one_thread(model.device.type == "cpu"):
-        out = model(idx, targets, return_routing=True, expert_mask=expert_mask)
-    nats = F.cross_entropy(out.logits.flatten(0, 1), targets.flatten(), reduction="none")
-    kept = [_pick(routing, fresh.to(model.device)) for routing in out.routing]
-    return Reading(kept, nats[targets.flatten() != IGNORED].cpu(), out.lm_loss.item())
-
-
-def windows(n: int, block_size: int) -> tuple[Tensor, Tensor]:
-    """Positions of each window over n tokens, and which of them are new in it, `(W, T)`."""
-    T = min(n, block_size)
-    starts = torch.tensor([*range(0, n - T, max(1, T // 2)), n - T])
-    positions = starts[:, None] + torch.arange(T)
-    read_before = F.pad(starts[:-1] + T, (1, 0))
-    return positions, positions >= read_before[:, None]
-
-
-def _pick(routing: Routing, fresh: Tensor) -> Routing:
-    """The chosen tokens of all windows in one row; places without effect become E, and last."""
-    fields = (getattr(routing, name)[fresh] for name in ("logits", "probs", "experts", "weights"))
-    logits, probs, experts, weights = (field.cpu() for field in fields)  # (T, ...)
-    dropped = routing.dropped[fresh].cpu()
-    experts = experts.masked_fill(dropped, probs.shape[-1])
-    weights, order = weights.masked_fill(dropped, 0).sort(stable=True, descending=True)
-    fields = logits, probs, experts.gather(-1, order), weights, torch.zeros_like(dropped)
-    return Routing(*(field[None] for field in fields))
-
-
-def without(model: TinyGPT, place: int, expert: int) -> TinyGPT:
-    """The same model, one expert of its `place`-th layer with experts giving zero.
-
-    All other weights are shared with the model.
-    """
-    shared = chain(model.parameters(), model.buffers(), [model.tokenizer])
-    other = copy.deepcopy(model, {id(part): part for part in shared})
-    block = other.blocks[expert_layers(model)[place]]
-    for name, p in list(block.ffn.experts.c_proj.named_parameters()):
-        cut = p.detach().clone()
-        cut[expert] = 0
-        setattr(block.ffn.experts.c_proj, name, nn.Parameter(cut))
-    return other
-
-
-def expert_layers(model: TinyGPT) -> list[int]:
-    """The blocks that have experts."""
-    config = model.config
-    return [] if config.moe is None else list(filter(config.is_moe, range(config.n_layer)))
+def _shown(routing: Routing) -> Routing:
+    """The choices of each token, the heaviest first."""
+    weights, order = routing.weights.sort(stable=True, descending=True)
+    return replace(routing, weights=weights, experts=routing.experts.gather(-1, order))
 
 
 class RoutingExplorer(widgets.VBox):
@@ -198,13 +130,13 @@ class RoutingExplorer(widgets.VBox):
 
     def _read(self, text: str, place: int = 0, expert: int = -1) -> Reading:
         """The text as the model reads it, without one expert of one layer if it is not -1."""
-        mask = torch.ones(len(self.layer.options), self.model.config.moe.n_experts)
-        if expert >= 0:
-            mask[place, expert] = 0
-        return read(self.model, torch.tensor(self.tokenizer.encode(text)), mask)
+        model = without_expert(self.model, place, expert) if expert >= 0 else self.model
+        with one_thread(model.device.type == "cpu"):
+            reading = read(model, torch.tensor(self.tokenizer.encode(text)))
+        return replace(reading, routings=[_shown(routing) for routing in reading.routings])
 
     def _text(self, prompt: str, seed: int, place: int = 0, expert: int = -1) -> Text:
-        model = without(self.model, place, expert) if expert >= 0 else self.model
+        model = without_expert(self.model, place, expert) if expert >= 0 else self.model
         return Text(stream(model, prompt, WRITTEN, seed=seed, temperature=0.8))
 
     @property
