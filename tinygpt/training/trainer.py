@@ -15,9 +15,9 @@ from ..model import TinyGPT
 from ..runtime import autocast, pick_device
 from ..text import Batches, Corpus, load_corpus
 from .checkpoint import Checkpoint, load_checkpoint
-from .checks import check_fit, check_goes_on, identity
 from .experts import hooks_for
 from .log import MetricsLogger
+from .match import check_fit, check_goes_on, identity
 from .optim import lr_factor, make_optimizers, set_lr
 from .run import Run
 from .signals import act_on, noted_signals

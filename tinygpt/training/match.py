@@ -1,4 +1,4 @@
-"""What has to fit together in a training, said before its first step."""
+"""What has to match in a training: model, text and settings, and what a run is resumed with."""
 
 import hashlib
 from pathlib import Path
