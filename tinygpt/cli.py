@@ -134,7 +134,7 @@ def train(arguments: Sequence[str]) -> None:
             f"{last['val_perplexity']:.2f}; best {trainer.best_val_loss:.4f} at step "
             f"{trainer.best_step}"
         )
-    print(f"the run is in {trainer.out_dir}")
+    print(f"the run is in {trainer.run.folder}")
 
 
 def generate(arguments: Sequence[str]) -> None:

@@ -28,7 +28,7 @@ class TextSize:
 
     def nats_per_character(self, nats_per_token: float) -> float:
         """A mean loss per token as one per character, which tokenizers can be compared by."""
-        return nats_per_token * self.tokens / self.characters
+        return nats_per_token * (self.tokens / self.characters)
 
 
 class Tokenizer(ABC):
