@@ -219,9 +219,7 @@ def test_half_weights_run_in_every_shape(config, dtype, traced):
     assert all(p.grad.dtype == dtype and p.grad.isfinite().all() for p in half.parameters())
     cache = KVCache(config, batch_size=3, dtype=dtype, padding=torch.tensor([0, 2, 4]))
     with torch.inference_mode():
-        pieces = [
-            half.eval()(part, cache=cache).logits for part in idx.split([5, 1, 10], dim=1)[:3]
-        ]
+        pieces = [half.eval()(part, cache=cache).logits for part in idx.split([5, 1, 18], dim=1)]
     assert torch.cat(pieces, dim=1).isfinite().all()
 
 
