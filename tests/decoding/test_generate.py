@@ -141,6 +141,7 @@ def test_clean_text(text, clean):
         (("",), {}, "prompt is empty"),
         ((["A", "B"],), {}, "must be one text, not a list; .* generate_batch"),
         (("A", -1), {}, "max_new_tokens=-1"),
+        (("A", 2.0), {}, "max_new_tokens=2.0 must be a whole number"),
         (("A",), {"temperature": -1}, "temperature=-1 must be at least 0"),
         (("A",), {"top_k": -1}, "top_k=-1 must be at least 0"),
         (("A",), {"top_p": 0}, "top_p=0 must be above 0"),

@@ -54,8 +54,8 @@ def _check(
     """Raise `ConfigError` unless the model can go on from these prompts' tokens."""
     if not ids or not all(ids):
         raise ConfigError("a prompt is empty; give at least one character, for example '\\n'")
-    if max_new_tokens < 0:
-        raise ConfigError(f"max_new_tokens={max_new_tokens} must be at least 0")
+    if not isinstance(max_new_tokens, int) or max_new_tokens < 0:
+        raise ConfigError(f"max_new_tokens={max_new_tokens} must be a whole number, at least 0")
     longest, block = max(map(len, ids)), model.config.block_size
     if config.past_block == "stop" and longest > block:
         raise ConfigError(
