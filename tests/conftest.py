@@ -1,11 +1,18 @@
 """What the tests share: a small text, a small corpus, small models."""
 
+import os
+
 import pytest
 import torch
+from hypothesis import settings
 
 from tinygpt import ModelConfig, load_corpus
 
-torch.set_num_threads(1)  # the models here are too small for more, and the machine may be busy
+# the models here are too small for more threads, and another process tests beside this one
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # what tests start, kernels of notebooks too
+settings.register_profile("busy machine", deadline=None)  # an example may be held up
+settings.load_profile("busy machine")
 
 LINES = (
     "the cat sat on the mat and the dog sat on the log\n"

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tinygpt import cli
+from tinygpt import PRESETS, TinyGPT, cli
 from tinygpt.files import ROOT
 from tinygpt.training import latest_checkpoint, load_checkpoint
 
@@ -93,7 +93,15 @@ def exit_code(arguments):
 
 @pytest.mark.parametrize(
     "flags",
-    [["--n-embd", "30"], ["--lr", "fast"], ["--no-such-flag"], ["--moe.top-k", "5"]],
+    [
+        ["--n-embd", "30"],
+        ["--n-embd", "32.0"],
+        ["--lr", "fast"],
+        ["--lr", "nan"],
+        ["--grad-clip", "inf"],
+        ["--no-such-flag"],
+        ["--moe.top-k", "5"],
+    ],
 )
 def test_bad_flags(flags, capsys):
     assert exit_code(["train", *flags]) == 2
@@ -125,6 +133,17 @@ def test_flags_are_flat(capsys):
     assert "--train." not in said
     assert "--moe." not in said  # tiny is dense
     assert "--model." not in said
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-moe", "modern"])
+def test_info_counts_without_making_weights(name, capsys, monkeypatch):
+    describe, seen = cli._describe, []
+    monkeypatch.setattr(cli, "_describe", lambda model: (seen.append(model), describe(model)))
+    assert cli.main(["info", name]) == 0
+    said = capsys.readouterr().out
+    assert all(p.is_meta for p in (*seen[0].parameters(), *seen[0].buffers()))
+    describe(TinyGPT(PRESETS[name].model))
+    assert said == capsys.readouterr().out
 
 
 def test_info_and_usage(capsys):

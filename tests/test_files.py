@@ -8,10 +8,12 @@ import subprocess
 import sys
 import textwrap
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tinygpt import files
 from tinygpt.errors import CorpusError
 from tinygpt.files import ROOT, atomic_path, download, sha256, sweep_temporaries, write_text
 
@@ -119,6 +121,24 @@ def test_a_busy_server_is_asked_again(tmp_path):
     with Server(busy=2) as server:
         download(server.url, tmp_path / "input.txt", SHA)
     assert sha256(tmp_path / "input.txt") == SHA
+
+
+def test_two_processes_that_fetch_the_same_at_once(tmp_path, monkeypatch):
+    under_way, copy = threading.Barrier(2, timeout=10), files._copy
+
+    def copy_together(read, write, progress):
+        write(read(1000))
+        under_way.wait()
+        copy(read, write, progress)
+
+    monkeypatch.setattr(files, "_copy", copy_together)
+    monkeypatch.setattr("os.getpid", threading.get_ident)  # a thread stands for a process
+    with Server() as server, ThreadPoolExecutor(2) as pool:
+        for _ in range(2):
+            done = [pool.submit(download, server.url, tmp_path / "x", SHA) for _ in range(2)]
+            assert [future.result() for future in done] == [None, None]
+            assert sha256(tmp_path / "x") == SHA
+            assert [p.name for p in tmp_path.iterdir()] == ["x"]
 
 
 def test_an_old_part_of_another_version_is_thrown_away(tmp_path):

@@ -3,10 +3,13 @@
 import ast
 import re
 import tomllib
-from pathlib import Path
 
+import pytest
+
+from tests import architecture
 from tinygpt.files import ROOT
 
+MODULES, ROOMS = architecture.modules(), sorted((ROOT / "tinygpt").glob("*/__init__.py"))
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -27,46 +30,50 @@ def test_every_module_is_in_the_package():
     assert {".".join(p.parts) for p in packages} == set(named)
 
 
-def reading_order() -> list[str]:
-    """All modules in the order of the README's table, files of a room as `room.file`."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = readme[readme.index("| room | what lives there") :].split("\n\n")[0]
-    order = []
-    for row in table.splitlines()[2:]:
-        _, rooms, _, files, _ = row.split("|")
-        (*single, last), files = re.findall(r"`(\w+)`", rooms), re.findall(r"`(\w+)`", files)
-        order += single + ([f"{last}.{file}" for file in files] if files else [last])
-    return order
+def test_the_readmes_table_lists_every_file_once():
+    assert sorted(architecture.reading_order()) == sorted(MODULES)
 
 
-def imports(path: Path, room: str) -> set[str]:
-    """The modules of the package that a file imports, wherever in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            start = [room] if room and node.level == 1 else []
-            start += node.module.split(".") if node.module else []
-            names = [[]] if node.module else [[alias.name] for alias in node.names]
-            found |= {".".join(start + name) for name in names}
-    return found
+@pytest.mark.parametrize("name", MODULES)
+def test_a_file_imports_earlier_rooms_and_earlier_files_of_its_room(name):
+    """The reading order of the package is its order of imports, so there are no circles.
+
+    Another room is imported by its public names, never one of its files.
+    """
+    order, room = architecture.reading_order(), name.split(".")[0]
+    earlier = order[: order.index(name)]
+    files = {other for other in earlier if other.startswith(f"{room}.")}
+    rooms = {other.split(".")[0] for other in earlier} - {room}
+    assert architecture.imports(MODULES[name]) <= files | rooms
 
 
-def test_no_module_imports_a_later_one():
-    """The reading order of the package is its order of imports, so there are no circles."""
-    order, package = reading_order(), ROOT / "tinygpt"
-    paths = [p for p in package.rglob("*.py") if not p.stem.startswith("__")]
-    modules = {".".join(p.relative_to(package).with_suffix("").parts): p for p in paths}
-    assert set(order) == set(modules), "the README's table lists every file once"
-    assert len(order) == len(modules)
-    rooms = list(dict.fromkeys(name.split(".")[0] for name in order))
-    for name, path in modules.items():
-        room = name.split(".")[0] if "." in name else ""
-        for other in imports(path, room):
-            if other.split(".")[0] == room:
-                assert order.index(other) < order.index(name), f"{name} imports {other}"
-            else:
-                earlier = rooms.index(other.split(".")[0]) < rooms.index(name.split(".")[0])
-                assert earlier, f"{name} imports {other}"
+@pytest.mark.parametrize("path", ROOMS, ids=lambda path: path.parent.name)
+def test_a_room_says_what_lives_there_and_exports_each_name_once(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree), "a sentence says what lives there"
+    imported = [
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module  # not the mere `from . import x`
+        for alias in node.names
+    ]
+    exported = ast.literal_eval(tree.body[-1].value)  # `__all__ = [...]`, which ruff sorts
+    assert sorted(exported) == sorted(imported)
+    assert len(exported) == len(set(exported))
+
+
+def test_the_picture_of_the_package_is_drawn_from_its_table_and_its_imports():
+    drawn = architecture.PICTURE.read_text(encoding="utf-8")
+    assert drawn == architecture.picture(), "draw it anew: python -m tests.architecture"
+
+
+def test_a_room_imports_only_from_floors_above_its_own():
+    plan, needed = architecture.floors(), architecture.room_imports()
+    assert [room for floor in plan for room in floor] == architecture.rooms()
+    above: set[str] = set()
+    for floor in plan:
+        assert all(needed[room.name] <= above for room in floor)
+        above |= {room.name for room in floor}
 
 
 def test_the_readmes_test_command_is_what_ci_runs():
@@ -75,7 +82,10 @@ def test_the_readmes_test_command_is_what_ci_runs():
     assert command
     assert "pip install -r requirements.txt -e" in command[1]
     assert command[1].endswith("pytest")
-    assert "test command" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    run = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "test command" in run
+    (slow,) = re.findall(r"the slow tier \(`pytest (.+?)`\)", readme)
+    assert f'"$bin/pytest" {slow}\n' in run
 
 
 def test_every_picture_that_is_shown_exists():

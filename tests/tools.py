@@ -51,7 +51,7 @@ MODES = {
         "n_shared": 1,
         "capacity_factor": 0.6,
     },
-    "noisy": {"noisy": True, "jitter": 0.1, "capacity_factor": 0.6, "router_hidden": 8},
+    "noisy": {"noisy": True, "jitter": 0.1, "capacity_factor": 0.6},
     "shared": {"n_shared": 2, "shared_gate": True},
     "forced": {"forced_balance": True},
 }
@@ -197,7 +197,6 @@ VARIANTS = {
         mlp="relu2",
         qk_norm=True,
         tie_embeddings=False,
-        head_bias=True,
     ),
 }
 

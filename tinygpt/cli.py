@@ -12,7 +12,7 @@ from tyro.conf import AvoidSubcommands, Positional, arg
 
 from .config import ModelConfig, MoEConfig, TrainConfig
 from .errors import ConfigError, TinyGPTError
-from .presets import PRESETS
+from .presets import PRESETS, find_preset
 from .text import load_corpus
 
 USAGE = """usage: python -m tinygpt COMMAND [flags]
@@ -121,7 +121,7 @@ def train(arguments: Sequence[str]) -> None:
         if args.model != trainer.model.config:
             raise ConfigError("--resume goes on with the run's own model; leave its flags away")
     else:
-        corpus = load_corpus(args.corpus or PRESETS[args.preset].corpus)
+        corpus = load_corpus(args.corpus or find_preset(args.preset).corpus)
         if _value_of("--vocab-size", arguments):
             raise ConfigError("--vocab-size follows from the corpus: leave it away")
         config = replace(args.model, vocab_size=corpus.tokenizer.vocab_size)
@@ -134,7 +134,7 @@ def train(arguments: Sequence[str]) -> None:
             f"{last['val_perplexity']:.2f}; best {trainer.best_val_loss:.4f} at step "
             f"{trainer.best_step}"
         )
-    print(f"the run is in {trainer.out_dir}")
+    print(f"the run is in {trainer.run.folder}")
 
 
 def generate(arguments: Sequence[str]) -> None:
@@ -165,7 +165,7 @@ def benchmark(arguments: Sequence[str]) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.what == "step":
-        step_time(_preset(args.preset), args.rounds or 50, args.device)
+        step_time(args.preset, args.rounds or 50, args.device)
     elif args.what == "moe":
         moe_speed(args.rounds or 20, args.device)
     else:
@@ -174,6 +174,8 @@ def benchmark(arguments: Sequence[str]) -> None:
 
 def info(arguments: Sequence[str]) -> None:
     """Print the environment and the presets, or one model's counts."""
+    import torch
+
     from .model import TinyGPT
     from .runtime import environment
     from .training import load_run
@@ -185,9 +187,11 @@ def info(arguments: Sequence[str]) -> None:
         print("\npresets:")
         for name, preset in PRESETS.items():
             print(f"  {name:12} {preset.description}")
-        return
-    preset = PRESETS.get(args.name)
-    _describe(TinyGPT(preset.model) if preset else load_run(args.name, device="cpu"))
+    elif args.name in PRESETS:
+        with torch.device("meta"):  # shapes without numbers: a large one costs nothing
+            _describe(TinyGPT(PRESETS[args.name].model))
+    else:
+        _describe(load_run(args.name, device="cpu"))
 
 
 def lab(arguments: Sequence[str]) -> int:
@@ -234,7 +238,7 @@ def _defaults(arguments: Sequence[str]) -> TrainArgs:
         if _value_of("--max-steps", arguments):
             train = replace(train, epochs=None)
         return TrainArgs(resume=resume, model=model, train=train)
-    preset = PRESETS[_preset(name)]
+    preset = find_preset(name)
     model = preset.model
     if model.moe is None and any(word.startswith("--moe.") for word in arguments):
         model = replace(model, moe=MoEConfig())  # a dense preset, with experts from here on
@@ -248,12 +252,6 @@ def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
         if word.startswith(flag + "="):
             return word.partition("=")[2]
     return None
-
-
-def _preset(name: str) -> str:
-    if name not in PRESETS:
-        raise ConfigError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
-    return name
 
 
 def _describe(model) -> None:

@@ -1,34 +1,38 @@
-"""Settings as frozen dataclasses that refuse what cannot work, and the named presets."""
+"""Settings as frozen dataclasses that refuse what cannot work.
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeVar
+The type hints say what each value must be, and are checked; what ties several settings together
+stands in `__post_init__`.
+"""
 
-from .errors import ConfigError
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from .checks import Limit, check, check_all, check_value, rules
+
+__all__ = [
+    "DecodingConfig",
+    "MoEConfig",
+    "ModelConfig",
+    "TrainConfig",
+    "check_value",
+    "from_dict",
+    "to_dict",
+]
 
 Config = TypeVar("Config")
 
-
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
-
-
-def _whole(config: Any, limit: int, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        _check(type(value) is int, f"{name}={value!r} must be a whole number")
-        _check(value >= limit, f"{name}={value} must be at least {limit}")
-
-
-def _one_of(config: Any, **allowed: tuple[str, ...]) -> None:
-    for name, values in allowed.items():
-        value = getattr(config, name)
-        _check(value in values, f"{name}={value!r} must be one of {', '.join(values)}")
+Count = Annotated[int, Limit(at_least=1)]
+Whole = Annotated[int, Limit(at_least=0)]
+Positive = Annotated[float, Limit(above=0)]
+Weight = Annotated[float, Limit(at_least=0)]
+Rate = Annotated[float, Limit(at_least=0, below=1)]  # of what happens by chance, or of forgetting
+Share = Annotated[float, Limit(at_least=0, at_most=1)]
+Mass = Annotated[float, Limit(above=0, at_most=1)]  # of probability
 
 
 @dataclass(frozen=True)
 class MoEConfig:
-    """A Mixture of Experts in place of the feed-forward layer; see `tinygpt.moe`.
+    """A Mixture of Experts in place of the feed-forward layer; see `tinygpt.model`.
 
     The defaults: one expert per token, weighted by its probability, no token dropped, the load
     kept even by biases. Switch has `balance="loss", capacity_factor=1.25`; Mixtral `n_experts=8,
@@ -36,98 +40,57 @@ class MoEConfig:
     n_shared=1`. Noise, jitter, dropout and capacity act in training only.
     """
 
-    n_experts: int = 4  # E
-    top_k: int = 1  # K, experts per token
-    n_inner: int | None = None  # width of one expert; None: that of the dense layer
-    every: int = 1  # of every so many blocks the last has experts
-    first_dense: int = 0  # the first blocks stay dense
-    n_shared: int = 0  # experts that every token passes through, beside the chosen ones
+    n_experts: Count = 4  # E
+    top_k: Count = 1  # K, experts per token
+    n_inner: Count | None = None  # width of one expert; None: that of the dense layer
+    every: Count = 1  # of every so many blocks the last has experts (Qwen2-MoE)
+    first_dense: Whole = 0  # the first blocks stay dense
+    n_shared: Whole = 0  # experts that every token passes through, beside the chosen ones
     shared_gate: bool = False  # weigh the shared experts by a sigmoid of the token (Qwen2-MoE)
     scores: Literal["softmax", "sigmoid"] = "softmax"  # from the router's logits
     norm_topk_prob: bool = False  # divide the K weights by their sum
-    routed_scaling_factor: float = 1.0  # multiplies the weights (DeepSeek-V3)
-    straight_through: bool = False  # k = 1: weights of value one that keep their gradient
-    top_p: float | None = None  # as many experts as reach this probability, at most top_k
-    n_groups: int = 1  # experts in groups, of which a token may use top_groups
-    top_groups: int | None = None  # None: all
-    router_hidden: int | None = None  # hidden width of a router of two layers; None: one layer
-    noisy: bool = False  # learned noise on the router's logits (Shazeer et al. 2017, eq. 4)
-    jitter: float = 0.0  # the router's input times uniform(1 - jitter, 1 + jitter)
-    expert_dropout: float = 0.0  # dropout inside the experts
-    capacity_factor: float | None = None  # tokens an expert takes, over K T / E; None: all
-    balance: Literal["bias", "loss", "none"] = "bias"  # what keeps the load even
-    bias_rate: float = 1e-3  # step of the biases, under balance="bias" (Wang et al. 2024)
-    balance_weight: float = 0.01  # of the Switch balance loss, under balance="loss"
-    balance_level: Literal["batch", "sequence"] = "batch"  # the tokens over which it is even
-    z_weight: float = 0.0  # of the router z-loss (Zoph et al. 2022)
-    cv_weight: float = 0.0  # of the squared variation of importance (Shazeer et al. 2017)
+    routed_scaling_factor: Positive = 1.0  # multiplies the weights (DeepSeek-V3)
+    straight_through: bool = False  # k = 1: weights of value one with a gradient (for upcycling)
+    top_p: Mass | None = None  # as many experts as reach this probability, at most top_k
+    n_groups: Count = 1  # experts in groups, of which a token may use top_groups (DeepSeek-V3)
+    top_groups: Count | None = None  # None: all
+    noisy: bool = False  # learned noise on the router's logits (notebook 04; Shazeer et al. 2017)
+    jitter: Rate = 0.0  # the router's input times uniform(1 - jitter, 1 + jitter)
+    expert_dropout: Rate = 0.0  # dropout inside the experts
+    capacity_factor: Positive | None = None  # tokens an expert takes, over K T / E; None: all
+    balance: Literal["loss", "bias", "none"] = "bias"  # what keeps the load even
+    bias_rate: Weight = 1e-3  # step of the biases, under balance="bias" (Wang et al. 2024)
+    balance_weight: Weight = 0.01  # of the Switch balance loss, under balance="loss"
+    z_weight: Weight = 0.0  # of the router z-loss (Zoph et al. 2022)
+    cv_weight: Weight = 0.0  # of the importances' squared variation (notebook 04; Shazeer)
     dispatch: Literal["auto", "loop", "split", "grouped_mm"] = "auto"  # same result, other speed
-    forced_balance: bool = False  # experts take turns, whatever the scores: for timing only
-    expert_choice: bool = False  # experts choose tokens: sees the future; balance is not needed
-    allow_leak: bool = False  # confirms that expert_choice may see the future
+    forced_balance: bool = False  # experts take turns, whatever the scores: for `benchmark moe`
 
     def __post_init__(self):
-        _whole(self, 1, "n_experts", "top_k", "every", "n_groups")
-        _whole(self, 0, "first_dense", "n_shared")
-        for name in ("n_inner", "router_hidden", "top_groups"):
-            if getattr(self, name) is not None:
-                _whole(self, 1, name)
-        _one_of(self, scores=("softmax", "sigmoid"), balance=("loss", "bias", "none"))
-        _one_of(self, balance_level=("batch", "sequence"))
-        _one_of(self, dispatch=("auto", "loop", "split", "grouped_mm"))
-        for name in ("balance_weight", "bias_rate", "z_weight", "cv_weight"):
-            _check(getattr(self, name) >= 0, f"{name}={getattr(self, name)} must be at least 0")
-        for name in ("jitter", "expert_dropout"):
-            value = getattr(self, name)
-            _check(0 <= value < 1, f"{name}={value} must be at least 0 and below 1")
-        factor, capacity = self.routed_scaling_factor, self.capacity_factor
-        _check(factor > 0, f"routed_scaling_factor={factor} must be above 0")
-        _check(
-            capacity is None or capacity > 0,
-            f"capacity_factor={capacity} must be above 0, or None for no limit",
-        )
-        self._check_choice()
-
-    @property
-    def has_free_places(self) -> bool:
-        """Whether a token may have fewer than `top_k` experts before any is dropped."""
-        return self.top_p is not None or self.expert_choice
-
-    def _check_choice(self) -> None:
+        check_all(self)
         E, K, groups = self.n_experts, self.top_k, self.n_groups
-        _check(K <= E, f"top_k={K} is more than n_experts={E}; a token can use each expert once")
-        _check(
+        check(K <= E, f"top_k={K} is more than n_experts={E}; a token can use each expert once")
+        check(
             not (self.norm_topk_prob and K == 1),
             "norm_topk_prob with top_k=1 divides the weight by itself: it is always 1, and the "
             "router gets no gradient from the language-model loss; leave it off, or take top_k=2",
         )
-        _check(
+        check(
             not self.straight_through or K == 1,
             f"straight_through is for top_k=1; with top_k={K} use norm_topk_prob=True",
         )
-        _check(
-            self.top_p is None or (0 < self.top_p <= 1 and self.scores == "softmax"),
-            f"top_p={self.top_p} must be above 0 and at most 1, and needs scores='softmax'",
+        check(
+            self.top_p is None or self.scores == "softmax",
+            f"top_p={self.top_p} adds up probabilities: it needs scores='softmax'",
         )
-        _check(E % groups == 0, f"n_experts={E} is not divisible by n_groups={groups}")
+        check(E % groups == 0, f"n_experts={E} is not divisible by n_groups={groups}")
         reach = (self.top_groups or groups) * (E // groups)
-        _check(
+        check(
             (self.top_groups or groups) <= groups and reach >= K,
             f"top_groups={self.top_groups} of n_groups={groups} hold {reach} of the {E} experts, "
             f"and top_k={K}; top_groups must be at most n_groups, and leave top_k experts",
         )
-        _check(
-            not self.expert_choice or self.allow_leak,
-            "expert_choice lets experts compare a token with later ones, so a causal language "
-            "model would see the future: its loss means nothing and it cannot generate. To look "
-            "at the leak, say allow_leak=True",
-        )
-        _check(
-            not (self.expert_choice and (self.top_p or self.top_groups or self.forced_balance)),
-            "expert_choice lets the experts choose, so top_p, top_groups and forced_balance mean "
-            "nothing; leave them away",
-        )
-        _check(
+        check(
             not (self.shared_gate and not self.n_shared),
             "shared_gate weighs the shared experts, but n_shared=0; say n_shared=1 or more",
         )
@@ -137,46 +100,38 @@ class MoEConfig:
 class ModelConfig:
     """Shape of a `TinyGPT`. The defaults with `n_embd=768, n_head=12, n_layer=12` are GPT-2's."""
 
-    vocab_size: int = 65  # V, symbols in the vocabulary
-    block_size: int = 32  # T, the longest context
-    n_layer: int = 2  # blocks
-    n_head: int = 4  # H, attention heads per block
-    n_embd: int = 64  # C, channels
-    n_inner: int | None = None  # feed-forward width; None: 4 C, or the same size for swiglu
-    dropout: float = 0.0  # probability that an activation is dropped in training
+    vocab_size: Count = 65  # V, symbols in the vocabulary
+    block_size: Count = 32  # T, the longest context
+    n_layer: Count = 2  # blocks
+    n_head: Count = 4  # H, attention heads per block
+    n_embd: Count = 64  # C, channels
+    n_inner: Count | None = None  # feed-forward width; None: 4 C, or the same size for swiglu
+    dropout: Rate = 0.0  # probability that an activation is dropped in training
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
-    norm_eps: float = 1e-5  # added to the variance before the square root
+    norm_eps: Positive = 1e-5  # added to the variance before the square root
     position: Literal["learned", "rope"] = "learned"
-    rope_theta: float = 10_000.0  # base of the rotary frequencies
+    rope_theta: Positive = 10_000.0  # base of the rotary frequencies
     mlp: Literal["gelu", "swiglu", "relu2"] = "gelu"
     qk_norm: bool = False  # RMSNorm of queries and keys, per head
     tie_embeddings: bool = True  # the head shares the token embedding's matrix
     attn_bias: bool = True  # biases in the attention's projections
     mlp_bias: bool = True  # biases in the feed-forward layers
-    head_bias: bool = False  # bias of the output head
     zero_init: bool = False  # start each block as the identity: output projections at zero
     moe: MoEConfig | None = None  # experts instead of feed-forward layers; None: dense
 
     def __post_init__(self):
-        _whole(self, 1, "vocab_size", "block_size", "n_layer", "n_head", "n_embd")
-        _one_of(self, norm=("layernorm", "rmsnorm"), position=("learned", "rope"))
-        _one_of(self, mlp=("gelu", "swiglu", "relu2"))
-        _check(0 <= self.dropout < 1, f"dropout={self.dropout} must be at least 0 and below 1")
-        _check(self.norm_eps > 0, f"norm_eps={self.norm_eps} must be above 0")
-        _check(self.rope_theta > 0, f"rope_theta={self.rope_theta} must be above 0")
-        if self.n_inner is not None:
-            _whole(self, 1, "n_inner")
-        _check(
+        check_all(self)
+        check(
             self.n_embd % self.n_head == 0,
             f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}; each head takes "
             f"n_embd / n_head channels",
         )
-        _check(
+        check(
             self.position == "learned" or self.head_size % 2 == 0,
             f"rotary positions turn pairs of channels, but the head size n_embd / n_head = "
             f"{self.head_size} is odd; change n_embd or n_head, or use position='learned'",
         )
-        _check(
+        check(
             self.moe is None or any(map(self.is_moe, range(self.n_layer))),
             f"no block would have experts: n_layer={self.n_layer}, and {self.moe}",
         )
@@ -204,26 +159,26 @@ class ModelConfig:
 class TrainConfig:
     """How a model is trained; see `Trainer`. Steps are optimizer updates."""
 
-    max_steps: int = 2000  # updates in all
-    epochs: float | None = None  # if given, counts instead of max_steps
-    batch_size: int = 32  # B, windows per forward pass
-    grad_accum_steps: int = 1  # forward passes per update
+    max_steps: Count = 2000  # updates in all
+    epochs: Positive | None = None  # if given, counts instead of max_steps
+    batch_size: Count = 32  # B, windows per forward pass
+    grad_accum_steps: Count = 1  # forward passes per update
     optimizer: Literal["adamw", "muon"] = "adamw"
-    lr: float = 1e-3  # peak learning rate of AdamW
-    muon_lr: float = 0.02  # peak learning rate of Muon, for the matrices inside the blocks
-    weight_decay: float = 0.1  # of matrices and embeddings; never of norms and biases
-    beta1: float = 0.9  # AdamW's averages
-    beta2: float = 0.99
-    grad_clip: float | None = 1.0  # largest gradient norm; None: no clipping
+    lr: Positive = 1e-3  # peak learning rate of AdamW
+    muon_lr: Positive = 0.02  # peak learning rate of Muon, for the matrices inside the blocks
+    weight_decay: Weight = 0.1  # of matrices and embeddings; never of norms and biases
+    beta1: Rate = 0.9  # AdamW's averages
+    beta2: Rate = 0.99
+    grad_clip: Positive | None = 1.0  # largest gradient norm; None: no clipping
     schedule: Literal["cosine", "constant", "wsd"] = "cosine"  # wsd: warm-up, stable, decay
-    warmup_steps: int = 100  # updates over which the learning rate rises from 0
-    min_lr_ratio: float = 0.1  # where the schedule ends, as a share of the peak
-    decay_fraction: float = 0.6  # of all updates, the last part in which wsd falls
-    eval_interval: int = 250  # updates between evaluations (and checkpoints)
-    max_eval_tokens: int | None = None  # None: the whole validation split
-    patience: int | None = None  # stop after so many evaluations without a better one
-    keep_last: int = 2  # checkpoints kept, beside the best
-    sample_tokens: int = 0  # characters written at each evaluation; 0: none
+    warmup_steps: Whole = 100  # updates over which the learning rate rises from 0
+    min_lr_ratio: Share = 0.1  # where the schedule ends, as a share of the peak
+    decay_fraction: Share = 0.6  # of all updates, the last part in which wsd falls
+    eval_interval: Count = 250  # updates between evaluations (and checkpoints)
+    max_eval_tokens: Count | None = None  # None: the whole validation split
+    patience: Count | None = None  # stop after so many evaluations without a better one
+    keep_last: Count = 2  # checkpoints kept, beside the best
+    sample_tokens: Whole = 0  # characters written at each evaluation; 0: none
     sample_prompt: str = "\n"  # what those samples start from
     seed: int = 1337  # of initial batches, dropout and samples
     device: str = "auto"  # CUDA when present, else CPU
@@ -233,24 +188,21 @@ class TrainConfig:
     wandb: str | None = None  # also log to this Weights & Biases project, if installed
 
     def __post_init__(self):
-        _whole(self, 1, "max_steps", "batch_size", "grad_accum_steps", "eval_interval")
-        _whole(self, 1, "keep_last")
-        _whole(self, 0, "warmup_steps", "sample_tokens")
-        _check(self.weight_decay >= 0, f"weight_decay={self.weight_decay} must be at least 0")
-        _one_of(self, optimizer=("adamw", "muon"), schedule=("cosine", "constant", "wsd"))
-        _one_of(self, precision=("auto", "fp32", "bf16"))
-        _check(self.lr > 0, f"lr={self.lr} must be above 0")
-        _check(self.muon_lr > 0, f"muon_lr={self.muon_lr} must be above 0")
-        for name in ("beta1", "beta2"):
-            value = getattr(self, name)
-            _check(0 <= value < 1, f"{name}={value} must be at least 0 and below 1")
-        for name in ("min_lr_ratio", "decay_fraction"):
-            value = getattr(self, name)
-            _check(0 <= value <= 1, f"{name}={value} must be between 0 and 1")
-        for name in ("epochs", "grad_clip", "patience", "max_eval_tokens"):
-            value = getattr(self, name)
-            _check(value is None or value > 0, f"{name}={value} must be above 0, or None")
-        _check(bool(self.sample_prompt), "sample_prompt is empty; a sample needs one character")
+        check_all(self)
+        check(bool(self.sample_prompt), "sample_prompt is empty; a sample needs one character")
+
+
+# What a value of the decoding has to be, and how it is switched off.
+Temperature = Annotated[float, Limit(at_least=0, way_out="0: the most probable, 1: unchanged")]
+TopK = Annotated[int, Limit(at_least=0, way_out="0 or None: off")]
+Kept = Annotated[float, Limit(above=0, at_most=1, way_out="1: off")]
+Floor = Annotated[float, Limit(at_least=0, at_most=1, way_out="0: off")]
+Cutoff = Annotated[float, Limit(at_least=0, below=1, way_out="0: off")]
+Penalty = Annotated[float, Limit(above=0, way_out="1: off, above 1: fewer repetitions")]
+Window = Annotated[int, Limit(at_least=1, way_out="None: all tokens")]
+Amount = Annotated[float, Limit(way_out="0: off")]
+Length = Annotated[int, Limit(at_least=0, way_out="0: off")]
+Texts = Annotated[tuple[str, ...], Limit(way_out="stop takes several texts: stop=('\\n\\n',)")]
 
 
 @dataclass(frozen=True)
@@ -261,52 +213,40 @@ class DecodingConfig:
     top-k, top-p, min-p, typical, epsilon, eta. See the functions of `tinygpt.decoding`.
     """
 
-    temperature: float = 1.0  # 0: the most probable token
-    top_k: int | None = None  # keep the k most probable; 0 or None: off
-    top_p: float = 1.0  # keep the fewest that together have this probability; 1: off
-    min_p: float = 0.0  # drop what has less than this share of the largest probability; 0: off
-    typical: float = 1.0  # keep those closest to the expected surprise, of this mass; 1: off
-    epsilon: float = 0.0  # drop probabilities below this; 0: off
-    eta: float = 0.0  # as epsilon, but lower where the distribution is flat; 0: off
-    repetition_penalty: float = 1.0  # above 1: less of what was there before; 1: off
-    repetition_window: int | None = None  # of the last so many tokens only; None: of all
-    frequency: float = 0.0  # subtracted from a logit per earlier use in what was generated
-    presence: float = 0.0  # subtracted once, if it was used at all
-    no_repeat_ngram: int = 0  # never the same n tokens in a row twice; 0: off
-    banned: str = ""  # symbols that are never written
+    temperature: Temperature = 1.0  # 0: the most probable token
+    top_k: TopK | None = None  # keep the k most probable; 0 or None: off
+    top_p: Kept = 1.0  # keep the fewest that together have this probability; 1: off
+    min_p: Floor = 0.0  # drop what has less than this share of the largest probability; 0: off
+    typical: Kept = 1.0  # keep those closest to the expected surprise, of this mass; 1: off
+    epsilon: Cutoff = 0.0  # drop probabilities below this; 0: off
+    eta: Cutoff = 0.0  # as epsilon, but lower where the distribution is flat; 0: off
+    repetition_penalty: Penalty = 1.0  # above 1: less of what was there before; 1: off
+    repetition_window: Window | None = None  # of the last so many tokens only; None: of all
+    frequency: Amount = 0.0  # subtracted from a logit per earlier use in what was generated
+    presence: Amount = 0.0  # subtracted once, if it was used at all
+    no_repeat_ngram: Length = 0  # never the same n tokens in a row twice; 0: off
+    banned: str = ""  # symbols that are never written (the playground)
     allowed: str | None = None  # the only symbols that may be written; None: all
-    stop: tuple[str, ...] = ()  # a row ends before the first of these texts
+    stop: Texts = ()  # a row ends before the first of these texts
     past_block: Literal["crop", "roll", "stop"] = "crop"  # what happens beyond block_size
 
     def __post_init__(self):
-        for name in DECODING_LIMITS:
-            check_decoding(name, getattr(self, name))
-        _one_of(self, past_block=("crop", "roll", "stop"))
-        _check(not isinstance(self.stop, str), "stop takes several texts: stop=('\\n\\n',)")
-        _check(all(self.stop), "a stop sequence is empty; it would end every text at once")
+        if isinstance(self.stop, list):
+            object.__setattr__(self, "stop", tuple(self.stop))
+        check_all(self)
+        check(all(self.stop), "a stop sequence is empty; it would end every text at once")
 
 
-# name: (test, what a valid value is)
-DECODING_LIMITS = {
-    "temperature": (lambda v: v >= 0, "at least 0 (0: the most probable, 1: unchanged)"),
-    "top_k": (lambda v: v is None or v >= 0, "at least 0 (0 or None: off)"),
-    "top_p": (lambda v: 0 < v <= 1, "above 0 and at most 1 (1: off)"),
-    "min_p": (lambda v: 0 <= v <= 1, "between 0 and 1 (0: off)"),
-    "typical": (lambda v: 0 < v <= 1, "above 0 and at most 1 (1: off)"),
-    "epsilon": (lambda v: 0 <= v < 1, "at least 0 and below 1 (0: off)"),
-    "eta": (lambda v: 0 <= v < 1, "at least 0 and below 1 (0: off)"),
-    "repetition_penalty": (lambda v: v > 0, "above 0 (1: off, above 1: fewer repetitions)"),
-    "repetition_window": (lambda v: v is None or v > 0, "above 0, or None for all tokens"),
-    "frequency": (lambda v: v == v, "a number (0: off)"),
-    "presence": (lambda v: v == v, "a number (0: off)"),
-    "no_repeat_ngram": (lambda v: v >= 0, "at least 0 (0: off)"),
+# Settings that are gone, by the value with which they did nothing: older runs hold them.
+REMOVED: dict[str, dict[str, Any]] = {
+    "ModelConfig": {"head_bias": False},
+    "MoEConfig": {
+        "expert_choice": False,
+        "allow_leak": False,
+        "balance_level": "batch",
+        "router_hidden": None,
+    },
 }
-
-
-def check_decoding(name: str, value: Any) -> None:
-    """Raise `ConfigError` for a decoding parameter outside its range."""
-    test, valid = DECODING_LIMITS[name]
-    _check(test(value), f"{name}={value} must be {valid}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -315,13 +255,35 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
-    """The configuration that `to_dict` wrote; unknown names raise `ConfigError`."""
-    unknown = sorted(set(values) - set(kind.__dataclass_fields__))
-    _check(
+    """The configuration that `to_dict` wrote, by this version or an older one.
+
+    Unknown names raise `ConfigError`, as do settings that are gone, unless they were off.
+    """
+    check(isinstance(values, dict), f"{kind.__name__} is read from a dict, and this is none")
+    known = rules(kind)
+    values = _without_removed(kind, values)
+    unknown = sorted(values.keys() - known.keys())
+    check(
         not unknown,
         f"{kind.__name__} has no setting {', '.join(unknown)}; was it written by a later version?",
     )
-    values = dict(values)
-    if isinstance(values.get("moe"), dict):
-        values["moe"] = from_dict(MoEConfig, values["moe"])
-    return kind(**values)
+    return kind(**{name: _from_json(known[name].kind, value) for name, value in values.items()})
+
+
+def _without_removed(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    gone = REMOVED.get(kind.__name__, {})
+    for name, off in gone.items():
+        value = values.get(name, off)
+        check(
+            value == off,
+            f"{name}={value!r} is no setting of {kind.__name__} any more; use the version of "
+            f"tinygpt that wrote it, or train anew without it",
+        )
+    return {name: value for name, value in values.items() if name not in gone}
+
+
+def _from_json(kind: type, value: Any) -> Any:
+    """What JSON has no type for: configurations and tuples."""
+    if is_dataclass(kind) and isinstance(value, dict):
+        return from_dict(kind, value)
+    return tuple(value) if kind is tuple and isinstance(value, list) else value

@@ -8,7 +8,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import CorpusError
@@ -71,11 +71,16 @@ def download(url: str, path: Path, checksum: str, timeout: float = 15, tries: in
 
     The content is checked against `checksum` (SHA-256) before `path` exists. `timeout` is in
     seconds without any byte arriving. Raises `CorpusError` when the content cannot be had.
+    Processes that fetch the same at once do not disturb each other: what an earlier one left is
+    taken by the first of them, and each writes a file of its own.
     """
-    part = path.with_name(path.name + ".part")
+    left = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.part{os.getpid()}")
     made = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        with suppress(FileNotFoundError):
+            os.replace(left, part)
         resumed = part.exists()
         _fetch_patiently(url, part, timeout, tries)
         if resumed and sha256(part) != checksum:  # an old part, of another version
@@ -88,6 +93,8 @@ def download(url: str, path: Path, checksum: str, timeout: float = 15, tries: in
     except (OSError, http.client.HTTPException) as error:
         raise CorpusError(f"could not download {url}: {error!r}") from error
     finally:
+        with suppress(FileNotFoundError):
+            os.replace(part, left)
         if made and not any(path.parent.iterdir()):
             path.parent.rmdir()
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from .config import ModelConfig, MoEConfig, TrainConfig
+from .errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,6 @@ _MODERN = ModelConfig(
     zero_init=True,
 )
 
-
 _MUON = TrainConfig(
     max_steps=400,
     batch_size=12,
@@ -42,7 +42,6 @@ _MUON = TrainConfig(
     min_lr_ratio=0.0,
     eval_interval=50,
 )
-
 
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
@@ -71,3 +70,10 @@ PRESETS: dict[str, Preset] = {
         train=replace(_MUON, max_steps=1500, batch_size=16, warmup_steps=50, eval_interval=100),
     ),
 }
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of this name; `ConfigError` lists those that there are."""
+    if name not in PRESETS:
+        raise ConfigError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]

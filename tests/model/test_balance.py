@@ -25,17 +25,14 @@ from ..tools import (
 )
 
 
-def balance_by_hand(routing: Routing, sequences: bool, valid: np.ndarray) -> float:
+def balance_by_hand(routing: Routing, valid: np.ndarray) -> float:
     probs, experts = routing.probs.detach().double().numpy(), routing.experts.numpy()
-    E, losses = probs.shape[-1], []
-    rows = [[b] for b in range(len(probs))] if sequences else [range(len(probs))]
-    for row in rows:
-        tokens = [(b, t) for b in row for t in range(probs.shape[1]) if valid[b, t]]
-        chosen = np.concatenate([experts[b, t] for b, t in tokens])
-        f = np.bincount(chosen[chosen < E], minlength=E) / (chosen < E).sum()
-        P = np.mean([probs[b, t] / probs[b, t].sum() for b, t in tokens], axis=0)
-        losses.append(E * (f * P).sum())
-    return float(np.mean(losses))
+    E = probs.shape[-1]
+    tokens = [(b, t) for b in range(len(probs)) for t in range(probs.shape[1]) if valid[b, t]]
+    chosen = np.concatenate([experts[b, t] for b, t in tokens])
+    f = np.bincount(chosen[chosen < E], minlength=E) / (chosen < E).sum()
+    P = np.mean([probs[b, t] / probs[b, t].sum() for b, t in tokens], axis=0)
+    return float(E * (f * P).sum())
 
 
 def z_by_hand(routing: Routing, valid: np.ndarray) -> float:
@@ -52,10 +49,9 @@ def importance_by_hand(routing: Routing, valid: np.ndarray) -> float:
     return float(importance.var() / importance.mean() ** 2)
 
 
-@pytest.mark.parametrize("level", ["batch", "sequence"])
 @pytest.mark.parametrize("mode", ["top-1", "top-2", "top-p", "deepseek", "capacity, top-2"])
-def test_the_loss_is_cross_entropy_plus_the_weighted_terms_of_every_layer(mode, level):
-    terms = {"z_weight": 0.02, "cv_weight": 0.05, "balance_level": level}
+def test_the_loss_is_cross_entropy_plus_the_weighted_terms_of_every_layer(mode):
+    terms = {"z_weight": 0.02, "cv_weight": 0.05}
     moe = MODES[mode] | terms | {"balance": "loss", "balance_weight": 0.3}
     model, idx = model_of(**moe).train(), random_ids()
     targets = idx.roll(-1, 1)
@@ -64,7 +60,7 @@ def test_the_loss_is_cross_entropy_plus_the_weighted_terms_of_every_layer(mode, 
     close(out.lm_loss, F.cross_entropy(out.logits.flatten(0, 1), targets.flatten()))
     valid = (targets != -100).numpy()
     extra = sum(
-        0.3 * balance_by_hand(r, level == "sequence", valid)
+        0.3 * balance_by_hand(r, valid)
         + 0.02 * z_by_hand(r, valid)
         + 0.05 * importance_by_hand(r, valid)
         for r in out.routing
@@ -80,16 +76,15 @@ def test_without_balance_terms_the_loss_is_cross_entropy(moe):
     assert torch.equal(out.loss, out.lm_loss)
 
 
-@pytest.mark.parametrize("level", ["batch", "sequence"])
 @pytest.mark.parametrize("top_k", [1, 2])
-def test_balance_loss_is_one_when_even_and_e_over_k_when_collapsed(top_k, level):
-    assert balance_loss(collapsed(1, 4, top_k), level=level).item() == pytest.approx(4 / top_k)
+def test_balance_loss_is_one_when_even_and_e_over_k_when_collapsed(top_k):
+    assert balance_loss(collapsed(1, 4, top_k)).item() == pytest.approx(4 / top_k)
     turns = torch.arange(8 * top_k).view(1, 8, top_k) % 4
     even = routing_of(torch.zeros(1, 8, 4), top_k, experts=turns)
-    assert balance_loss(even, level=level).item() == pytest.approx(1)
+    assert balance_loss(even).item() == pytest.approx(1)
     # as even as can be, and certain: each token knows its expert
     sure = routing_of(50 * F.one_hot(torch.arange(8).view(1, 8) % 4, 4).float())
-    assert balance_loss(sure, level=level).item() == pytest.approx(1)
+    assert balance_loss(sure).item() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("top_k", [1, 2])
@@ -111,11 +106,10 @@ def test_the_balance_loss_pulls_through_the_probabilities_alone():
     close(gradient, expected.detach())
 
 
-@pytest.mark.parametrize("level", ["batch", "sequence"])
 @pytest.mark.parametrize("mode", ["top-1", "top-2", "top-p", "deepseek"])
-def test_padding_is_in_no_balance_loss(mode, level):
+def test_padding_is_in_no_balance_loss(mode):
     moe = MODES[mode] | {"z_weight": 0.5, "cv_weight": 0.5, "capacity_factor": None}
-    moe |= {"balance": "loss", "balance_weight": 1.0, "balance_level": level}
+    moe |= {"balance": "loss", "balance_weight": 1.0}
     model, idx = model_of(**moe).train(), random_ids(2, 20)
     expected = model(idx[:, :12], idx[:, 1:13])
     targets = idx.roll(-1, 1)
@@ -126,17 +120,6 @@ def test_padding_is_in_no_balance_loss(mode, level):
     close(padded.loss - padded.lm_loss, expected.loss - expected.lm_loss)
     unmasked = model(rows, rows)
     assert abs((unmasked.loss - unmasked.lm_loss) - (expected.loss - expected.lm_loss)) > 1e-3
-
-
-def test_level_sequence_is_the_mean_over_sequences():
-    routing = routing_of(normal(4, 12, 5) * 3, 2)
-
-    def rows(b: slice) -> Routing:
-        return routing_of(routing.logits[b], 2)
-
-    each = [balance_loss(rows(slice(b, b + 1)), level="batch") for b in range(4)]
-    close(balance_loss(routing, level="sequence"), torch.stack(each).mean())
-    assert balance_loss(routing, level="sequence") > balance_loss(routing) + 0.01
 
 
 def test_z_loss_in_closed_form():

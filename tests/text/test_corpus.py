@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.tools import byte_tokenizer
 from tinygpt import load_corpus
 from tinygpt.errors import CorpusError
-from tinygpt.text import corpus
+from tinygpt.text import Corpus, TextSize, corpus
 
 
 def put(folder, text):
@@ -85,3 +86,24 @@ def test_tinyplays_is_a_corpus_with_a_floor():
     unigram = -(share * np.log(share)).sum()
     assert 0 < corpus.floor < unigram / 2
     assert len(corpus.train) + len(corpus.val) == len(corpus.text)
+    assert "tinygpt/text/tinyplays.py" in corpus.source
+
+
+def test_the_size_of_a_validation_split_of_characters():
+    corpus = load_corpus("tinyplays")
+    held_out = corpus.text[len(corpus.train) :]
+    assert corpus.val_size == TextSize(len(held_out), len(held_out), len(held_out.encode()))
+    assert corpus.val_size is corpus.val_size  # counted once
+
+
+def test_a_corpus_whose_tokens_are_not_characters():
+    tokenizer, text = byte_tokenizer(), "the cat sat. é😀\n" * 20
+    tokens = torch.from_numpy(tokenizer.encode_array(text))
+    corpus = Corpus("cats", tokenizer, tokens[:-34], tokens[-34:], None, "here", lambda: text)
+    held_out = tokenizer.decode(corpus.val)
+    assert corpus.val_size == TextSize(34, len(held_out), len(held_out.encode()))
+    assert corpus.val_size.tokens < corpus.val_size.characters < corpus.val_size.bytes
+    assert repr(corpus) == (
+        f"Corpus('cats': {len(tokens) - 34} train + 34 val tokens, "
+        f"vocabulary of {tokenizer.vocab_size}, from here)"
+    )

@@ -11,8 +11,9 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from tinygpt import load_run
+from tinygpt import ModelConfig, TinyGPT, load_run
 from tinygpt.errors import CheckpointError
 from tinygpt.files import ROOT, sweep_temporaries
 from tinygpt.text import CharTokenizer
@@ -26,7 +27,7 @@ from tinygpt.training import (
     verify,
 )
 
-from ..tools import MODES, model_of, random_ids, same_state
+from ..tools import MODES, byte_tokenizer, model_of, random_ids, same_state
 
 
 @pytest.mark.parametrize("mode", ["deepseek", "noisy", "shared"])
@@ -88,7 +89,11 @@ def edit(folder, name, change):
     content = json.loads((folder / name).read_text())
     change(content)
     (folder / name).write_text(json.dumps(content))
-    files = {n: checkpoint.sha256(folder / n) for n in FILES}
+    mend(folder)
+
+
+def mend(folder):
+    files = {p.name: checkpoint.sha256(p) for p in folder.iterdir() if p.name != "manifest.json"}
     manifest = {"files": files, "sha256": checkpoint._digest(files)}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
@@ -101,6 +106,8 @@ def edit(folder, name, change):
         ("config.json", lambda c: c["model"].update(n_expert=4), "has no setting n_expert"),
         ("config.json", lambda c: c.update(format=99), "format 99.*reads up to 1"),
         ("tokenizer.json", lambda c: c["characters"].pop(), "the tokenizer has"),
+        ("tokenizer.json", lambda c: c.update(type="runes"), "tokenizer of the kind 'runes'"),
+        ("tokenizer.json", lambda c: c.pop("type"), "is not a tokenizer"),
     ],
 )
 def test_parts_that_do_not_fit(run, name, change, words):
@@ -108,6 +115,51 @@ def test_parts_that_do_not_fit(run, name, change, words):
     edit(folder, name, change)
     with pytest.raises(CheckpointError, match=words):
         load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("extra", "error"),
+    [
+        ("blocks.1.ffn.router.load", None),
+        ("blocks.1.ffn.router.loads", "unknown are.*router.loads"),
+        ("blocks.1.ffn.load", "unknown are.*ffn.load"),
+    ],
+)
+def test_of_older_checkpoints_the_routers_load_alone_is_left_out(tmp_path, extra, error):
+    model, folder, idx = model_of(top_k=2, balance="bias"), tmp_path / "saved", random_ids()
+    tokenizer = CharTokenizer("".join(chr(48 + i) for i in range(65)))
+    save_checkpoint(folder, Checkpoint(model, tokenizer, {}, {}, {}))
+    tensors = load_file(folder / "model.safetensors")
+    assert not any(name.endswith("router.load") for name in tensors)
+    save_file({**tensors, extra: torch.ones(4)}, folder / "model.safetensors")
+    mend(folder)
+    if error:
+        with pytest.raises(CheckpointError, match=error):
+            load_checkpoint(folder)
+    else:
+        loaded = load_checkpoint(folder).model.eval()
+        assert same_state(loaded, model)
+        assert torch.equal(loaded(idx).logits, model(idx).logits)
+
+
+def test_a_missing_weight_is_an_error(tmp_path):
+    model, folder = model_of(top_k=2, balance="bias"), tmp_path / "saved"
+    tokenizer = CharTokenizer("".join(chr(48 + i) for i in range(65)))
+    save_checkpoint(folder, Checkpoint(model, tokenizer, {}, {}, {}))
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["blocks.1.ffn.router.bias"]
+    save_file(tensors, folder / "model.safetensors")
+    mend(folder)
+    with pytest.raises(CheckpointError, match="missing are.*blocks.1.ffn.router.bias"):
+        load_checkpoint(folder)
+
+
+def test_a_tokenizer_of_any_kind_is_kept(tmp_path):
+    tokenizer = byte_tokenizer()
+    model = TinyGPT(ModelConfig(vocab_size=tokenizer.vocab_size, n_embd=16, n_head=2))
+    save_checkpoint(tmp_path / "saved", Checkpoint(model, tokenizer, {}, {}, {}))
+    loaded = load_checkpoint(tmp_path / "saved")
+    assert loaded.tokenizer == loaded.model.tokenizer == tokenizer
 
 
 def test_no_space_keeps_the_old_checkpoint_and_leaves_nothing(run, monkeypatch):
@@ -155,10 +207,9 @@ KILLED = """
     import sys, torch
     from pathlib import Path
     from tinygpt import ModelConfig, TinyGPT
-    from tinygpt.training import Checkpoint, save_checkpoint, step_folder
-    from tinygpt.training.run import remove_old
+    from tinygpt.training import Checkpoint, Run
     from tinygpt.text import CharTokenizer
-    run = Path(sys.argv[1])
+    run = Run(Path(sys.argv[1]))
     model = TinyGPT(ModelConfig())
     tokenizer = CharTokenizer(map(chr, range(48, 113)))
     print("ready", flush=True)
@@ -166,9 +217,8 @@ KILLED = """
         with torch.no_grad():
             for p in model.parameters():
                 p.fill_(step)
-        content = Checkpoint(model, tokenizer, {}, {}, {"step": step})
-        save_checkpoint(step_folder(run, step), content)
-        remove_old(run, keep_last=2, best_step=1)
+        content = Checkpoint(model, tokenizer, {}, {}, {"step": step, "best_step": 1})
+        run.save(step, content, keep_last=2)
         print(step, flush=True)
 """
 

@@ -1,6 +1,7 @@
 import copy
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -70,7 +71,7 @@ def test_biases_move_once_per_update_by_the_counts_of_all_its_batches(corpus, sm
         loads.append(load)
         rebalance(model, load)
 
-    monkeypatch.setattr("tinygpt.training.trainer.rebalance", watched)
+    monkeypatch.setattr("tinygpt.training.experts.rebalance", watched)
     training = replace(QUICK, grad_accum_steps=3, max_steps=20)
     trainer = Trainer(model, corpus, training)
     trainer.train_step()
@@ -91,6 +92,33 @@ def test_biases_move_once_per_update_by_the_counts_of_all_its_batches(corpus, sm
     trainer.fit(progress=False)
     assert len(loads) == 20
     assert all(load.sum() == 3 * 4 * 16 * 2 for step in loads for load in step)
+
+
+def test_a_dense_model_needs_no_hooks(corpus, small):
+    trainer = Trainer(TinyGPT(small), corpus, QUICK)
+    trainer.hooks.after_update([None])
+    assert trainer.hooks.at_evaluation(0) == {}
+    trainer.fit(progress=False)
+    assert trainer.expert_tables == {}
+
+
+def test_compiled_experts_are_balanced_alike(corpus, small, monkeypatch):
+    """The load comes out of a compiled forward pass as it does of a plain one."""
+    compiled = partial(torch.compile, backend="eager")  # traced as always, but not translated
+    monkeypatch.setattr(torch, "compile", compiled)
+    models = []
+    for compiles in (False, True):
+        torch.manual_seed(0)
+        model = TinyGPT(replace(small, moe=MoEConfig(top_k=2, balance="bias")))
+        training = replace(QUICK, max_steps=3, grad_accum_steps=2, compile=compiles)
+        trainer = Trainer(model, corpus, training)
+        for _ in range(3):
+            trainer.train_step()
+        models.append(model)
+    plain, same = models
+    for a, b in zip(routers(plain), routers(same), strict=True):
+        assert a.bias.abs().max() > 0
+        assert torch.equal(a.bias, b.bias)
 
 
 def moe_trainer(corpus, small, out_dir=None, **training) -> Trainer:
@@ -155,7 +183,7 @@ def test_a_run_taken_up_earlier_forgets_later_tables(corpus, small, tmp_path):
 
 
 def test_a_new_run_does_not_inherit_the_tables_of_a_dead_one(corpus, small, tmp_path):
-    moe_trainer(corpus, small, tmp_path / "run")._routing()
+    moe_trainer(corpus, small, tmp_path / "run").hooks.at_evaluation(0)
     assert (tmp_path / "run" / "experts.safetensors").exists()
     again = moe_trainer(corpus, small, tmp_path / "run", max_steps=10)
     assert not (tmp_path / "run" / "experts.safetensors").exists()

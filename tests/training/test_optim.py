@@ -14,7 +14,7 @@ from ..tools import model_of
 
 def test_muon_takes_the_experts_and_adamw_the_router():
     """A router's rows are directions to compare with, not a matrix to orthogonalise."""
-    model = model_of(n_shared=1, router_hidden=8, noisy=True)
+    model = model_of(n_shared=1, noisy=True)
     adamw, muon = make_optimizers(model, TrainConfig(optimizer="muon", weight_decay=0.3))
     names = {id(p): name for name, p in model.named_parameters()}
 
@@ -26,7 +26,7 @@ def test_muon_takes_the_experts_and_adamw_the_router():
     wanted |= {f"shared.{n}.weight" for n in ("c_fc", "c_proj")}
     assert {name for name in of(group["params"]) if not name.startswith("blocks")} == wanted
     decayed, free = (of(g["params"]) for g in adamw.param_groups)
-    assert {"router.proj.weight", "router.hidden.weight", "router.noise.weight"} <= decayed
+    assert {"router.proj.weight", "router.noise.weight"} <= decayed
     assert {"experts.c_fc.bias", "experts.c_proj.bias"} <= free  # although they look like matrices
     assert [g["weight_decay"] for g in adamw.param_groups] == [0.3, 0.0]
     groups = [g for o in (adamw, muon) for g in o.param_groups]

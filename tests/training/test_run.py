@@ -6,6 +6,7 @@ import torch
 from tinygpt import Trainer, generate, load_run
 from tinygpt.errors import CheckpointError, ConfigError
 from tinygpt.training import (
+    Run,
     checkpoints,
     export_run,
     find_run,
@@ -13,6 +14,46 @@ from tinygpt.training import (
     load_checkpoint,
     save_checkpoint,
 )
+
+
+def test_a_run_is_claimed_once_and_opened_by_name_or_path(run, tmp_path, monkeypatch):
+    with pytest.raises(CheckpointError, match="already holds a run"):
+        Run.claim(run)
+    monkeypatch.setattr("tinygpt.training.run.RUNS", tmp_path)
+    assert Run.open("run").folder == Run.open(run).folder == run
+    for left in ("metrics.csv", "experts.safetensors"):  # of a start that crashed
+        (tmp_path / "new").mkdir(exist_ok=True)
+        (tmp_path / "new" / left).write_text("left")
+    new = Run.claim(tmp_path / "new")
+    assert not new.exists()
+    assert list(new.folder.iterdir()) == []
+    with pytest.raises(CheckpointError, match="there is: run"):
+        Run.open("new")
+
+
+def test_a_step_is_saved_once_and_old_ones_go(run):
+    folder, content = Run(run), load_checkpoint(latest_checkpoint(run))
+    content.state["best_step"] = 20
+    before = (latest_checkpoint(run) / "state.json").read_text()
+    folder.save(30, content, keep_last=1)
+    assert (latest_checkpoint(run) / "state.json").read_text() == before
+    for step in (40, 50):
+        folder.save(step, content, keep_last=1)
+    assert [p.name for p in folder.checkpoints()] == ["step_0000020", "step_0000050"]
+
+
+def test_what_is_later_than_a_step_is_forgotten(run):
+    folder = Run(run)
+    folder.save_tables({step: torch.full((1, 3, 2), step) for step in (10, 20, 30)})
+    (run / ".tmp-step_0000040-x").mkdir()
+    (run / "step_0000035").mkdir()  # a removal that was killed
+    folder.forget_after(20)
+    assert sorted(p.name for p in run.iterdir()) == [
+        "experts.safetensors",
+        "metrics.csv",
+        "step_0000020",
+    ]
+    assert {step: int(t.max()) for step, t in folder.load_tables().items()} == {10: 10, 20: 20}
 
 
 def test_load_run_is_ready_to_write(run):

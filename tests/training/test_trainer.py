@@ -13,11 +13,10 @@ from tinygpt import MetricsLogger, TinyGPT, TrainConfig, Trainer, load_corpus, l
 from tinygpt.errors import CheckpointError, ConfigError, NonFiniteError, UnknownCharacterError
 from tinygpt.files import ROOT
 from tinygpt.measure import evaluate
-from tinygpt.text import get_batch
+from tinygpt.text import Corpus, get_batch
 from tinygpt.training import checkpoints, latest_checkpoint, load_checkpoint, lr_factor
-from tinygpt.training.checkpoint import optimizer_tensors, restore_optimizers
 
-from ..tools import CHANCE, QUICK, interrupt_after
+from ..tools import CHANCE, QUICK, byte_tokenizer, interrupt_after
 
 
 def model_for(corpus, small, **changes):
@@ -141,10 +140,37 @@ def test_stopped_and_resumed_equals_uninterrupted(corpus, small, tmp_path, stop,
         assert ours.keys() == theirs.keys()
         for index in ours:
             assert all(torch.equal(ours[index][k], theirs[index][k]) for k in ours[index])
-    assert torch.equal(whole.generator.get_state(), resumed.generator.get_state())
+    assert torch.equal(whole.batches.state(), resumed.batches.state())
     expected = whole.metrics.frame().drop(columns=CHANCE)
     assert expected.equals(resumed.metrics.frame().drop(columns=CHANCE))
     assert (whole.best_step, whole.best_val_loss) == (resumed.best_step, resumed.best_val_loss)
+
+
+@pytest.mark.parametrize("log", [None, "step,val_lm_loss\n", "step,val_lm_loss\n0,9.0\n5,1.0\n"])
+def test_the_log_does_not_decide_how_a_run_goes_on(corpus, small, tmp_path, log):
+    """It may be lost, empty, or of somebody else: the checkpoint has all that counts."""
+    whole = trained(corpus, small, dropout=0.1)
+    stopped = Trainer(model_for(corpus, small, dropout=0.1), corpus, QUICK, tmp_path / "run")
+    interrupt_after(stopped, 13)
+    path = tmp_path / "run" / "metrics.csv"
+    path.unlink()
+    if log is not None:
+        path.write_text(log)
+    resumed = Trainer.resume(tmp_path / "run", corpus)
+    resumed.fit(progress=False)
+    assert same_weights(resumed.model, whole.model)
+    assert (whole.best_step, whole.best_val_loss) == (resumed.best_step, resumed.best_val_loss)
+    assert [row["step"] for row in resumed.metrics.rows if row["step"] > 5] == [20, 30, 40]
+
+
+def test_a_first_evaluation_that_gives_nan_is_not_made_again(corpus, small, tmp_path, monkeypatch):
+    trainer = Trainer(model_for(corpus, small), corpus, QUICK, tmp_path / "run")
+    script_losses(monkeypatch, trainer, [math.nan])
+    interrupt_after(trainer, 0)
+    resumed = Trainer.resume(tmp_path / "run", corpus)
+    script_losses(monkeypatch, resumed, [3.0, 2.0, 2.5, 2.2])
+    resumed.fit(progress=False)
+    assert [row["step"] for row in resumed.metrics.rows] == [0, 10, 20, 30, 40]
 
 
 @pytest.mark.parametrize("forgotten", ["rng.cpu", "rng.data", "optimizer"])
@@ -385,14 +411,45 @@ def test_resume_with_another_optimizer_is_refused(corpus, small, tmp_path):
         Trainer.resume(tmp_path / "run", corpus, replace(QUICK, optimizer="muon"))
 
 
-def test_state_of_another_optimizer_is_refused(corpus, small):
-    muon, adamw = (
-        Trainer(model_for(corpus, small), corpus, replace(QUICK, optimizer=name))
-        for name in ("muon", "adamw")
-    )
-    muon.train_step()
-    with pytest.raises(CheckpointError, match="does not fit"):
-        restore_optimizers(adamw.optimizers, optimizer_tensors(muon.optimizers))
+def bytes_corpus() -> Corpus:
+    """A corpus whose tokens are several characters, or part of one."""
+    tokenizer, text = byte_tokenizer(), "the cat sat. é😀\nthe cat sat.\n\n" * 60
+    tokens = torch.from_numpy(tokenizer.encode_array(text)).long()
+    cut = 8 * len(tokens) // 10
+    parts = {"train": tokens[:cut], "val": tokens[cut:], "test": None}
+    return Corpus("bytes", tokenizer, **parts, source="a test", read=lambda: text)
+
+
+def test_any_tokenizer_can_be_trained_with(small, tmp_path):
+    corpus = bytes_corpus()
+    shape = replace(small, vocab_size=corpus.tokenizer.vocab_size)
+    trainer = trained(corpus, shape, replace(QUICK, lr=1e-2), tmp_path / "run")
+    val, row = corpus.tokenizer.decode(corpus.val), trainer.metrics.rows[-1]
+    assert len(val) > 1.2 * len(corpus.val)
+    total = row["val_lm_loss"] * len(corpus.val)  # nats
+    assert row["val_bits_per_char"] == pytest.approx(total / len(val) / math.log(2))
+    assert row["val_perplexity"] == pytest.approx(math.exp(row["val_lm_loss"]))
+    loaded = load_run(tmp_path / "run", device="cpu")
+    assert loaded.tokenizer == corpus.tokenizer
+    resumed = Trainer.resume(tmp_path / "run", corpus, replace(QUICK, lr=1e-2, max_steps=50))
+    resumed.fit(progress=False)
+    assert resumed.step == 50
+
+
+def test_a_sample_is_written_with_the_corpus_tokenizer(small, capsys):
+    corpus = bytes_corpus()
+    shape = replace(small, vocab_size=corpus.tokenizer.vocab_size)
+    config = replace(QUICK, max_steps=1, sample_tokens=5, sample_prompt="the cat")
+    trainer = trained(corpus, shape, config)
+    assert all(text.startswith("the cat") for _, text in trainer.samples)
+    with pytest.raises(ValueError, match="empty"):  # how this tokenizer says that it has no z
+        Trainer(TinyGPT(shape), corpus, replace(config, sample_prompt="zebra"))
+
+
+def test_what_the_log_says_of_characters_is_their_bits(corpus, small):
+    """For a character tokenizer, the loss in another unit."""
+    row = trained(corpus, small, replace(QUICK, max_steps=1)).metrics.rows[-1]
+    assert row["val_bits_per_char"] == pytest.approx(row["val_lm_loss"] / math.log(2))
 
 
 def test_a_text_without_line_ends_can_be_trained_on(tmp_path, small):
@@ -404,7 +461,7 @@ def test_a_text_without_line_ends_can_be_trained_on(tmp_path, small):
 
 def test_a_relative_folder_starts_at_the_repository(corpus, small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tinygpt.training.trainer.ROOT", tmp_path / "repository")
+    monkeypatch.setattr("tinygpt.training.run.ROOT", tmp_path / "repository")
     trained(corpus, small, out_dir="checkpoints/mine")
     assert checkpoints(tmp_path / "repository" / "checkpoints" / "mine")
 

@@ -6,7 +6,7 @@ import torch
 
 from ..measure import model_flop_utilisation
 from ..model import TinyGPT
-from ..presets import PRESETS
+from ..presets import find_preset
 from ..runtime import pick_device
 from ..training import make_optimizers
 from .rivals import transformers_gpt2
@@ -18,8 +18,8 @@ def step_time(preset: str = "nanogpt-cpu", rounds: int = 50, device: str = "auto
 
     Both do the same: forward, loss, backward, clipping, one update of fused AdamW.
     """
-    config, where = PRESETS[preset].model, pick_device(device)
-    train = PRESETS[preset].train
+    found, where = find_preset(preset), pick_device(device)
+    config, train = found.model, found.train
     shape = (train.batch_size, config.block_size)
     x, y = torch.randint(config.vocab_size, (2, *shape), device=where)
     ours = TinyGPT(config).to(where)

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..config import check_decoding
+from ..config import DecodingConfig, check_value
 
 NONE = -1  # in a token history: no token here
 
@@ -24,7 +24,7 @@ def apply_temperature(logits: Tensor, t: float) -> Tensor:
     >>> apply_temperature(torch.tensor([[3.0, 2.0, 1.0]]), 0.5)
     tensor([[6., 4., 2.]])
     """
-    check_decoding("temperature", t)
+    check_value(DecodingConfig, "temperature", t)
     if t > 0:
         logits = logits.float()
         # what a softmax gives is the same with the largest at 0, where no small t overflows
@@ -39,7 +39,7 @@ def filter_top_k(logits: Tensor, k: int | None) -> Tensor:
     >>> filter_top_k(torch.tensor([[1.0, 3.0, 2.0, 3.0]]), 2)
     tensor([[-inf, 3., -inf, 3.]])
     """
-    check_decoding("top_k", k)
+    check_value(DecodingConfig, "top_k", k)
     if not k or k >= logits.shape[-1]:
         return logits.float()
     smallest = logits.topk(k, dim=-1).values[..., -1:]
@@ -57,7 +57,7 @@ def filter_top_p(logits: Tensor, p: float) -> Tensor:
     >>> filter_top_p(torch.tensor([[0.5, 0.3, 0.2]]).log(), 0.6).exp()
     tensor([[0.5000, 0.3000, 0.0000]])
     """
-    check_decoding("top_p", p)
+    check_value(DecodingConfig, "top_p", p)
     return logits.float() if p == 1 else _keep_mass(logits, -logits.float(), p)
 
 
@@ -67,7 +67,7 @@ def filter_min_p(logits: Tensor, p: float) -> Tensor:
     >>> filter_min_p(torch.tensor([[0.6, 0.3, 0.1]]).log(), 0.4).exp()  # 0.1 < 0.4 * 0.6
     tensor([[0.6000, 0.3000, 0.0000]])
     """
-    check_decoding("min_p", p)
+    check_value(DecodingConfig, "min_p", p)
     if p == 0:
         return logits.float()
     logits = logits.float()
@@ -84,7 +84,7 @@ def filter_typical(logits: Tensor, p: float) -> Tensor:
     >>> filter_typical(torch.tensor([[0.9, 0.05, 0.05]]).log(), 0.8).exp()
     tensor([[0.9000, 0.0000, 0.0000]])
     """
-    check_decoding("typical", p)
+    check_value(DecodingConfig, "typical", p)
     if p == 1:
         return logits.float()
     log_p = logits.float().log_softmax(dim=-1)
@@ -98,7 +98,7 @@ def filter_epsilon(logits: Tensor, e: float) -> Tensor:
     >>> filter_epsilon(torch.tensor([[0.6, 0.3, 0.1]]).log(), 0.2).exp()
     tensor([[0.6000, 0.3000, 0.0000]])
     """
-    check_decoding("epsilon", e)
+    check_value(DecodingConfig, "epsilon", e)
     logits = logits.float()
     return logits if e == 0 else _keep_at_least(logits, e)
 
@@ -111,7 +111,7 @@ def filter_eta(logits: Tensor, e: float) -> Tensor:
     >>> filter_eta(torch.tensor([[0.5, 0.5]]).log(), 0.36).exp()
     tensor([[0.5000, 0.5000]])
     """
-    check_decoding("eta", e)
+    check_value(DecodingConfig, "eta", e)
     logits = logits.float()
     if e == 0:
         return logits
@@ -131,8 +131,8 @@ def apply_repetition_penalty(
     >>> apply_repetition_penalty(torch.tensor([[2.0, -2.0, 2.0]]), torch.tensor([[0, 1, 0]]), 2.0)
     tensor([[ 1., -4.,  2.]])
     """
-    check_decoding("repetition_penalty", penalty)
-    check_decoding("repetition_window", window)
+    check_value(DecodingConfig, "repetition_penalty", penalty)
+    check_value(DecodingConfig, "repetition_window", window)
     logits = logits.float()
     if window is not None:
         tokens = tokens[:, -window:]
@@ -160,7 +160,7 @@ def ban_repeated_ngrams(logits: Tensor, tokens: Tensor, n: int) -> Tensor:
     >>> ban_repeated_ngrams(torch.zeros(1, 4), torch.tensor([[0, 1, 2, 0, 1]]), 3)
     tensor([[0., 0., -inf, 0.]])
     """
-    check_decoding("no_repeat_ngram", n)
+    check_value(DecodingConfig, "no_repeat_ngram", n)
     logits = logits.float()
     if n == 0 or tokens.shape[1] < n:
         return logits

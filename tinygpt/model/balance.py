@@ -10,23 +10,19 @@ from ..config import MoEConfig
 from .router import Router, Routing
 
 
-def balance_loss(routing: Routing, valid: Tensor | None = None, level: str = "batch") -> Tensor:
+def balance_loss(routing: Routing, valid: Tensor | None = None) -> Tensor:
     """E sum_i f_i P_i: 1 when even, E / K when K experts take all (Fedus et al. 2021, eq. 4-6).
 
     f is each expert's share of the choices (no gradient), P its mean probability, over the tokens
-    of the batch or, at level "sequence", of each sequence on its own (DeepSeek-V3, eq. 17-20).
-    Tokens whose `valid` `(B, T)` is False count nowhere.
+    of the batch whose `valid` `(B, T)` is True.
     """
     p = routing.probs / routing.probs.sum(-1, keepdim=True)
     if valid is not None:
         p = p * valid[..., None]
-    counts, mass = routing.counts(valid), p.sum(1)  # (B, E)
-    if level == "batch":
-        counts, mass = counts.sum(0, keepdim=True), mass.sum(0, keepdim=True)
-    f = counts / counts.sum(1, keepdim=True).clamp(min=1)
-    P = mass / mass.sum(1, keepdim=True).clamp(min=1e-9)
-    seen = (counts.sum(1) > 0).sum().clamp(min=1)  # sequences that are not all padding
-    return counts.shape[1] * (f * P).sum() / seen
+    counts, mass = routing.counts(valid).sum(0), p.sum((0, 1))  # (E,)
+    f = counts / counts.sum().clamp(min=1)
+    P = mass / mass.sum().clamp(min=1e-9)
+    return len(counts) * (f * P).sum()
 
 
 def z_loss(routing: Routing, valid: Tensor | None = None) -> Tensor:
@@ -65,8 +61,7 @@ def auxiliary_loss(routings: list[Routing], config: MoEConfig, valid: Tensor | N
     total = routings[0].logits.new_zeros(())
     for routing in routings:
         if config.balance == "loss" and config.balance_weight:
-            loss = balance_loss(routing, valid, config.balance_level)
-            total = total + config.balance_weight * loss
+            total = total + config.balance_weight * balance_loss(routing, valid)
         if config.z_weight:
             total = total + config.z_weight * z_loss(routing, valid)
         if config.cv_weight:

@@ -99,7 +99,7 @@ class TinyGPT(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList([Block(config, layer) for layer in range(config.n_layer)])
         self.ln_f = make_norm(config)
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=config.head_bias)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         self.init_weights()
         if config.tie_embeddings:
             self.lm_head.weight = self.wte.weight

@@ -66,9 +66,7 @@ class Router(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = moe = config.moe
-        width = moe.router_hidden or config.n_embd
-        self.hidden = nn.Linear(config.n_embd, width, bias=False) if moe.router_hidden else None
-        self.proj = nn.Linear(width, moe.n_experts, bias=False)
+        self.proj = nn.Linear(config.n_embd, moe.n_experts, bias=False)
         self.noise = nn.Linear(config.n_embd, moe.n_experts, bias=False) if moe.noisy else None
         if moe.balance == "bias":
             self.register_buffer("bias", torch.zeros(moe.n_experts))
@@ -89,8 +87,6 @@ class Router(nn.Module):
         config, clean_x = self.config, x
         if self.training and config.jitter:
             x = x * torch.empty_like(x).uniform_(1 - config.jitter, 1 + config.jitter)
-        if self.hidden is not None:
-            x = F.gelu(_linear(self.hidden, x))
         logits = _linear(self.proj, x)
         if self.noise is None or not self.training:
             return logits, None

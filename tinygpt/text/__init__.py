@@ -1,13 +1,15 @@
 """Texts to learn from: found, fetched or generated, turned into tokens, and served in batches."""
 
-from .batches import check_tokens, get_batch, take
+from .batches import Batches, check_tokens, get_batch, take
+from .characters import CharTokenizer
 from .corpus import REGISTRY, Corpus, load_corpus, locate
 from .tinyplays import STYLES, write_plays
-from .tokenizer import CharTokenizer, Decoder, TextSize, Tokenizer
+from .tokenizer import Decoder, TextSize, Tokenizer
 
 __all__ = [
     "REGISTRY",
     "STYLES",
+    "Batches",
     "CharTokenizer",
     "Corpus",
     "Decoder",

@@ -1,4 +1,4 @@
-"""Windows of a text as inputs and targets: seeded, and the same on every device."""
+"""Windows of a text as inputs and targets: seeded, resumable, and the same on every device."""
 
 import torch
 from torch import Tensor
@@ -14,10 +14,54 @@ def get_batch(
     `generator` is on the CPU also when the tokens live on a GPU, so that the same seed gives the
     same batches everywhere; only the B start positions travel, without waiting for the device.
     """
-    starts = torch.randint(len(tokens) - block_size, (batch_size, 1), generator=generator)
+    return _windows(tokens, _starts(tokens, batch_size, block_size, generator), block_size)
+
+
+class Batches:
+    """Random windows of a split without end, from a seed, with a state that can be saved.
+
+    Of `world` processes each makes such an object with its own `rank`. All of them draw the starts
+    of the whole batch, and each reads its share, every `world`-th; so together they see the windows
+    that one process would see, in the same updates. Shares differ by one row where `world` does not
+    divide B, and may be empty.
+    """
+
+    def __init__(
+        self,
+        tokens: Tensor,
+        batch_size: int,
+        block_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        self.tokens, self.batch_size, self.block_size = tokens, batch_size, block_size
+        self.rank, self.world = rank, world
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """This rank's share of the next batch: x and y, `(B / world, T)` each."""
+        starts = _starts(self.tokens, self.batch_size, self.block_size, self._generator)
+        return _windows(self.tokens, starts[self.rank :: self.world], self.block_size)
+
+    def state(self) -> Tensor:
+        """Where in its random numbers it is, uint8; the same on every rank."""
+        return self._generator.get_state()
+
+    def restore(self, state: Tensor) -> None:
+        """Go on from where `state` was taken."""
+        self._generator.set_state(state)
+
+
+def _starts(tokens: Tensor, B: int, T: int, generator: torch.Generator) -> Tensor:
+    """Where each window begins, `(B, 1)`."""
+    return torch.randint(len(tokens) - T, (B, 1), generator=generator)
+
+
+def _windows(tokens: Tensor, starts: Tensor, T: int) -> tuple[Tensor, Tensor]:
     if tokens.is_cuda:
         starts = starts.pin_memory().to(tokens.device, non_blocking=True)
-    window = take(tokens, starts + torch.arange(block_size + 1, device=tokens.device))
+    window = take(tokens, starts + torch.arange(T + 1, device=tokens.device))
     return window[:, :-1], window[:, 1:]
 
 

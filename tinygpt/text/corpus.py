@@ -1,9 +1,9 @@
-"""Texts to learn from: found, fetched or generated, encoded, split, and served in batches."""
+"""Texts to learn from: found, fetched or generated; encoded and split."""
 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
@@ -12,8 +12,9 @@ from torch import Tensor
 from ..errors import CorpusError
 from ..files import ROOT, download, sha256
 from . import tinyplays
-from .stream import MEMMAP_BYTES, _memory_mapped, _must_be_utf8
-from .tokenizer import CharTokenizer
+from .characters import CharTokenizer
+from .stream import MEMMAP_BYTES, memory_mapped, must_be_utf8
+from .tokenizer import TextSize, Tokenizer
 
 TRAIN_SHARE = 0.9
 
@@ -22,12 +23,13 @@ TRAIN_SHARE = 0.9
 class Corpus:
     """A text as token ids. `train`, `val` and `test` are 1-D tensors; a large one is memory-mapped.
 
-    `floor` is the lowest mean loss (nats per token) on `val` that any model can expect, where that
-    is known (tinyplays), else None. `source` says where the text came from.
+    `floor` is the lowest mean loss on `val` that any model can expect, in nats per token, where
+    that is known (tinyplays, whose tokens are characters), else None. `source` says where the text
+    came from.
     """
 
     name: str
-    tokenizer: CharTokenizer
+    tokenizer: Tokenizer
     train: Tensor
     val: Tensor
     test: Tensor | None
@@ -39,6 +41,11 @@ class Corpus:
     def text(self) -> str:
         """The whole text, read on demand."""
         return self.read()
+
+    @cached_property
+    def val_size(self) -> TextSize:
+        """How long `val` is, in tokens, characters and bytes; counted when first asked for."""
+        return self.tokenizer.size(self.val)
 
     def __repr__(self) -> str:
         return (
@@ -72,7 +79,7 @@ def load_corpus(name: str = "tinyshakespeare", *, fallback: str | None = None) -
     """Load a corpus: a name of `REGISTRY`, `"tinyplays"` (built in), or `"file:PATH"`.
 
     A registered corpus is looked for in data/NAME/, then in $TINYGPT_DATA/NAME/, then downloaded;
-    relative paths start at the repository. The first 90 % of the text are `train`, the rest
+    relative paths start at the repository. The first 90 % of the tokens are `train`, the rest
     `val`. With `fallback`, a corpus that can be had nowhere is replaced by that one, with a
     message. Raises `CorpusError` for an unknown name, and for a text that is missing or damaged.
     """
@@ -128,7 +135,7 @@ def _shared(name: str, file: str) -> list[Path]:
 
 def _from_file(name: str, path: Path, source: str) -> Corpus:
     if path.stat().st_size > MEMMAP_BYTES:
-        tokenizer, tokens = _memory_mapped(path)
+        tokenizer, tokens = memory_mapped(path)
     else:
         text = _read(path)
         if not text:
@@ -138,7 +145,7 @@ def _from_file(name: str, path: Path, source: str) -> Corpus:
     return _corpus(name, tokenizer, tokens, source=source, read=lambda: _read(path))
 
 
-def _corpus(name: str, tokenizer: CharTokenizer, tokens: Tensor, **more) -> Corpus:
+def _corpus(name: str, tokenizer: Tokenizer, tokens: Tensor, **more) -> Corpus:
     cut = int(TRAIN_SHARE * len(tokens))
     return Corpus(name, tokenizer, train=tokens[:cut], val=tokens[cut:], test=None, **more)
 
@@ -147,12 +154,12 @@ def _load_tinyplays() -> Corpus:
     plays = _plays()
     tokenizer = CharTokenizer.from_text(plays.text)
     tokens = torch.from_numpy(tokenizer.encode_array(plays.text)).long()
-    floor = plays.floor(int(TRAIN_SHARE * len(tokens)))
+    floor = plays.floor(int(TRAIN_SHARE * len(tokens)))  # per character, which is a token here
     return _corpus(
         "tinyplays",
         tokenizer,
         tokens,
-        source="the grammar in tinygpt/tinyplays.py",
+        source="the grammar in tinygpt/text/tinyplays.py",
         read=lambda: plays.text,
         floor=floor,
     )
@@ -165,5 +172,5 @@ def _plays() -> "tinyplays.Plays":
 
 def _read(path: Path) -> str:
     """A UTF-8 text, with a byte-order mark removed and Windows line ends made "\\n"."""
-    with _must_be_utf8(path):
+    with must_be_utf8(path):
         return path.read_text(encoding="utf-8-sig")

@@ -10,13 +10,16 @@ from torch import Tensor
 
 from ..errors import CorpusError
 from ..files import ROOT, atomic_path, sha256, sweep_temporaries
-from .tokenizer import CharTokenizer
+from .characters import CharTokenizer
+from .tokenizer import Tokenizer
 
 MEMMAP_BYTES = 64 << 20  # texts larger than this stay on disk, as 16-bit tokens
+PIECE = 1 << 22  # characters encoded at a time
 
 
 @contextmanager
-def _must_be_utf8(path: Path) -> Iterator[None]:
+def must_be_utf8(path: Path) -> Iterator[None]:
+    """Turn the error of a text that is not UTF-8 into one that says what to do."""
     try:
         yield
     except UnicodeDecodeError as error:
@@ -25,37 +28,43 @@ def _must_be_utf8(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _memory_mapped(path: Path) -> tuple[CharTokenizer, Tensor]:
+def memory_mapped(path: Path) -> tuple[Tokenizer, Tensor]:
     """Encode a large text once, piece by piece, into data/cache; memory-map the tokens."""
     folder = ROOT / "data" / "cache" / sha256(path)[:16]
     if not folder.is_dir():
         sweep_temporaries(folder.parent)
         try:
-            with atomic_path(folder) as new, _must_be_utf8(path):
+            with atomic_path(folder) as new, must_be_utf8(path):
                 new.mkdir()
-                _encode_to(path, new)
+                tokenizer = _characters_of(path)
+                tokenizer.save(new / "tokenizer.json")
+                encode_file(path, tokenizer, new / "tokens.uint16")
         except OSError as error:
             raise CorpusError(f"could not write {folder}: {error}; make room there") from error
-    tokenizer = CharTokenizer.load(folder / "tokenizer.json")
     # copy-on-write: torch wants a writable array, the file stays as it is
     tokens = np.memmap(folder / "tokens.uint16", dtype="<u2", mode="c")
-    return tokenizer, torch.from_numpy(tokens)
+    return Tokenizer.load(folder / "tokenizer.json"), torch.from_numpy(tokens)
 
 
-def _encode_to(path: Path, folder: Path) -> None:
-    alphabet: set[str] = set()
-    for piece in _pieces(path):
-        alphabet.update(piece)
-    if len(alphabet) > 1 << 16:
-        raise CorpusError(f"{path} has {len(alphabet)} different characters, above 65,536")
-    tokenizer = CharTokenizer(alphabet)
-    tokenizer.save(folder / "tokenizer.json")
-    with open(folder / "tokens.uint16", "wb") as file:
+def encode_file(path: Path, tokenizer: Tokenizer, target: Path) -> None:
+    """Write the ids of a text of any length, as 16-bit numbers; no token spans two pieces."""
+    if tokenizer.vocab_size > 1 << 16:
+        raise CorpusError(
+            f"{path} has {tokenizer.vocab_size} different tokens, above the 65,536 of 16 bits"
+        )
+    with open(target, "wb") as file:
         for piece in _pieces(path):
             file.write(tokenizer.encode_array(piece).astype("<u2").tobytes())
 
 
+def _characters_of(path: Path) -> CharTokenizer:
+    alphabet: set[str] = set()
+    for piece in _pieces(path):
+        alphabet.update(piece)
+    return CharTokenizer(alphabet)
+
+
 def _pieces(path: Path) -> Iterator[str]:
     with open(path, encoding="utf-8-sig") as file:
-        while piece := file.read(1 << 22):
+        while piece := file.read(PIECE):
             yield piece

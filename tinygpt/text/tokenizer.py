@@ -1,10 +1,10 @@
-"""From text to numbers and back: what every tokenizer can do, and one that takes characters."""
+"""From text to numbers and back: what every tokenizer can do."""
 
 import codecs
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from ..errors import ConfigError, UnknownCharacterError
+from ..errors import ConfigError
 from ..files import write_text
 
 CHUNK = 1 << 22  # tokens counted at a time
@@ -28,7 +28,7 @@ class TextSize:
 
     def nats_per_character(self, nats_per_token: float) -> float:
         """A mean loss per token as one per character, which tokenizers can be compared by."""
-        return nats_per_token * self.tokens / self.characters
+        return nats_per_token * (self.tokens / self.characters)
 
 
 class Tokenizer(ABC):
@@ -44,7 +44,8 @@ class Tokenizer(ABC):
     kinds: ClassVar[dict[str, type["Tokenizer"]]] = {}  # all that can be read from a file
 
     def __init_subclass__(cls) -> None:
-        Tokenizer.kinds[cls.kind] = cls
+        if "kind" in vars(cls):  # a subclass without one of its own is written as its parent is
+            Tokenizer.kinds[cls.kind] = cls
 
     @property
     @abstractmethod
@@ -77,33 +78,38 @@ class Tokenizer(ABC):
 
         Bytes that are no whole character become U+FFFD. `ValueError` for an id that is none.
         """
-        return b"".join(map(self.token_bytes, self._checked(ids))).decode(errors="replace")
+        return b"".join([self._bytes[i] for i in self._checked(ids)]).decode(errors="replace")
 
     def decoder(self) -> "Decoder":
         """Reads tokens that come one by one."""
         return Decoder(self)
 
     def size(self, ids: Sequence[int]) -> TextSize:
-        """How long the text of ids (array or 1-D tensor) is in tokens, characters and bytes."""
+        """How long the text of ids (array or 1-D CPU tensor) is in tokens, characters and bytes.
+
+        They are counted piece by piece: ids that are memory-mapped stay on disk.
+        """
         counts = np.zeros(self.vocab_size, dtype=np.int64)
         for start in range(0, len(ids), CHUNK):
-            counts += np.bincount(np.asarray(ids[start : start + CHUNK]), minlength=len(counts))
-        pieces = [self.token_bytes(i) for i in range(self.vocab_size)]
+            part = np.asarray(ids[start : start + CHUNK])
+            self._checked([part.min(), part.max()])
+            counts += np.bincount(part, minlength=len(counts))
         # every character has one byte that is not a continuation, 10xxxxxx
-        begun = [sum(byte & 0xC0 != 0x80 for byte in piece) for piece in pieces]
-        return TextSize(len(ids), int(counts @ begun), int(counts @ [len(p) for p in pieces]))
+        begun = [sum(byte & 0xC0 != 0x80 for byte in token) for token in self._bytes]
+        length = [len(token) for token in self._bytes]
+        return TextSize(len(ids), characters=int(counts @ begun), bytes=int(counts @ length))
 
     @cached_property
     def texts(self) -> list[str | None]:
         """The text of each token alone; None where its bytes are no whole characters."""
-        return [_text(self.token_bytes(i)) for i in range(self.vocab_size)]
+        return [_text(token) for token in self._bytes]
 
     @cached_property
     def pieces(self) -> list[str]:
         """Each token as it is shown: its text, or its bytes as <E2><80>."""
         return [
-            "".join(f"<{byte:02X}>" for byte in self.token_bytes(i)) if text is None else text
-            for i, text in enumerate(self.texts)
+            "".join(f"<{byte:02X}>" for byte in token) if text is None else text
+            for token, text in zip(self._bytes, self.texts, strict=True)
         ]
 
     def containing(self, characters: str) -> list[int]:
@@ -113,12 +119,11 @@ class Tokenizer(ABC):
         """
         self.encode(characters)  # unknown ones are an error
         whole = [c.encode() for c in set(characters)]
-        begun = {c[:n] for c in whole for n in range(1, len(c))}
-        pieces = [self.token_bytes(i) for i in range(self.vocab_size)]
+        begun = tuple(c[:n] for c in whole for n in range(1, len(c)))
         return [
             i
-            for i, piece in enumerate(pieces)
-            if any(c in piece for c in whole) or piece.endswith(tuple(begun))
+            for i, token in enumerate(self._bytes)
+            if any(c in token for c in whole) or token.endswith(begun)
         ]
 
     def made_of(self, characters: str) -> list[int]:
@@ -129,27 +134,27 @@ class Tokenizer(ABC):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what `to_json` gives: equal when two tokenizers encode alike."""
-        content = json.dumps(self.to_json(), sort_keys=True)
+        """SHA-256 of what `save` writes: equal exactly when two tokenizers are."""
+        content = json.dumps(self._content(), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
         """Write the tokenizer as JSON."""
-        content = {"type": self.kind, **self.to_json()}
-        write_text(Path(path), json.dumps(content, indent=0) + "\n")
+        write_text(Path(path), json.dumps(self._content(), indent=0) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote; called on `Tokenizer`, of any kind. Else a `ConfigError`."""
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            kind, found = Tokenizer.kinds.get(content["type"]), content["type"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            name = content["type"]
+            kind = Tokenizer.kinds.get(name)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(f"{path} is not a tokenizer that `save` wrote: {error!r}") from error
         if kind is None or not issubclass(kind, cls):
-            known = ", ".join(name for name, k in Tokenizer.kinds.items() if issubclass(k, cls))
+            known = ", ".join(k.kind for k in Tokenizer.kinds.values() if issubclass(k, cls))
             raise ConfigError(
-                f"{path} holds a tokenizer of the kind {found!r}; read here are: {known}. "
+                f"{path} holds a tokenizer of the kind {name!r}; read here are: {known}. "
                 f"Was it written by a later version?"
             )
         try:
@@ -162,6 +167,13 @@ class Tokenizer(ABC):
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        return [self.token_bytes(i) for i in range(self.vocab_size)]
+
+    def _content(self) -> dict[str, Any]:
+        return {"type": self.kind, **self.to_json()}
 
     def _checked(self, ids: Sequence[int]) -> list[int]:
         ids = ids.tolist() if hasattr(ids, "tolist") else list(ids)
@@ -180,97 +192,17 @@ class Decoder:
     """
 
     def __init__(self, tokenizer: Tokenizer):
-        self._bytes = tokenizer.token_bytes
+        self._tokenizer = tokenizer
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def add(self, token: int) -> str:
-        """The characters that this token completes."""
-        return self._utf8.decode(self._bytes(token))
+        """The characters that this token completes. `ValueError` for an id that is none."""
+        (token,) = self._tokenizer._checked([token])
+        return self._utf8.decode(self._tokenizer.token_bytes(token))
 
     def end(self) -> str:
         """U+FFFD if a character has been left unfinished."""
         return self._utf8.decode(b"", final=True)
-
-
-class CharTokenizer(Tokenizer):
-    """Gives each character of an alphabet its own id, in sorted order, from 0.
-
-    >>> tok = CharTokenizer("abc")
-    >>> tok.encode("cab"), tok.decode([2, 0, 1])
-    ([2, 0, 1], 'cab')
-    """
-
-    kind = "char"
-
-    def __init__(self, alphabet: Iterable[str]):
-        symbols = sorted(alphabet)
-        if not symbols:
-            raise ConfigError("an empty alphabet can encode nothing; give at least one character")
-        for symbol, following in zip(symbols, [*symbols[1:], None], strict=True):
-            if len(symbol) != 1 or "\ud800" <= symbol <= "\udfff":
-                raise ConfigError(f"{symbol!r} is not one character, as a symbol has to be")
-            if symbol == following:
-                raise ConfigError(
-                    f"{symbol!r} stands twice in the alphabet; CharTokenizer.from_text takes the "
-                    f"characters of a text"
-                )
-        self.characters = "".join(symbols)
-        points = _code_points(self.characters)  # (V,)
-        self._ids = np.full(int(points.max()) + 2, -1, dtype=np.int32)  # last: anything beyond
-        self._ids[points] = np.arange(len(points))
-
-    @classmethod
-    def from_text(cls, text: str) -> "CharTokenizer":
-        """The tokenizer whose alphabet is the characters of `text`."""
-        return cls(set(text))
-
-    @property
-    def vocab_size(self) -> int:
-        """V, the number of different characters."""
-        return len(self.characters)
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the alphabet: equal exactly when two tokenizers encode alike."""
-        return hashlib.sha256(self.characters.encode()).hexdigest()
-
-    def encode_array(self, text: str) -> np.ndarray:
-        """The ids of a text's characters `(len(text),)`: a million of them in milliseconds.
-
-        `UnknownCharacterError` lists those that the alphabet lacks.
-        """
-        points = np.minimum(_code_points(text), len(self._ids) - 1)
-        ids = self._ids[points]
-        if (missing := np.flatnonzero(ids < 0)).size:
-            unknown: dict[str, list[int]] = {}
-            for position in missing.tolist():
-                unknown.setdefault(text[position], []).append(position)
-            raise UnknownCharacterError(unknown, self.vocab_size)
-        return ids
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of a sequence (list, array or 1-D tensor) of ids."""
-        return "".join([self.characters[i] for i in self._checked(ids)])
-
-    def token_bytes(self, token: int) -> bytes:
-        """The UTF-8 bytes of a character."""
-        return self.characters[token].encode()
-
-    def to_json(self) -> dict[str, Any]:
-        """The alphabet."""
-        return {"characters": list(self.characters)}
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "CharTokenizer":
-        """The tokenizer of a stored alphabet."""
-        return cls(content["characters"])
-
-    def __repr__(self) -> str:
-        return f"CharTokenizer({self.characters!r})"
-
-
-def _code_points(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
 def _text(piece: bytes) -> str | None:

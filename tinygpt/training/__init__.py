@@ -1,17 +1,17 @@
-"""How a model learns: optimizers, the loop, checkpoints, and the folder of a run."""
+"""How a model learns: optimizers, checkpoints, the folder of a run, the loop."""
 
 from .checkpoint import Checkpoint, load_checkpoint, read_settings, save_checkpoint, verify
 from .log import MetricsLogger
 from .optim import Muon, lr_factor, make_optimizers, orthogonalize, set_lr
 from .run import (
     RUNS,
+    Run,
     checkpoints,
     export_run,
     find_run,
     latest_checkpoint,
     load_expert_tables,
     load_run,
-    save_expert_tables,
     step_folder,
 )
 from .trainer import Trainer
@@ -21,6 +21,7 @@ __all__ = [
     "Checkpoint",
     "MetricsLogger",
     "Muon",
+    "Run",
     "Trainer",
     "checkpoints",
     "export_run",
@@ -34,7 +35,6 @@ __all__ = [
     "orthogonalize",
     "read_settings",
     "save_checkpoint",
-    "save_expert_tables",
     "set_lr",
     "step_folder",
     "verify",

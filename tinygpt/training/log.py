@@ -29,7 +29,7 @@ class MetricsLogger:
         "val_lm_loss",
         "train_perplexity",
         "val_perplexity",
-        "val_bits_per_char",
+        "val_bits_per_char",  # of the text, so that tokenizers can be compared
         "lr",
         "grad_norm",  # before clipping
         "tokens_per_s",
@@ -55,7 +55,7 @@ class MetricsLogger:
     def log(
         self, *, step: int, train_lm_loss: float, val_lm_loss: float, **values: float
     ) -> dict[str, float]:
-        """Add a row; perplexities and bits per character are filled in from the losses."""
+        """Add a row; the perplexities are filled in from the losses, what is not given is nan."""
         unknown = set(values) - set(self.COLUMNS)
         if unknown:
             raise ConfigError(f"no column {', '.join(sorted(unknown))}; there are {self.COLUMNS}")
@@ -64,7 +64,6 @@ class MetricsLogger:
             "val_lm_loss": val_lm_loss,
             "train_perplexity": math.exp(min(train_lm_loss, 700)),
             "val_perplexity": math.exp(min(val_lm_loss, 700)),
-            "val_bits_per_char": val_lm_loss / math.log(2),
         }
         row = {name: float(values.get(name, math.nan)) for name in self.COLUMNS}
         row["step"] = int(step)

@@ -1,4 +1,4 @@
-"""A run's folder: its checkpoints, its tables, what is shipped of it."""
+"""A run's folder: its checkpoints, its log, its tables, what is shipped of it."""
 
 import shutil
 import warnings
@@ -9,95 +9,180 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
-from ..files import ROOT, atomic_path, write_text
+from ..files import ROOT, atomic_path, sweep_temporaries, write_text
 from ..model import TinyGPT
 from ..runtime import pick_device
-from .checkpoint import MANIFEST, Checkpoint, _read_json, load_checkpoint, save_checkpoint, verify
+from .checkpoint import MANIFEST, Checkpoint, load_checkpoint, read_json, save_checkpoint, verify
 
-TABLES = "experts.safetensors"
 RUNS = ROOT / "checkpoints"
 
 
-def load_run(name: str | Path, which: str = "best", device: str = "auto") -> TinyGPT:
-    """The trained model of a run: a name under checkpoints/, or a path; in eval mode.
+class Run:
+    """The folder of a run; nothing else knows what lies where in it.
 
-    `which` is `"best"` (lowest validation loss) or `"latest"`. `model.tokenizer` is set.
+        step_0000250/ …        checkpoints, as `checkpoint.py` describes them
+        metrics.csv            a row per evaluation
+        experts.safetensors    of a model with experts: where each symbol went at each evaluation
+
+    A shipped run is a checkpoint itself, without the state of its training, beside the last two.
     """
-    if which not in ("best", "latest"):
-        raise ConfigError(f"which={which!r} must be 'best' or 'latest'")
-    run = find_run(name)
-    model = load_checkpoint(_choose(run, which)).model
-    return model.to(pick_device(device)).eval()
 
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.log = folder / "metrics.csv"
+        self.tables = folder / "experts.safetensors"
 
-def _choose(run: Path, which: str) -> Path:
-    """The best or the latest checkpoint of a run; a shipped run is its own."""
-    if (run / MANIFEST).exists():
-        return run
-    latest = latest_checkpoint(run)
-    if which == "latest":
-        return latest
-    best = step_folder(run, _read_json(latest / "state.json")["best_step"])
-    try:
-        verify(best)
-    except CheckpointError as error:
-        warnings.warn(
-            f"taking the latest checkpoint, as the best cannot be had: {error}", stacklevel=3
-        )
-        return latest
-    return best
+    @classmethod
+    def claim(cls, folder: str | Path) -> "Run":
+        """A new run in a folder, which is made; a relative path starts at the repository.
 
-
-def find_run(name: str | Path) -> Path:
-    """The folder of a run; `CheckpointError` lists what there is when it is not found."""
-    for folder in (RUNS / name, ROOT / name):
-        if (folder / MANIFEST).exists() or checkpoints(folder):
-            return folder
-    found = sorted(p.name for p in RUNS.glob("*") if (p / MANIFEST).exists() or checkpoints(p))
-    raise CheckpointError(
-        f"no run {str(name)!r} under {RUNS}, and no such path; there is: "
-        f"{', '.join(found) or 'nothing yet. Train one: python -m tinygpt train'}"
-    )
-
-
-def step_folder(run: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
-    return run / f"step_{step:07d}"
-
-
-def checkpoints(run: Path) -> list[Path]:
-    """The run's checkpoint folders, oldest first."""
-    return sorted(p for p in run.glob("step_*") if (p / MANIFEST).exists())
-
-
-def latest_checkpoint(run: Path) -> Path:
-    """The newest checkpoint that is whole; a damaged one is passed over with a warning."""
-    for folder in reversed(checkpoints(run)):
+        `CheckpointError` if the folder holds a run or cannot be written. A log without a
+        checkpoint is what a crash at the start left.
+        """
+        run = cls(ROOT / Path(folder).expanduser())
+        if run.checkpoints():
+            raise CheckpointError(
+                f"{run.folder} already holds a run; go on with it (Trainer.resume, --resume), or "
+                f"choose another folder"
+            )
         try:
-            verify(folder)
-        except CheckpointError as error:
-            warnings.warn(f"passing over a damaged checkpoint: {error}", stacklevel=2)
-        else:
-            return folder
-    if (run / MANIFEST).exists():
+            run.folder.mkdir(parents=True, exist_ok=True)
+            run.log.unlink(missing_ok=True)
+            run.tables.unlink(missing_ok=True)
+        except OSError as error:
+            where = f"cannot write to {run.folder}: {error}"
+            raise CheckpointError(f"{where}; choose another folder") from error
+        return run
+
+    @classmethod
+    def open(cls, name: str | Path) -> "Run":
+        """An existing run: a name under checkpoints/, or a path; to read it, or to go on with it.
+
+        `CheckpointError` lists what there is when it is not found.
+        """
+        for run in (cls(RUNS / name), cls(ROOT / name)):
+            if run.exists():
+                return run
+        found = sorted(p.name for p in RUNS.glob("*") if cls(p).exists())
         raise CheckpointError(
-            f"{run} holds a model without its training state (a shipped run); load it with load_run"
+            f"no run {str(name)!r} under {RUNS}, and no such path; there is: "
+            f"{', '.join(found) or 'nothing yet. Train one: python -m tinygpt train'}"
         )
-    raise CheckpointError(f"{run} has no checkpoint that is whole")
 
+    def exists(self) -> bool:
+        """Whether there is a checkpoint to load."""
+        return self.shipped() or bool(self.checkpoints())
 
-def remove_old(run: Path, keep_last: int, best_step: int) -> None:
-    """Delete all checkpoints but the newest `keep_last` and the best."""
-    for folder in checkpoints(run)[:-keep_last]:
-        if folder != step_folder(run, best_step):
-            _remove(folder)
+    def shipped(self) -> bool:
+        """Whether the folder is a checkpoint itself."""
+        return (self.folder / MANIFEST).exists()
 
+    # --- checkpoints ---
 
-def remove_later(run: Path, step: int) -> None:
-    """Delete what is left of steps after this one: a resumed run makes them again."""
-    for folder in run.glob("step_*"):
-        if folder > step_folder(run, step):
-            _remove(folder)
+    def step_folder(self, step: int) -> Path:
+        """Where the checkpoint of a step lies, or would."""
+        return self.folder / f"step_{step:07d}"
+
+    def checkpoints(self) -> list[Path]:
+        """All checkpoints, oldest first."""
+        return sorted(p for p in self.folder.glob("step_*") if (p / MANIFEST).exists())
+
+    def latest(self) -> Path:
+        """The newest checkpoint that is whole; a damaged one is passed over with a warning."""
+        for folder in reversed(self.checkpoints()):
+            try:
+                verify(folder)
+            except CheckpointError as error:
+                warnings.warn(f"passing over a damaged checkpoint: {error}", stacklevel=3)
+            else:
+                return folder
+        if self.shipped():
+            raise CheckpointError(
+                f"{self.folder} holds a model without its training state (a shipped run); load it "
+                f"with load_run"
+            )
+        raise CheckpointError(f"{self.folder} has no checkpoint that is whole")
+
+    def best(self) -> Path:
+        """The checkpoint with the lowest validation loss; the latest if it is damaged."""
+        latest = self.latest()
+        best = self.step_folder(read_json(latest / "state.json")["best_step"])
+        try:
+            verify(best)
+        except CheckpointError as error:
+            warnings.warn(
+                f"taking the latest checkpoint, as the best cannot be had: {error}", stacklevel=3
+            )
+            return latest
+        return best
+
+    def load(self, which: str = "best") -> Checkpoint:
+        """The `"best"` or the `"latest"` checkpoint; a shipped run is its own."""
+        if which not in ("best", "latest"):
+            raise ConfigError(f"which={which!r} must be 'best' or 'latest'")
+        if self.shipped():
+            return load_checkpoint(self.folder)
+        return load_checkpoint(self.best() if which == "best" else self.latest())
+
+    def save(self, step: int, checkpoint: Checkpoint, keep_last: int) -> None:
+        """Write the checkpoint of a step, once; then only the newest and the best one are kept."""
+        if self.step_folder(step).exists():
+            return
+        save_checkpoint(self.step_folder(step), checkpoint)
+        best = self.step_folder(checkpoint.state["best_step"])
+        for folder in self.checkpoints()[:-keep_last]:
+            if folder != best:
+                _remove(folder)
+
+    def forget_after(self, step: int) -> None:
+        """Remove what is left of later steps, and of a save that was killed.
+
+        Of a run that is resumed at this step: it makes them again.
+        """
+        sweep_temporaries(self.folder)
+        for folder in self.folder.glob("step_*"):
+            if folder > self.step_folder(step):
+                _remove(folder)
+        tables = self.load_tables()
+        if any(later > step for later in tables):
+            self.save_tables({at: table for at, table in tables.items() if at <= step})
+
+    # --- tables, and what is shipped ---
+
+    def save_tables(self, tables: dict[int, Tensor]) -> None:
+        """Write how often each symbol went to each expert, `(layers, V, E)` at each step.
+
+        Small beside the weights, so every evaluation of a run can be kept.
+        """
+        named = {str(step): table.int().contiguous() for step, table in tables.items()}
+        try:
+            with atomic_path(self.tables) as new:
+                save_file(named, new)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"could not write {self.tables}: {error}; make room") from error
+
+    def load_tables(self) -> dict[int, Tensor]:
+        """What `save_tables` wrote, by step; empty if there is none."""
+        if not self.tables.exists():
+            return {}
+        try:
+            tables = load_file(self.tables)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{self.tables} cannot be read: {error}; remove it") from error
+        return {int(step): tables[step].clone() for step in sorted(tables, key=int)}
+
+    def export(self, folder: Path) -> None:
+        """Write the best model, without its training state, as a run to ship."""
+        shipped = Run(Path(folder))
+        if shipped.folder.exists():
+            raise CheckpointError(f"{folder} exists; remove it, or choose another folder")
+        best = self.load("best")
+        best.training, best.state = {}, {}
+        save_checkpoint(shipped.folder, best)
+        if self.log.exists():
+            write_text(shipped.log, self.log.read_text(encoding="utf-8"))
+        if tables := self.load_tables():
+            shipped.save_tables(tables)
 
 
 def _remove(folder: Path) -> None:
@@ -106,53 +191,39 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def load_run(name: str | Path, which: str = "best", device: str = "auto") -> TinyGPT:
+    """The trained model of a run: a name under checkpoints/, or a path; in eval mode.
+
+    `which` is `"best"` (lowest validation loss) or `"latest"`. `model.tokenizer` is set.
+    """
+    return Run.open(name).load(which).model.to(pick_device(device)).eval()
+
+
+def find_run(name: str | Path) -> Path:
+    """The folder of a run: a name under checkpoints/, or a path."""
+    return Run.open(name).folder
+
+
 def export_run(run: str | Path, folder: Path) -> None:
     """Write the best model of a run, without its training state, as a run to ship."""
-    source = find_run(run)
-    if Path(folder).exists():
-        raise CheckpointError(f"{folder} exists; remove it, or choose another folder")
-    best = load_checkpoint(_choose(source, "best"))
-    save_checkpoint(folder, Checkpoint(best.model, best.tokenizer, best.settings, {}, {}))
-    write_text(folder / "metrics.csv", (source / "metrics.csv").read_text(encoding="utf-8"))
-    if tables := load_expert_tables(source):
-        save_expert_tables(Path(folder), tables)
-
-
-def save_expert_tables(run: Path, tables: dict[int, Tensor]) -> None:
-    """Write how often each symbol went to each expert, `(layers, V, E)` at each step.
-
-    Small beside the weights, so every evaluation of a run can be kept.
-    """
-    named = {str(step): table.int().contiguous() for step, table in tables.items()}
-    try:
-        with atomic_path(run / TABLES) as new:
-            save_file(named, new)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"could not write {run / TABLES}: {error}; make room") from error
+    Run.open(run).export(folder)
 
 
 def load_expert_tables(run: str | Path) -> dict[int, Tensor]:
-    """What `save_expert_tables` wrote for a run, by step; empty if it has none."""
-    path = find_run(run) / TABLES
-    if not path.exists():
-        return {}
-    try:
-        tables = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}; remove it") from error
-    return {int(step): tables[step].clone() for step in sorted(tables, key=int)}
+    """How often each symbol went to each expert, `(layers, V, E)` at each step of a run."""
+    return Run.open(run).load_tables()
 
 
-def _claim(folder: Path) -> None:
-    """Make a new run's folder; a log without a checkpoint is what a crash at the start left."""
-    if checkpoints(folder):
-        raise CheckpointError(
-            f"{folder} already holds a run; go on with it (Trainer.resume, --resume), or choose "
-            f"another folder"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("metrics.csv", TABLES):
-            (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"cannot write to {folder}: {error}; choose another") from error
+def step_folder(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return Run(run).step_folder(step)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The run's checkpoint folders, oldest first."""
+    return Run(run).checkpoints()
+
+
+def latest_checkpoint(run: Path) -> Path:
+    """The newest checkpoint of a run that is whole; a damaged one is passed over."""
+    return Run(run).latest()

@@ -1,46 +1,30 @@
 """The training loop: float32 on a CPU, bf16 on CUDA; stops cleanly, resumes exactly."""
 
-import hashlib
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..config import TrainConfig, from_dict, to_dict
 from ..decoding import generate
-from ..errors import CheckpointError, ConfigError, NonFiniteError
-from ..files import ROOT, sweep_temporaries
-from ..measure import EVAL_TOKENS, evaluate, measure_routing
-from ..model import TinyGPT, rebalance
+from ..errors import NonFiniteError
+from ..measure import evaluate
+from ..model import TinyGPT
 from ..runtime import autocast, pick_device
-from ..text import Corpus, check_tokens, get_batch, load_corpus
-from .checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    optimizer_tensors,
-    random_states,
-    restore_optimizers,
-    restore_random_states,
-    save_checkpoint,
-)
+from ..text import Batches, Corpus, load_corpus
+from .checkpoint import Checkpoint, load_checkpoint
+from .experts import hooks_for
 from .log import MetricsLogger
+from .match import check_fit, check_goes_on, identity
 from .optim import lr_factor, make_optimizers, set_lr
-from .run import (
-    _claim,
-    checkpoints,
-    find_run,
-    latest_checkpoint,
-    load_expert_tables,
-    remove_later,
-    remove_old,
-    save_expert_tables,
-    step_folder,
-)
+from .run import Run
+from .signals import act_on, noted_signals
+from .state import optimizer_tensors, random_states, restore_optimizers, restore_random_states
+
+# what a checkpoint says of the training, beside tensors
+STATE = ("step", "best_step", "best_val_loss", "bad_evaluations", "seconds", "grad_norm")
 
 
 class Trainer:
@@ -62,39 +46,36 @@ class Trainer:
         config: TrainConfig | None = None,
         out_dir: str | Path | None = None,
         *,
+        run: Run | None = None,  # these two are given by `resume`
         saved: Checkpoint | None = None,
     ):
         self.config = config = config or TrainConfig()
-        self.corpus = corpus
-        self.out_dir = ROOT / Path(out_dir).expanduser() if out_dir else None
-        if self.out_dir and not saved:
-            _claim(self.out_dir)
-        _check_fit(model, corpus, config)
+        check_fit(model, corpus, config)
+        self.corpus, self.corpus_identity = corpus, identity(corpus)
         self.device = pick_device(config.device)
         self.model = model.to(self.device)
-        model.tokenizer = self.corpus.tokenizer
+        model.tokenizer = corpus.tokenizer
         self._forward = torch.compile(model) if config.compile else model
         # on a GPU all tokens live there, so that no loader stands in the way
         resident = self.device if self.device.type == "cuda" else "cpu"
         self._train, self._val = corpus.train.to(resident), corpus.val.to(resident)
-        self.corpus_identity = _identity(corpus)
-        self.tokens_per_step = config.batch_size * config.grad_accum_steps * model.config.block_size
+        block_size = model.config.block_size
+        self.batches = Batches(self._train, config.batch_size, block_size, config.seed)
+        self.tokens_per_step = config.batch_size * config.grad_accum_steps * block_size
         self.max_steps = config.max_steps
         if config.epochs is not None:
             self.max_steps = math.ceil(config.epochs * len(corpus.train) / self.tokens_per_step)
         self.optimizers = make_optimizers(model, config)
-        self.generator = torch.Generator().manual_seed(config.seed)
-        self.metrics = MetricsLogger(
-            self.out_dir and self.out_dir / "metrics.csv", config.tensorboard, config.wandb
-        )
         self.samples: list[tuple[int, str]] = []
-        self.expert_tables: dict[int, torch.Tensor] = {}  # step: (layers, V, E)
         self.step = self.best_step = self.bad_evaluations = 0
         self.best_val_loss = math.inf
         self.seconds = 0.0
         self.grad_norm = math.nan
+        self.run = run or (Run.claim(out_dir) if out_dir else None)
+        self.metrics = MetricsLogger(self.run and self.run.log, config.tensorboard, config.wandb)
         if saved:
             self._restore(saved)
+        self.hooks = hooks_for(model, self._val, config, self.run)
 
     @classmethod
     def resume(
@@ -105,25 +86,17 @@ class Trainer:
         `corpus` and `config` replace those that the run used (a longer `max_steps`, say).
         Raises `CheckpointError` when the run or its corpus does not fit.
         """
-        folder = find_run(run)
-        sweep_temporaries(folder)
-        saved = load_checkpoint(latest_checkpoint(folder))
-        before = from_dict(TrainConfig, saved.settings["train"])
-        config = config or before
-        if config.optimizer != before.optimizer:
-            raise CheckpointError(
-                f"{folder} was trained with {before.optimizer}; its averages mean nothing to "
-                f"{config.optimizer}. Resume with the same optimizer, or start a new run"
-            )
-        wanted = saved.settings["corpus"]
-        corpus = corpus or load_corpus(wanted["name"])
-        found = _identity(corpus)
-        if found["sha256"] != wanted["sha256"]:
-            raise CheckpointError(
-                f"{folder} was trained on another text ({wanted}) than the one given ({found})"
-            )
-        remove_later(folder, saved.state["step"])
-        return cls(saved.model, corpus, config, folder, saved=saved)
+        opened = Run.open(run)
+        saved = load_checkpoint(opened.latest())
+        config = config or from_dict(TrainConfig, saved.settings["train"])
+        corpus = corpus or load_corpus(saved.settings["corpus"]["name"])
+        check_goes_on(opened.folder, saved, corpus, config)
+        return cls(saved.model, corpus, config, run=opened, saved=saved)
+
+    @property
+    def expert_tables(self) -> dict[int, Tensor]:
+        """How often each symbol of the validation split went to each expert, by step."""
+        return self.hooks.tables
 
     def fit(self, progress: bool = True) -> MetricsLogger:
         """Train to the end (or until patience runs out), evaluating and saving on the way.
@@ -135,8 +108,8 @@ class Trainer:
         from tqdm.auto import tqdm
 
         bar = tqdm(total=self.max_steps, initial=self.step, unit="step", disable=not progress)
-        with _stop_signals() as caught, bar:
-            if not self.metrics.rows:
+        with noted_signals() as caught, bar:
+            if not self._evaluated():
                 torch.manual_seed(self.config.seed)  # dropout
                 self._evaluate(tokens_per_s=math.nan)
             mark_step, mark_time = self.step, time.perf_counter()
@@ -155,27 +128,24 @@ class Trainer:
                 self._save()
         self.model.eval()
         if caught:
-            self._leave(caught[0])
+            self._say_where_it_stopped()
+            act_on(caught[0])
         return self.metrics
 
     def train_step(self) -> float:
         """One update; returns the cross-entropy of its batch in nats per token."""
-        config = self.config
+        config, parts = self.config, self.config.grad_accum_steps
         set_lr(self.optimizers, lr_factor(self.step, self.max_steps, config))
         self.model.train()
         self.model.zero_grad()  # also of what was left by somebody else
-        total, load = torch.zeros((), device=self.device), None
-        for _ in range(config.grad_accum_steps):
-            x, y = get_batch(
-                self._train, config.batch_size, self.model.config.block_size, self.generator
-            )
+        total, loads = torch.zeros((), device=self.device), []
+        for _ in range(parts):
+            x, y = self.batches.draw()
             with autocast(self.device, config.precision):
                 out = self._forward(x.to(self.device), y.to(self.device))
-            # the mean over the whole batch
-            (out.loss / config.grad_accum_steps).backward()
-            total += out.lm_loss.detach() / config.grad_accum_steps
-            if out.expert_load is not None:
-                load = out.expert_load if load is None else load + out.expert_load
+            (out.loss / parts).backward()  # the mean over the whole batch
+            total += out.lm_loss.detach() / parts
+            loads.append(out.expert_load)
         limit = config.grad_clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         # the one wait for the device: worth it, so that a NaN never reaches the weights
@@ -184,13 +154,12 @@ class Trainer:
             self._refuse(loss)
         for optimizer in self.optimizers:
             optimizer.step()
-        if load is not None:
-            rebalance(self.model, load)
+        self.hooks.after_update(loads)
         self.step += 1
         return loss
 
     def _refuse(self, loss: float) -> None:
-        saved = checkpoints(self.out_dir)[-1:] if self.out_dir else []
+        saved = self.run.checkpoints()[-1:] if self.run else []
         where = f"; the last checkpoint is {saved[0]}" if saved else ""
         config = self.config
         raise NonFiniteError(
@@ -209,7 +178,7 @@ class Trainer:
             self.best_val_loss, self.best_step, self.bad_evaluations = val_loss, self.step, 0
         else:
             self.bad_evaluations += 1
-        routing = self._routing()
+        more = self.hooks.at_evaluation(self.step)
         self._sample()
         self.seconds += time.perf_counter() - start
         cuda = self.device.type == "cuda"
@@ -218,26 +187,22 @@ class Trainer:
             epoch=self.step * self.tokens_per_step / len(self._train),
             train_lm_loss=train_loss,
             val_lm_loss=val_loss,
+            val_bits_per_char=self.corpus.val_size.nats_per_character(val_loss) / math.log(2),
             lr=self.optimizers[0].param_groups[0]["lr"] if self.step else 0.0,
             grad_norm=self.grad_norm,
             tokens_per_s=tokens_per_s,
             peak_gpu_gb=torch.cuda.max_memory_allocated(self.device) / 1e9 if cuda else 0.0,
             seconds=self.seconds,
-            **routing,
+            **more,
         )
         self._save()
 
-    def _routing(self) -> dict[str, float]:
-        """How the experts share the work, as columns of the log; the tables are kept, too."""
-        if self.model.config.moe is None:
-            return {}
-        limit = min(self.config.max_eval_tokens or EVAL_TOKENS, EVAL_TOKENS)
-        report = measure_routing(self.model, self._val, limit, self.config.precision)
-        self.expert_tables[self.step] = report.tables
-        if self.out_dir:
-            save_expert_tables(self.out_dir, self.expert_tables)
-        means = {k: getattr(report, k).mean().item() for k in ("balance_loss", "z_loss")}
-        return {"load_cv": report.load_cv, **means}
+    def _evaluated(self) -> bool:
+        """Whether there has been an evaluation: each makes a best loss, or counts as a bad one."""
+        return self.best_val_loss < math.inf or self.bad_evaluations > 0
+
+    def _out_of_patience(self) -> bool:
+        return self.config.patience is not None and self.bad_evaluations >= self.config.patience
 
     def _sample(self) -> None:
         if not self.config.sample_tokens:
@@ -250,79 +215,30 @@ class Trainer:
         self.samples.append((self.step, text))
         tqdm.write(f"--- step {self.step}\n{text.strip()}\n")
 
-    def _out_of_patience(self) -> bool:
-        return self.config.patience is not None and self.bad_evaluations >= self.config.patience
-
     def _save(self) -> None:
-        if self.out_dir is None or step_folder(self.out_dir, self.step).exists():
+        if self.run is None:
             return
-        state = {name: getattr(self, name) for name in _STATE}
-        random = random_states(self.generator, self.device)
-        training = random | optimizer_tensors(self.optimizers)
-        settings = {"train": to_dict(self.config), "corpus": self.corpus_identity}
-        checkpoint = Checkpoint(self.model, self.corpus.tokenizer, settings, training, state)
-        save_checkpoint(step_folder(self.out_dir, self.step), checkpoint)
-        remove_old(self.out_dir, self.config.keep_last, self.best_step)
+        random = random_states(self.batches, self.device)
+        checkpoint = Checkpoint(
+            self.model,
+            self.corpus.tokenizer,
+            settings={"train": to_dict(self.config), "corpus": self.corpus_identity},
+            training=random | optimizer_tensors(self.optimizers),
+            state={name: getattr(self, name) for name in STATE},
+        )
+        self.run.save(self.step, checkpoint, self.config.keep_last)
 
     def _restore(self, saved: Checkpoint) -> None:
-        for name in _STATE:
+        for name in STATE:
             setattr(self, name, saved.state[name])
         restore_optimizers(self.optimizers, saved.training)
-        restore_random_states(saved.training, self.generator, self.device)
+        restore_random_states(saved.training, self.batches, self.device)
+        self.run.forget_after(self.step)
         self.metrics.truncate(self.step)
-        tables = load_expert_tables(self.out_dir)
-        self.expert_tables = {step: t for step, t in tables.items() if step <= self.step}
 
-    def _leave(self, signum: int) -> None:
-        saved = f", saved in {self.out_dir}" if self.out_dir else " (no out_dir: nothing saved)"
-        resume = f"; go on with Trainer.resume({str(self.out_dir)!r})" if self.out_dir else ""
-        print(f"stopped after step {self.step}{saved}{resume}")
-        if signum == signal.SIGTERM:
-            raise SystemExit(128 + signum)
-        raise KeyboardInterrupt
-
-
-# what a checkpoint says of the run, beside tensors
-_STATE = ("step", "best_step", "best_val_loss", "bad_evaluations", "seconds", "grad_norm")
-
-
-def _check_fit(model: TinyGPT, corpus: Corpus, config: TrainConfig) -> None:
-    """What would fail an hour from now fails here."""
-    shape, symbols = model.config, corpus.tokenizer.vocab_size
-    if symbols != shape.vocab_size:
-        raise ConfigError(
-            f"the model has vocab_size={shape.vocab_size}, but the corpus {corpus.name} has "
-            f"{symbols} symbols; build the model with ModelConfig(vocab_size={symbols})"
-        )
-    check_tokens(corpus.train, shape.block_size, shape.vocab_size, "train")
-    check_tokens(corpus.val, shape.block_size, shape.vocab_size, "validation")
-    if config.sample_tokens:
-        corpus.tokenizer.encode(config.sample_prompt)
-
-
-def _identity(corpus: Corpus) -> dict[str, str | int]:
-    """What tells one corpus from another, also when both have the same name."""
-    digest = hashlib.sha256(corpus.tokenizer.fingerprint.encode())
-    for part in (*corpus.train.split(1 << 22), *corpus.val.split(1 << 22)):
-        digest.update(part.long().numpy().tobytes())
-    return {"name": corpus.name, "tokens": len(corpus.train), "sha256": digest.hexdigest()}
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; a second one acts at once."""
-    caught: list[int] = []
-
-    def note(signum: int, frame: object) -> None:
-        if caught:
-            raise SystemExit(128 + signum) if signum == signal.SIGTERM else KeyboardInterrupt
-        caught.append(signum)
-
-    # only the main thread may set handlers; elsewhere signals act as usual
-    main = threading.current_thread() is threading.main_thread()
-    old = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)} if main else {}
-    try:
-        yield caught
-    finally:
-        for signum, handler in old.items():
-            signal.signal(signum, handler)
+    def _say_where_it_stopped(self) -> None:
+        where = " (no out_dir: nothing saved)"
+        if self.run:
+            folder = str(self.run.folder)
+            where = f", saved in {folder}; go on with Trainer.resume({folder!r})"
+        print(f"stopped after step {self.step}{where}")
