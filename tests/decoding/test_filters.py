@@ -160,7 +160,7 @@ def test_values_out_of_range(function, value):
 def test_penalties_out_of_range():
     tokens = torch.zeros(1, 2, dtype=torch.long)
     for penalty in (0.0, -1.0):
-        with pytest.raises(ConfigError, match=f"repetition_penalty={penalty} must be above 0"):
+        with pytest.raises(ConfigError, match=f"repetition_penalty={penalty} must be between"):
             apply_repetition_penalty(torch.zeros(1, 3), tokens, penalty)
     with pytest.raises(ConfigError, match="repetition_window=0"):
         apply_repetition_penalty(torch.zeros(1, 3), tokens, 1.2, window=0)
