@@ -60,26 +60,28 @@ def random_case(rng: random.Random, name: str) -> tuple[list[str], dict]:
     return prompts, options | {"past_block": past_block}
 
 
-def outcome(call):
+def outcome(function, *arguments, **options):
+    """What a call returns; None if it leaves no symbol."""
     try:
-        return call()
+        return function(*arguments, **options)
     except ConfigError as error:
-        assert "no symbol is left" in str(error) or "leave no symbol" in str(error), error
-        return None
+        if "no symbol is left" in str(error) or "leave no symbol" in str(error):
+            return None
+        raise
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_each_row_is_what_its_prompt_gives_alone_under_random_settings(name):
     """Its text, its details, its stream; and there is an error exactly if one alone has it."""
     model, rng, errors, ended = MODELS[name](), random.Random(name), 0, 0
-    for _ in range(60):
+    for _ in range(40):
         prompts, options = random_case(rng, name)
         new, seed = rng.choice([0, 1, 8, 45]), rng.randrange(1000)
         alone = [
-            outcome(lambda i=i: generate(model, prompts[i], new, seed=seed + i, **options))
-            for i in range(len(prompts))
+            outcome(generate, model, prompt, new, seed=seed + i, **options)
+            for i, prompt in enumerate(prompts)
         ]
-        together = outcome(lambda: generate_batch(model, prompts, new, seed=seed, **options))
+        together = outcome(generate_batch, model, prompts, new, seed=seed, **options)
         case = prompts, options, new, seed
         if None in alone:
             assert together is None, case
@@ -95,7 +97,7 @@ def test_each_row_is_what_its_prompt_gives_alone_under_random_settings(name):
             assert prompts[i] + "".join(stream(model, prompts[i], new, **own)) == row.text, case
             assert list(stream_tokens(model, prompts[i], new, **own)) == row.tokens, case
             ended += row.stopped or len(row.tokens) < new
-    assert 0 < errors < 30
+    assert 0 < errors < 20
     assert ended > 5
 
 

@@ -34,8 +34,9 @@ def apply_temperature(logits: Tensor, t: float) -> Tensor:
     if t >= 0.01:
         return logits / t
     # what a softmax gives is the same with the largest at 0, where no small t overflows
-    largest = logits.amax(dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float32).min)
-    return (logits - largest) / max(t, 1e-30)  # for float32 1e-46 is 0, and 0 / 0 is NaN
+    float32 = torch.finfo(torch.float32)
+    largest = logits.amax(dim=-1, keepdim=True).clamp(min=float32.min)  # of an empty row -inf
+    return (logits - largest) / max(t, float32.tiny)  # 1e-46 would be 0, and 0 / 0 is NaN
 
 
 def filter_top_k(logits: Tensor, k: int | None) -> Tensor:
