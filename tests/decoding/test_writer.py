@@ -97,7 +97,7 @@ def test_each_row_is_what_its_prompt_gives_alone_under_random_settings(name):
             assert prompts[i] + "".join(stream(model, prompts[i], new, **own)) == row.text, case
             assert list(stream_tokens(model, prompts[i], new, **own)) == row.tokens, case
             ended += row.stopped or len(row.tokens) < new
-    assert 0 < errors < 20
+    assert errors < 20
     assert ended > 5
 
 
