@@ -41,7 +41,10 @@ class Processor:
     @property
     def label(self) -> str:
         """The step as it is shown: "top-k 10"."""
-        return self.shown or (self.name if self.value is None else f"{self.name} {self.value:g}")
+        if self.shown or self.value is None:
+            return self.shown or self.name
+        number = f"{self.value:g}" if isinstance(self.value, float) else self.value
+        return f"{self.name} {number}"
 
     def __call__(self, logits: Tensor, tokens: Tensor, prompt_length: int) -> Tensor:
         """Logits `(B, V)` after tokens `(B, T)`, the first of which are the prompt -> `(B, V)`."""

@@ -141,7 +141,7 @@ def apply_repetition_penalty(
     check_value(DecodingConfig, "repetition_window", window)
     logits = logits.float()
     if window is not None:
-        tokens = tokens[:, -window:]
+        tokens = tokens[:, max(0, tokens.shape[1] - window) :]
     punished = torch.where(logits < 0, logits * penalty, logits / penalty)
     return torch.where(_counts(tokens, logits) > 0, punished, logits)
 

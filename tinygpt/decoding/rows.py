@@ -32,6 +32,8 @@ class Arguments:
     length_penalty: Annotated[float, Limit(at_least=-30, at_most=30, way_out="0: the sum itself")]
     ngram: Count
     draft: Count
+    use_cache: bool
+    compile: bool
 
 
 def check_arguments(**values) -> None:
@@ -52,11 +54,16 @@ def one(prompt: str) -> list[str]:
 
 def several(prompts: Iterable[str]) -> list[str]:
     """A list of prompts."""
-    if isinstance(prompts, str) or not isinstance(prompts, Iterable):
-        raise ConfigError(
-            f"prompts must be a list of texts, not a {type(prompts).__name__}; for a single one "
-            f"there is generate"
-        )
+    wrong = ConfigError(
+        f"prompts must be a list of texts, not a {type(prompts).__name__}; for a single one there "
+        f"is generate"
+    )
+    if isinstance(prompts, str):
+        raise wrong
+    try:
+        prompts = list(prompts)
+    except TypeError:
+        raise wrong from None
     return [text for prompt in prompts for text in one(prompt)]
 
 

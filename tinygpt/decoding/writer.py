@@ -72,7 +72,7 @@ class Writer(Rows):
         Without a seed each row takes one from torch's global generator. Rows of NaN or infinity
         raise `NonFiniteError`: at once, or at the end if the look would make a GPU wait each time.
         """
-        check_arguments(seed=seed)
+        check_arguments(seed=seed, use_cache=use_cache, compile=compile)
         read = Reader(self.model, self.padding, self.config.past_block, use_cache, compile)
         luck = None
         if self.config.temperature != 0:
