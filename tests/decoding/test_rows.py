@@ -101,6 +101,8 @@ def test_a_whole_number_of_any_size_is_as_good_as_a_large_one(name):
         assert len(generate(gpt2(), "A", 8, **options, **{name: size})) == 9
         with pytest.raises(ConfigError, match="no symbol is left for row 0 after repetition 1.5"):
             generate(gpt2(), "A", 99, **options, **{name: size})
+    for name in ("temperature", "repetition_penalty"):
+        assert len(generate(gpt2(), "A", 8, **{name: 2**70})) == 9
 
 
 def test_the_ends_of_the_seeds():

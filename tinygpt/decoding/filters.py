@@ -30,7 +30,7 @@ def apply_temperature(logits: Tensor, t: float) -> Tensor:
     if t == 0:
         best = torch.zeros_like(logits, dtype=torch.bool)
         return _keep(logits, best.scatter(-1, logits.argmax(dim=-1, keepdim=True), True))
-    logits = logits.float()
+    logits, t = logits.float(), float(t)  # torch takes no whole number beyond 64 bits
     if t >= 0.01:
         return logits / t
     # what a softmax gives is the same with the largest at 0, where no small t overflows
@@ -139,7 +139,7 @@ def apply_repetition_penalty(
     """
     check_value(DecodingConfig, "repetition_penalty", penalty)
     check_value(DecodingConfig, "repetition_window", window)
-    logits = logits.float()
+    logits, penalty = logits.float(), float(penalty)
     if window is not None:
         tokens = tokens[:, max(0, tokens.shape[1] - window) :]
     punished = torch.where(logits < 0, logits * penalty, logits / penalty)
