@@ -3,6 +3,7 @@
 from .config import DecodingConfig, ModelConfig, MoEConfig, TrainConfig
 from .decoding import (
     generate,
+    generate_batch,
     generate_beam,
     generate_combined,
     generate_greedy,
@@ -35,6 +36,7 @@ __all__ = [
     "UnknownCharacterError",
     "generate",
     "generateV2",
+    "generate_batch",
     "generate_beam",
     "generate_combined",
     "generate_greedy",

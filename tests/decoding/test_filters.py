@@ -10,7 +10,6 @@ from transformers import (
     EtaLogitsWarper,
     MinPLogitsWarper,
     NoRepeatNGramLogitsProcessor,
-    PrefixConstrainedLogitsProcessor,
     RepetitionPenaltyLogitsProcessor,
     SuppressTokensLogitsProcessor,
     TemperatureLogitsWarper,
@@ -19,7 +18,6 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
-from tinygpt.config import DecodingConfig
 from tinygpt.decoding import (
     NONE,
     allow_only,
@@ -27,7 +25,6 @@ from tinygpt.decoding import (
     apply_repetition_penalty,
     apply_temperature,
     ban_repeated_ngrams,
-    draw,
     filter_epsilon,
     filter_eta,
     filter_min_p,
@@ -35,26 +32,10 @@ from tinygpt.decoding import (
     filter_top_p,
     filter_typical,
     filters,
-    noise,
-    process,
-    processors,
 )
 from tinygpt.errors import ConfigError
-from tinygpt.text import CharTokenizer
 
-ROWS = 2000  # random rows per filter
-
-
-def random_logits(V: int, seed: int) -> torch.Tensor:
-    """Rows from flat to peaked; without ties, which only exact arithmetic would decide alike."""
-    generator = torch.Generator().manual_seed(seed)
-    scale = torch.rand(ROWS, 1, generator=generator) * 6
-    return torch.randn(ROWS, V, generator=generator) * scale
-
-
-def histories(V: int, length: int, seed: int) -> torch.Tensor:
-    return torch.randint(V, (ROWS, length), generator=torch.Generator().manual_seed(seed))
-
+from ..tools import histories, random_logits
 
 PAIRS = {
     "temperature": (apply_temperature, TemperatureLogitsWarper, [0.3, 0.7, 1.0, 2.5]),
@@ -112,21 +93,6 @@ def test_bans_equal_transformers():
     torch.testing.assert_close(allow_only(logits, allowed), expected)
 
 
-def test_constraint_equals_transformers():
-    tokenizer = CharTokenizer("abcdefgh")
-    logits, tokens = random_logits(8, 0)[:50], histories(8, 6, 1)[:50]
-
-    def next_ids(batch_id, ids):
-        return [int(ids[-1]), (int(ids[-1]) + 1) % 8]
-
-    def next_symbols(text):
-        return [text[-1], "abcdefgh"[("abcdefgh".index(text[-1]) + 1) % 8]]
-
-    expected = PrefixConstrainedLogitsProcessor(next_ids, 1)(tokens, logits.clone())
-    chain = processors(DecodingConfig(), tokenizer, next_symbols)
-    torch.testing.assert_close(process(logits, tokens, 0, chain), expected)
-
-
 def test_frequency_and_presence_by_hand():
     logits = torch.zeros(2, 4)
     tokens = torch.tensor([[0, 0, 1], [3, NONE, 3]])
@@ -169,53 +135,6 @@ def test_the_order_of_temperature_and_top_p_matters():
     cut_first = apply_temperature(filter_top_p(logits, 0.8), 0.5)
     assert cooled_first.isfinite().sum() == 1
     assert cut_first.isfinite().sum() == 2
-
-
-def test_the_chain_has_the_documented_order_and_nothing_that_is_off():
-    tokenizer = CharTokenizer("abcdefgh")
-    everything = DecodingConfig(
-        eta=0.1, epsilon=0.1, typical=0.9, min_p=0.1, top_p=0.9, top_k=5, temperature=0.5,
-        banned="a", no_repeat_ngram=3, presence=0.1, repetition_penalty=1.2,
-    )  # fmt: skip
-    names = [name.split(" ")[0] for name, _ in processors(everything, tokenizer)]
-    assert names == [
-        "repetition", "frequency", "no", "bans", "temperature",
-        "top-k", "top-p", "min-p", "typical", "epsilon", "eta",
-    ]  # fmt: skip
-    assert processors(DecodingConfig(), tokenizer) == []
-    assert processors(DecodingConfig(top_k=0), tokenizer) == []
-
-
-def test_the_draw_equals_torch_multinomial_bit_for_bit():
-    logits = random_logits(65, 5)
-    ours, theirs = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
-    for row in logits[:300]:
-        expected = torch.multinomial(row.softmax(0), 1, generator=theirs)
-        assert draw(row[None], [ours]) == expected
-
-
-def test_noise_for_many_draws_is_the_noise_of_each():
-    def generators():
-        return [torch.Generator().manual_seed(i) for i in range(3)]
-
-    ours, one_by_one = list(noise(generators(), 65, 300, torch.device("cpu"))), generators()
-    assert len(ours) == 300  # more than one block of them
-    for block in ours:
-        expected = [torch.empty(65).exponential_(generator=g) for g in one_by_one]
-        assert torch.equal(block, torch.stack(expected))
-
-
-def test_a_removed_token_is_never_drawn():
-    logits = filter_top_k(torch.zeros(2000, 50), 3)
-    generator = torch.Generator().manual_seed(0)
-    assert draw(logits, [generator] * 2000).max() < 3
-
-
-def test_a_row_with_nothing_left_names_the_filters():
-    tokenizer = CharTokenizer("ab")
-    chain = processors(DecodingConfig(no_repeat_ngram=1, temperature=0.5), tokenizer)
-    with pytest.raises(ConfigError, match="no symbol is left for row 1 after no repeated 1-gram"):
-        process(torch.zeros(2, 2), torch.tensor([[0, 0], [0, 1]]), 0, chain)
 
 
 @pytest.mark.parametrize(

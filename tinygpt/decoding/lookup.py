@@ -5,9 +5,9 @@ import torch
 from ..config import DecodingConfig
 from ..errors import ConfigError
 from ..model import KVCache, TinyGPT, evaluating
-from ..text import CharTokenizer
+from ..text import Tokenizer
 from .reader import Reader
-from .writer import Writer
+from .rows import Rows, one
 
 
 def generate_lookup(
@@ -17,7 +17,7 @@ def generate_lookup(
     *,
     ngram: int = 3,
     draft: int = 8,
-    tokenizer: CharTokenizer | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> str:
     """Greedy text by prompt-lookup speculative decoding (Saxena 2023; Leviathan et al. 2023).
 
@@ -28,15 +28,15 @@ def generate_lookup(
     if ngram < 1 or draft < 1:
         raise ConfigError(f"ngram={ngram} and draft={draft} must be at least 1")
     config = DecodingConfig(temperature=0.0)
-    writer = Writer(model, [prompt], max_new_tokens, tokenizer, config)
+    row = Rows(model, one(prompt), max_new_tokens, tokenizer, config)
     with evaluating(model):
-        _speculate(writer, ngram, draft)
-    return writer.text(0)
+        _speculate(row, ngram, draft)
+    return row.text(0)
 
 
 @torch.inference_mode()
-def _speculate(w: Writer, ngram: int, draft: int) -> int:
-    """Fill the writer's buffer; returns the number of forward passes."""
+def _speculate(w: Rows, ngram: int, draft: int) -> int:
+    """Fill the row; returns the number of forward passes."""
     block, last = w.model.config.block_size, w.tokens.shape[1]
     cache, passes = KVCache(w.model.config, 1, w.tokens.device, w.model.wte.weight.dtype), 0
     while w.length < min(last, block):

@@ -24,10 +24,6 @@ class Reader:
     ):
         self.model, self.padding, self.use_cache = model, padding, use_cache
         self.rolls, self.padded = past_block == "roll", bool(padding.any())
-        if self.rolls and model.config.position != "rope":
-            raise ConfigError(
-                "past_block='roll' needs rotary positions; this model's are learned: use 'crop'"
-            )
         dtype = model.wte.weight.dtype
         self.cache = KVCache(model.config, len(padding), model.device, dtype)
         if compile and not use_cache:

@@ -1,39 +1,38 @@
-"""The sampling playground: a model's next character, and texts, under sliders."""
+"""The sampling playground: a model's next token, and texts, under sliders."""
 
 from collections.abc import Iterator
 from functools import lru_cache
 
 import ipywidgets as widgets
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..config import DecodingConfig
-from ..decoding import draw, stream
+from ..decoding import stream_tokens
 from ..errors import ConfigError, UnknownCharacterError
 from ..model import TinyGPT
-from ..plots import visible
 from ..runtime import one_thread
 from . import frame
 from . import playground_chart as chart
 from .frame import Later, Text
+from .stages import sample, stages
 
 DRAWS = 200
-LONGEST = 300
+LONGEST = 300  # tokens of a text
+AS_DRAWN = -1  # no token is put there
 YOURS = "all sliders together"
 
 
 class SamplingPlayground(widgets.VBox):
-    """Steer the sampling of a model, and see what each step does to the next character.
+    """Steer the sampling of a model, and see what each step does to the next token.
 
     The distribution follows a control at once. The texts follow as soon as the notebook has a
     moment (without a notebook: at once); `finish` waits for them. Each text is what
     `generateV2(model, prompt, length, seed=seed, **options)` gives; all use the same exponential
     draws, so they differ by their strategies alone.
 
-    A replaced character does not shift the draws: the draw of its place is thrown away, and place
-    i keeps the i-th draw of the seed. So the text goes on as `generateV2` does with a `constraint`
-    that allows only the replacement there. Later replacements are forgotten.
+    A replaced token does not shift the draws: the draw of its place is thrown away, and place i
+    keeps the i-th draw of the seed (`forced` of `stream_tokens`). Later replacements are forgotten.
 
     The model is put in eval mode. After training it further, make a new playground.
     """
@@ -42,17 +41,19 @@ class SamplingPlayground(widgets.VBox):
         if model.tokenizer is None:
             raise ConfigError("this model has no tokenizer; set model.tokenizer")
         self.model, self.tokenizer = model.eval(), model.tokenizer
+        self.unit = frame.unit(self.tokenizer)
         self._read = lru_cache(64)(self._read)
         self._text = lru_cache(32)(self._text)  # each holds a KV cache
         self._wanted: dict[str, Text] = {}
-        self._yours = ""  # the continuation that the picture looks into
-        self._pins: dict[int, str] = {}  # place: the character put there
+        self._yours: list[int] = []  # the continuation that the picture looks into
+        self._pins: dict[int, int] = {}  # place: the token put there
         self._pictures = ["", ""]  # the last good ones
         self._later = Later()
         self._controls(prompt)
         self.message, self.picture, self.texts = (widgets.HTML() for _ in range(3))
+        style = widgets.HTML(frame.STYLE + chart.STYLE)
         views = [self.message, self.picture, self.texts]
-        super().__init__([widgets.HTML(frame.STYLE), self.panel, self.scrubber, *views])
+        super().__init__([style, self.panel, self.scrubber, *views])
         self._update()
         self.finish()
         self._observe()
@@ -65,16 +66,16 @@ class SamplingPlayground(widgets.VBox):
         self.length = _slider("length", 120, 10, LONGEST, 10)
         self.seed = widgets.BoundedIntText(1, 0, 2**31 - 1, description="seed")
         self.penalty = _slider("repetition", 1.0, 1.0, 2.0, 0.05, "penalty; 1: off")
-        self.window = _slider("in the last", 16, 1, 128, 1, "characters that are penalised")
+        self.window = _slider("in the last", 16, 1, 128, 1, f"{self.unit}s that are penalised")
         self.banned = widgets.Text("", description="never write")
         self.temperature = _slider("temperature", 0.8, 0.0, 2.0, 0.05, "1: off, 0: greedy")
         self.top_k = _slider("top-k", min(10, V), 0, V, 1, "keep the k most probable; 0: off")
         self.top_p = _slider("top-p", 0.9, 0.05, 1.0, 0.05, "keep this much probability; 1: off")
         self.min_p = _slider("min-p", 0.0, 0.0, 0.5, 0.01, "share of the largest; 0: off")
-        self.step = _slider("character", 1, 1, self.length.value, 1, "which one to look at")
-        symbols = [(visible(c), c) for c in self.tokenizer.characters]
+        self.step = _slider(self.unit, 1, 1, self.length.value, 1, "which one to look at")
+        symbols = [(frame.label(piece), i) for i, piece in enumerate(self.tokenizer.pieces)]
         self.replacement = widgets.Dropdown(
-            options=[("as drawn", ""), *symbols], description="replace by"
+            options=[("as drawn", AS_DRAWN), *symbols], description="replace by"
         )
         self.overlay = widgets.Checkbox(True, description=f"draw {DRAWS} times", indent=False)
         self.panel = _grid(
@@ -95,20 +96,21 @@ class SamplingPlayground(widgets.VBox):
         self.replacement.observe(self._replace, names="value")
 
     def _new_prompt(self, change) -> None:
-        self._yours, self._pins = "", {}
+        self._yours, self._pins = [], {}
         self.step.value = 1
         self._update()
 
     def _look_elsewhere(self, change) -> None:
-        self.replacement.value = self._pins.get(self.step.value - 1, "")
+        self.replacement.value = self._pins.get(self.step.value - 1, AS_DRAWN)
         self._update()
 
     def _replace(self, change) -> None:
-        place, symbol = self.step.value - 1, self.replacement.value
-        if symbol == self._pins.get(place, ""):
+        place, token = self.step.value - 1, self.replacement.value
+        if token == self._pins.get(place, AS_DRAWN):
             return  # the menu follows the slider
-        earlier = {i: c for i, c in self._pins.items() if i < place}
-        self._pins = earlier | ({place: symbol} if symbol else {})
+        self._pins = {i: t for i, t in self._pins.items() if i < place}
+        if token != AS_DRAWN:
+            self._pins[place] = token
         self._update()
 
     @property
@@ -143,29 +145,24 @@ class SamplingPlayground(widgets.VBox):
     def results(self) -> dict[str, str]:
         """Each text (prompt and continuation) by its title; waits until they are written."""
         self.finish()
-        length = self.length.value
-        return {name: self.prompt.value + t.text[:length] for name, t in self._wanted.items()}
+        prompt, length = self.prompt.value, self.length.value
+        return {
+            name: prompt + self.tokenizer.decode(text.tokens[:length])
+            for name, text in self._wanted.items()
+        }
 
     # --- what the model says ---------------------------------------------------------------------
 
     @torch.inference_mode()
-    def _read(self, text: str) -> tuple[Tensor, Tensor]:
-        """Logits `(V,)` after a text, and its tokens `(T,)`."""
-        tokens = torch.tensor(self.tokenizer.encode(text))
-        window = tokens[None, -self.model.config.block_size :].to(self.model.device)
+    def _read(self, tokens: tuple[int, ...]) -> Tensor:
+        """Logits `(V,)` after these tokens."""
+        window = torch.tensor([tokens[-self.model.config.block_size :]], device=self.model.device)
         with one_thread():
-            return self.model(window).logits[0, -1].float().cpu(), tokens
+            return self.model(window).logits[0, -1].float().cpu()
 
     def _text(self, prompt: str, seed: int, options: tuple, pins: tuple) -> Text:
-        constraint = None
-        if pins:
-            put, alphabet = dict(pins), self.tokenizer.characters
-
-            def constraint(text: str) -> str:
-                return put.get(len(text) - len(prompt), alphabet)
-
-        options = dict(options) | {"seed": seed, "constraint": constraint}
-        return Text(stream(self.model, prompt, LONGEST, **options))
+        options = dict(options) | {"seed": seed, "forced": dict(pins)}
+        return Text(stream_tokens(self.model, prompt, LONGEST, **options))
 
     def _want(self) -> dict[str, Text]:
         """All texts, as far as they are written; what is wrong with the controls is raised here."""
@@ -176,11 +173,12 @@ class SamplingPlayground(widgets.VBox):
                 unknown = ", ".join(map(repr, error.unknown))
                 message = f"{control.description}: the model does not know {unknown}; take it out."
                 raise ConfigError(message) from error
-        for place, symbol in self._pins.items():
-            if symbol in self.banned.value:
+        banned = self.tokenizer.containing(self.banned.value)
+        for place, token in self._pins.items():
+            if token in banned:
                 raise ConfigError(
-                    f"never write {symbol!r}? You put it at character {place + 1}; "
-                    f"nothing is left there. Take one of them back."
+                    f"never write {self.tokenizer.pieces[token]!r}? You put it at {self.unit} "
+                    f"{place + 1}; nothing is left there. Take one of them back."
                 )
         prompt, seed = self.prompt.value, self.seed.value
         pins = {YOURS: tuple(sorted(self._pins.items()))}
@@ -203,12 +201,12 @@ class SamplingPlayground(widgets.VBox):
             self._follow()
 
     def _write(self) -> Iterator[None]:
-        """Write all texts and yield between characters; then draw them."""
+        """Write all texts and yield between tokens; then draw them."""
         length = self.length.value
         for text in self._wanted.values():
             for _ in text.grow(length):
                 yield
-        texts = {name: text.text[:length] for name, text in self._wanted.items()}
+        texts = {name: text.tokens[:length] for name, text in self._wanted.items()}
         if texts[YOURS] != self._yours:
             self._yours = texts[YOURS]
             self._draw_distribution()
@@ -216,7 +214,7 @@ class SamplingPlayground(widgets.VBox):
 
     def _follow(self) -> None:
         """Let the texts follow: at once, or in slices if a notebook has other things to do."""
-        ready = all(len(text.text) >= self.length.value for text in self._wanted.values())
+        ready = all(len(text.tokens) >= self.length.value for text in self._wanted.values())
         if self._later.start(self._write, at_once=ready):
             self.texts.value = frame.box(self._pictures[1], "pending")
 
@@ -226,21 +224,22 @@ class SamplingPlayground(widgets.VBox):
 
     def _draw_distribution(self) -> None:
         place = min(self.step.value - 1, len(self._yours))
-        before = self.prompt.value + self._yours[:place]
-        written = self._yours[place : place + 1]
+        before = *self.tokenizer.encode(self.prompt.value), *self._yours[:place]
+        written = self._yours[place] if place < len(self._yours) else None
         config = DecodingConfig(**self.options)
-        found = chart.stages(*self._read(before), config, self.tokenizer)
+        found = stages(self._read(before), torch.tensor(before), config, self.tokenizer)
         counts = sample(found[-1].p, DRAWS, self.seed.value) if self.overlay.value else None
-        symbols = self.tokenizer.characters
-        args = found, symbols, symbols.index(written) if written else None, counts
-        title = f"<p><b>Character {place + 1}</b>, after {chart.context(before)}</p>"
-        pair = f"<div class='wrap'>{chart.bars(*args)}{chart.table(*args)}</div>"
+        args = found, self.tokenizer.pieces, written, counts
+        title = f"<b>{self.unit.capitalize()} {place + 1}</b>"
+        title = f"<p>{title}, after {chart.context(self.tokenizer.decode(before))}</p>"
+        pair = f"<div class='wrap'>{chart.bars(*args, self.unit)}{chart.table(*args)}</div>"
         self._pictures[0] = title + pair + chart.key(found, DRAWS * self.overlay.value)
         self.picture.value = frame.box(self._pictures[0])
         self.message.value = ""
 
-    def _draw_texts(self, texts: dict[str, str]) -> None:
-        self._pictures[1] = chart.cards(self.prompt.value, texts, self.step.value - 1, self._pins)
+    def _draw_texts(self, texts: dict[str, list[int]]) -> None:
+        here = self.step.value - 1
+        self._pictures[1] = chart.cards(self.tokenizer, self.prompt.value, texts, here, self._pins)
         self.texts.value = frame.box(self._pictures[1])
 
     def _complain(self, error: ValueError) -> None:
@@ -251,15 +250,8 @@ class SamplingPlayground(widgets.VBox):
             view.value = frame.box(last, "old") if last else ""
 
 
-def sample(p: np.ndarray, times: int, seed: int) -> np.ndarray:
-    """How often each symbol came up among so many draws, `(V,)`."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.from_numpy(p).log().float().expand(times, -1)
-    return draw(logits, [generator] * times).bincount(minlength=len(p)).numpy()
-
-
 def sampling_playground(model: TinyGPT, prompt: str = "ROMEO:\n") -> SamplingPlayground:
-    """A model's next character and texts under sliders; see `SamplingPlayground`."""
+    """A model's next token and texts under sliders; see `SamplingPlayground`."""
     return SamplingPlayground(model, prompt)
 
 

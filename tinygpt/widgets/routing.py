@@ -1,48 +1,28 @@
-"""The routing explorer: which expert takes which character, and what is lost without it."""
+"""The routing explorer: which expert takes which token, and what is lost without it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import ipywidgets as widgets
 import torch
 from torch import Tensor
 
-from ..decoding import stream
+from ..decoding import stream_tokens
 from ..errors import ConfigError, UnknownCharacterError
 from ..measure import Reading, expert_layers, read, without_expert
 from ..model import Routing, TinyGPT
 from ..runtime import one_thread
-from ..text import STYLES, write_plays
 from . import frame
-from . import routing_chart as draw
+from . import routing_chart as chart
+from . import routing_figures as figures
 from .frame import Later, Text
+from .passages import LONGEST, Passage, passages
+from .routing_history import history
 
-LONGEST = 600  # characters of a text
-WRITTEN = 120  # characters of a continuation
+WRITTEN = 120  # tokens of a continuation
 TRIED = 16  # up to so many experts, the text is read without each of them
 TYPED = "what is typed below"
-PASSAGE = (
-    "CLERK:\nGood morrow, sir. Was it you who called?\n\n"
-    "SAILOR:\nAye! Twice, in the rain; and nobody heard.\n\n"
-    "CLERK:\nThen come in, and tell us the news of the harbour.\n"
-)
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A text, and if known the label of each of its characters (-1: none)."""
-
-    text: str
-    labels: tuple[int, ...] | None = None
-    label_names: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> list[str] | None:
-        """The label of each character, in words."""
-        if self.labels is None:
-            return None
-        return [self.label_names[i] if i >= 0 else "–" for i in self.labels]
 
 
 def _shown(routing: Routing) -> Routing:
@@ -52,7 +32,7 @@ def _shown(routing: Routing) -> Routing:
 
 
 class RoutingExplorer(widgets.VBox):
-    """Read a text, see each character's expert, and take an expert away.
+    """Read a text, see each token's expert, and take an expert away.
 
     Picture and tables follow a control at once; losses and texts without an expert as soon as the
     notebook has a moment (without a notebook: at once); `finish` waits for them.
@@ -70,14 +50,15 @@ class RoutingExplorer(widgets.VBox):
     ):
         check(model, tables)
         self.model, self.tokenizer, self.tables = model.eval(), model.tokenizer, tables or {}
-        self.passages = passages(self.tokenizer.characters, text, labels, label_names)
+        self.unit = frame.unit(self.tokenizer)
+        self.passages = passages(self.tokenizer, text, labels, label_names)
         self._read = lru_cache(256)(self._read)
         self._text = lru_cache(16)(self._text)  # each holds a KV cache
         self._pictures = ["", ""]  # the last good ones
         self._later = Later()
         self._controls()
         self.message, self.picture, self.loss, self.history = (widgets.HTML() for _ in range(4))
-        style = widgets.HTML(frame.STYLE + draw.STYLE)
+        style = widgets.HTML(frame.STYLE + chart.STYLE)
         views = [self.message, self.picture, self.without, self.loss, self.training, self.history]
         super().__init__([style, self.choice, *views])
         self._update()
@@ -137,22 +118,27 @@ class RoutingExplorer(widgets.VBox):
 
     def _text(self, prompt: str, seed: int, place: int = 0, expert: int = -1) -> Text:
         model = without_expert(self.model, place, expert) if expert >= 0 else self.model
-        return Text(stream(model, prompt, WRITTEN, seed=seed, temperature=0.8))
+        return Text(stream_tokens(model, prompt, WRITTEN, seed=seed, temperature=0.8))
+
+    def _pieces(self, text: str) -> list[str]:
+        """Each token of a text as it is shown."""
+        return [self.tokenizer.pieces[token] for token in self.tokenizer.encode(text)]
 
     @property
     def results(self) -> dict[str, float | str]:
         """Loss and continuation with all experts, and without the dropped one if there is one."""
         self.finish()
         text, place, expert = self.text.value, self.layer.value, self.drop.value
-        found = {
-            "loss": self._read(text).loss,
-            "text": text + self._text(text, self.seed.value).text,
-        }
+        whole = self._text(text, self.seed.value)
+        found = {"loss": self._read(text).loss, "text": text + self._decoded(whole)}
         if expert >= 0:
             cut = self._text(text, self.seed.value, place, expert)
             found["loss without"] = self._read(text, place, expert).loss
-            found["text without"] = text + cut.text
+            found["text without"] = text + self._decoded(cut)
         return found
+
+    def _decoded(self, text: Text) -> str:
+        return self.tokenizer.decode(text.tokens)
 
     # --- drawing ---------------------------------------------------------------------------------
 
@@ -168,40 +154,43 @@ class RoutingExplorer(widgets.VBox):
             self._follow()
 
     def _check_text(self) -> None:
-        text = self.text.value
-        if not 2 <= len(text) <= LONGEST:
-            raise ConfigError(
-                f"the text has length {len(text)}; it needs 2 to {LONGEST} characters."
-            )
         try:
-            self.tokenizer.encode(text)
+            n = len(self.tokenizer.encode(self.text.value))
         except UnknownCharacterError as error:
             unknown = ", ".join(map(repr, error.unknown))
             raise ConfigError(f"the model does not know {unknown}; take it out.") from error
+        if not 2 <= n <= LONGEST:
+            raise ConfigError(f"the text has length {n}; it needs 2 to {LONGEST} {self.unit}s.")
 
     def _draw_routing(self) -> None:
         text, place, off = self.text.value, self.layer.value, self.drop.value
         reading, passage = self._read(text), self.passages.get(self.source.value, Passage(text))
-        routing = reading.routings[place]
-        chosen = text, routing.experts[0], routing.weights[0], routing.probs.shape[-1]
-        labels = draw.classes(text)
-        load = "Load, and an even one (dashed)", draw.loads(routing.load())
-        rows = draw.layers(reading.routings, expert_layers(self.model), labels, place)
-        tables = [("Character classes", _crosstab(routing, labels, draw.CLASSES))]
+        routing, pieces = reading.routings[place], self._pieces(text)
+        chosen = pieces, routing.experts[0], routing.weights[0], routing.probs.shape[-1]
+        labels, n_choices = chart.classes(pieces), routing.experts.shape[-1]
+        load = "Load, and an even one (dashed)", figures.loads(routing.load())
+        rows = figures.layers(reading.routings, expert_layers(self.model), labels, place)
+        by_class = self._crosstab(routing, labels, chart.CLASSES, "character class")
+        tables = [("Character classes", by_class)]
         if passage.labels:
             styles = torch.tensor(passage.labels)
-            tables.append(("Styles", _crosstab(routing, styles, passage.label_names)))
+            tables.append(("Styles", self._crosstab(routing, styles, passage.label_names, "style")))
+        legend = chart.legend(n_choices, off, self.unit)
         self._pictures[0] = "".join(
             (
-                f"<p><b>{self._layer_name.capitalize()}</b>: {_legend(routing, off)}</p>",
-                draw.tiles(*chosen, off),
-                draw.parts(load, ("All layers", rows)),
-                draw.parts(*tables),
-                draw.facts(*chosen, passage.names),
+                f"<p><b>{self._layer_name.capitalize()}</b>: {legend}</p>",
+                chart.tiles(*chosen, off, self.unit),
+                figures.parts(load, ("All layers", rows)),
+                figures.parts(*tables),
+                chart.facts(*chosen, passage.names, self.unit),
             )
         )
         self.picture.value = frame.box(self._pictures[0])
         self.message.value = ""
+
+    def _crosstab(self, routing: Routing, labels: Tensor, names: Sequence[str], what: str) -> str:
+        table = routing.table(labels[None], len(names))
+        return figures.crosstab(table, names) + figures.information(table, what, self.unit)
 
     @property
     def _layer_name(self) -> str:
@@ -220,23 +209,25 @@ class RoutingExplorer(widgets.VBox):
             wanted.append(self._text(text, self.seed.value, place, expert))
         for each in wanted:
             yield from each.grow(WRITTEN)
-        self._draw_loss(lost, [each.text for each in wanted])
+        self._draw_loss(lost, [each.tokens for each in wanted])
 
-    def _draw_loss(self, lost: list[float], texts: list[str]) -> None:
+    def _draw_loss(self, lost: list[float], texts: list[list[int]]) -> None:
         text, place, expert = self.text.value, self.layer.value, self.drop.value
         whole, names = self._read(text), ["all experts", f"without expert {expert}"]
         if expert < 0:
-            words = f"{whole.loss:.3f} nats per character. Drop an expert: its output counts as 0."
-            title = f"Loss on this text, and how it goes on: {words}"
+            title = f"Loss on this text, and how it goes on: {whole.loss:.3f} nats per "
+            title += f"{self.unit}. Drop an expert: its output counts as 0."
         else:
             mine = (whole.routings[place].experts[0, :-1] == expert).any(-1)
-            words = draw.damage(whole.nats, self._read(text, place, expert).nats, mine)
+            nats = self._read(text, place, expert).nats
+            words = figures.damage(whole.nats, nats, mine, self.unit)
             title = f"<b>{self._layer_name.capitalize()} without expert {expert}</b>: {words}"
-        heading = f"Nats per character lost without it, {self._layer_name}"
-        compared = draw.comparison(text, texts[0], texts[-1] if expert >= 0 else None, names)
+        heading = f"Nats per {self.unit} lost without it, {self._layer_name}"
+        without = texts[-1] if expert >= 0 else None
+        compared = figures.comparison(self.tokenizer, text, texts[0], without, names)
         note = f"How the text goes on (temperature 0.8, seed {self.seed.value})"
-        tried = [(heading, draw.worth(lost))] if lost else []
-        self._pictures[1] = f"<p>{title}</p>" + draw.parts(*tried, (note, compared))
+        tried = [(heading, figures.worth(lost))] if lost else []
+        self._pictures[1] = f"<p>{title}</p>" + figures.parts(*tried, (note, compared))
         self.loss.value = frame.box(self._pictures[1])
 
     def _draw_history(self, change=None) -> None:
@@ -245,7 +236,7 @@ class RoutingExplorer(widgets.VBox):
         tables = {step: table[self.layer.value] for step, table in self.tables.items()}
         title = f"<p><b>{self._layer_name.capitalize()} during training</b>, on validation text, "
         title += f"at step {self.step.value}</p>"
-        shown = draw.history(tables, self.step.value, self.tokenizer.characters)
+        shown = history(tables, self.step.value, self.tokenizer.pieces, self.unit)
         self.history.value = frame.box(title + shown)
 
     def _follow(self) -> None:
@@ -272,10 +263,10 @@ def routing_explorer(
     labels: Sequence[int] | None = None,
     label_names: Sequence[str] | None = None,
 ) -> RoutingExplorer:
-    """Which expert takes which character, and what is lost without it; see `RoutingExplorer`.
+    """Which expert takes which token, and what is lost without it; see `RoutingExplorer`.
 
     tables: what `checkpoint.load_expert_tables(run)` or `trainer.expert_tables` recorded during
-    training. labels: a number from 0 (-1: none) for each character of the text, such as its
+    training. labels: a number from 0 (-1: none) for each token of the text, such as its
     speaking style; label_names: what they mean.
     """
     return RoutingExplorer(model, text, tables, labels, label_names)
@@ -294,65 +285,6 @@ def check(model: TinyGPT, tables: dict[int, Tensor] | None) -> None:
                 f"the table of step {step} has shape {tuple(table.shape)}, this model has "
                 f"(layers, V, E) = {wanted}; take the tables of its own run"
             )
-
-
-def passages(
-    alphabet: str,
-    text: str | None = None,
-    labels: Sequence[int] | None = None,
-    label_names: Sequence[str] | None = None,
-) -> dict[str, Passage]:
-    """The texts to choose from, those that the alphabet can write; there is always one."""
-    found = {}
-    if text is not None:
-        found["the given text"] = Passage(text, *_labelled(text, labels, label_names))
-    written = "".join(c for c in PASSAGE if c in alphabet)
-    enough = len(written) > len(PASSAGE) / 2
-    found["a short passage"] = Passage(written if enough else (2 * alphabet)[:LONGEST])
-    scene = tinyplays_scene()
-    if set(scene.text) <= set(alphabet):
-        found["a tinyplays scene, with its speaking styles"] = scene
-    return found
-
-
-def _labelled(
-    text: str, labels: Sequence[int] | None, names: Sequence[str] | None
-) -> tuple[tuple[int, ...] | None, tuple[str, ...]]:
-    if labels is None:
-        return None, ()
-    labels = tuple(int(label) for label in labels)
-    if len(labels) != len(text):
-        raise ConfigError(f"{len(labels)} labels, but the text has {len(text)} characters")
-    highest = max(labels, default=-1)
-    names = tuple(names or map(str, range(highest + 1)))
-    if highest >= len(names):
-        raise ConfigError(f"label {highest} has no name; label_names has {len(names)}")
-    return labels, names
-
-
-@lru_cache(1)
-def tinyplays_scene() -> Passage:
-    """The beginning of a scene, up to the end of a speech, with the style of each character."""
-    plays = write_plays(4_000, seed=3)
-    start = plays.text.index("SCENE I.")
-    stop = plays.text.rindex("\n\n", start, start + LONGEST) + 2
-    styles = tuple(plays.style[start:stop].tolist())
-    return Passage(plays.text[start:stop], styles, STYLES)
-
-
-def _crosstab(routing: Routing, labels: Tensor, names: Sequence[str]) -> str:
-    table = routing.table(labels[None], len(names))
-    name = "character class" if names is draw.CLASSES else "style"
-    return draw.crosstab(table, names) + draw.information(table, name)
-
-
-def _legend(routing: Routing, off: int) -> str:
-    """How to read the tiles."""
-    words = "each character with the number and colour of its expert; the deeper the colour, the "
-    words += "larger the gate's weight"
-    if routing.experts.shape[-1] > 1:
-        words += "; the line below: its second expert"
-    return words + (f"; hatched: expert {off}, dropped." if off >= 0 else ".")
 
 
 def _column(*controls: widgets.Widget) -> widgets.VBox:

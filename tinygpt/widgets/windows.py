@@ -3,7 +3,9 @@
 import ipywidgets as widgets
 
 from ..text import Corpus
-from .frame import _redraw_on_change, _row, _slider, _tile, _tiles
+from .frame import redraw_on_change, slider, tile
+
+INPUT, TARGET = "#DCEEFA", "#FCEBCB"
 
 
 class WindowExplorer(widgets.VBox):
@@ -12,20 +14,19 @@ class WindowExplorer(widgets.VBox):
     def __init__(self, corpus: Corpus, start: int = 0, block_size: int = 8):
         self.corpus = corpus
         largest = min(32, len(corpus.train) - 1)
-        self.start = _slider("start", start, 0, len(corpus.train) - 1 - largest)
-        self.block_size = _slider("block_size", min(block_size, largest), 1, largest)
+        self.start = slider("start", start, 0, len(corpus.train) - 1 - largest)
+        self.block_size = slider("block_size", min(block_size, largest), 1, largest)
         self.view = widgets.HTML()
         super().__init__([self.start, self.block_size, self.view])
-        _redraw_on_change(self._draw, self.start, self.block_size)
+        redraw_on_change(self._draw, self.start, self.block_size)
 
     def _draw(self) -> None:
         start, size = self.start.value, self.block_size.value
         ids = self.corpus.train[start : start + size + 1].tolist()
-        characters = self.corpus.tokenizer.decode(ids)
-        rows = _row("x", characters[:-1], ids[:-1], "#DCEEFA")
-        rows += _row("y", characters[1:], ids[1:], "#FCEBCB")
+        pieces = [self.corpus.tokenizer.pieces[i] for i in ids]
+        rows = _row("x", pieces[:-1], ids[:-1], INPUT) + _row("y", pieces[1:], ids[1:], TARGET)
         examples = [
-            f"{_tiles(characters[:t], '#DCEEFA')} → {_tile(characters[t], '#FCEBCB')}"
+            f"{''.join(tile(p, INPUT) for p in pieces[:t])} → {tile(pieces[t], TARGET)}"
             for t in range(1, size + 1)
         ]
         title = f"{size} example{'s' if size > 1 else ''} in one window"
@@ -36,6 +37,14 @@ class WindowExplorer(widgets.VBox):
             f"<div style='overflow-x:auto;white-space:nowrap'><table>{rows}</table>"
             f"<p>{title}</p>{''.join(f'<div>{example}</div>' for example in examples)}</div>"
         )
+
+
+def _row(name: str, pieces: list[str], ids: list[int], background: str) -> str:
+    cells = "".join(
+        f"<td style='text-align:center;padding:0'>{tile(p, background)}<br><small>{i}</small></td>"
+        for p, i in zip(pieces, ids, strict=True)
+    )
+    return f"<tr><th style='vertical-align:top;padding:4px 8px 0 0'>{name}</th>{cells}</tr>"
 
 
 def window_explorer(corpus: Corpus, start: int = 0, block_size: int = 8) -> WindowExplorer:
