@@ -64,8 +64,9 @@ class RoutingExplorer(Live):
     ):
         self.model = reader(model)
         self.layers = expert_layers(model)
+        tables = {} if tables is None else tables
         check(model, tables)
-        self.tokenizer, self.tables = model.tokenizer, dict(sorted((tables or {}).items()))
+        self.tokenizer, self.tables = model.tokenizer, dict(sorted(tables.items()))
         self.unit = frame.unit(self.tokenizer)
         self.passages = passages(self.tokenizer, text, labels, label_names)
         self._read = lru_cache(256)(self._read)
@@ -199,7 +200,7 @@ class RoutingExplorer(Live):
         rows = figures.layers(reading.routings, self.layers, labels, now.place)
         by_class = self._crosstab(routing, labels, chart.CLASSES, "character class")
         tables = [("Character classes", by_class)]
-        if passage.labels:
+        if passage.labels and max(passage.labels) >= 0:
             styles = torch.tensor(passage.labels)
             tables.append(("Styles", self._crosstab(routing, styles, passage.label_names, "style")))
         legend = chart.legend(n_choices, now.off, self.unit)
@@ -260,17 +261,17 @@ def routing_explorer(
     return RoutingExplorer(model, text, tables, labels, label_names)
 
 
-def check(model: TinyGPT, tables: Mapping[int, Tensor] | None) -> None:
+def check(model: TinyGPT, tables: Mapping[int, Tensor]) -> None:
     """What cannot be shown is refused with a `ConfigError`."""
     if not (layers := expert_layers(model)):
         raise ConfigError("this model has no experts; build it with ModelConfig(moe=MoEConfig())")
-    if not isinstance(tables or {}, Mapping):
+    if not isinstance(tables, Mapping):
         raise ConfigError(
             f"tables must be a dict of steps and tensors, not {kind(tables)}; take a trainer's "
             f"expert_tables"
         )
     wanted = len(layers), model.config.vocab_size, model.config.moe.n_experts
-    for step, table in (tables or {}).items():
+    for step, table in tables.items():
         check_table(step, table, wanted)
 
 
