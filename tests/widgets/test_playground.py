@@ -1,7 +1,6 @@
 import asyncio
 import math
 import re
-import time
 from dataclasses import replace
 
 import pytest
@@ -20,7 +19,6 @@ from tinygpt.decoding import (
 from tinygpt.errors import ConfigError
 from tinygpt.widgets import frame, sampling_playground
 from tinygpt.widgets import playground_chart as chart
-from tinygpt.widgets.frame import in_slices
 from tinygpt.widgets.playground import AS_DRAWN
 from tinygpt.widgets.stages import ROWS, sample
 
@@ -29,10 +27,15 @@ from ..conftest import LINES
 
 @pytest.fixture
 def playground(model):
+    return made(model)
+
+
+def made(model):
     playground = sampling_playground(model, "the cat ")
     playground.length.value = 30
     playground.penalty.value = 1.3  # now every slider has something to say
     playground.min_p.value = 0.1
+    playground.finish()
     return playground
 
 
@@ -323,12 +326,11 @@ def test_a_model_without_a_tokenizer_is_refused(small):
         sampling_playground(TinyGPT(small))
 
 
-def test_the_model_is_read_in_eval_mode_on_one_thread(model, monkeypatch):
+def test_the_model_is_read_on_one_thread(model, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     calls = []
     monkeypatch.setattr(torch, "set_num_threads", calls.append)
-    sampling_playground(model.train(), "the")
-    assert not model.training
+    sampling_playground(model, "the")
     assert set(calls[::2]) == {1}
     assert set(calls[1::2]) == {4}
 
@@ -344,10 +346,11 @@ def test_html_in_texts_is_only_text(small):
         assert not re.search(r"<b>&|&[ '<]", view.value)
 
 
-def test_in_a_notebook_the_picture_comes_first_and_the_texts_follow(playground):
-    playground.length.value = 200  # more than is written in a slice
-
-    async def move():
+def test_in_a_notebook_the_picture_comes_first_and_the_texts_follow(model):
+    async def cell():
+        playground = made(model)
+        playground.length.value = 200  # more than is written in a slice
+        playground.finish()
         picture, cards = playground.picture.value, playground.texts.value
         playground.temperature.value = 1.5
         playground.temperature.value = 1.7
@@ -357,8 +360,9 @@ def test_in_a_notebook_the_picture_comes_first_and_the_texts_follow(playground):
         assert len(asyncio.all_tasks()) <= 2  # this one, and no more than one that writes
         while "pending" in playground.texts.value:
             await asyncio.sleep(0.01)
+        return playground
 
-    asyncio.run(move())
+    playground = asyncio.run(cell())
     assert "<b>temperature 1.7</b>" in playground.texts.value
     shown, results = playground.texts.value, playground.results
     playground.temperature.value = 1.5
@@ -366,38 +370,28 @@ def test_in_a_notebook_the_picture_comes_first_and_the_texts_follow(playground):
     assert (playground.texts.value, playground.results) == (shown, results)
 
 
-def test_in_a_notebook_a_new_prompt_has_no_text_yet(playground):
-    async def move():
+def test_in_a_notebook_a_new_prompt_has_no_text_yet(model):
+    async def cell():
+        playground = made(model)
         playground.prompt.value = "dog"
         return playground.picture.value, playground.results["greedy"], playground.picture.value
 
-    before, text, after = asyncio.run(move())
+    before, text, after = asyncio.run(cell())
     assert "row written" not in before
     assert text.startswith("dog")
     assert "row written" in after
 
 
-def test_in_a_notebook_results_wait_for_the_texts(playground, model):
-    async def move():
+def test_in_a_notebook_results_wait_for_the_texts(model):
+    async def cell():
+        playground = made(model)
         playground.temperature.value = 1.7
         return playground.results, playground.texts.value
 
-    results, shown = asyncio.run(move())
+    results, shown = asyncio.run(cell())
     expected = generateV2(model, "the cat ", 30, seed=1, temperature=1.7)
     assert results["temperature 1.7"] == expected
     assert "class='tg '" in shown
-
-
-def test_in_a_notebook_the_user_is_answered_between_slices():
-    async def main():
-        ticks, work = [], (time.sleep(0.005) for _ in range(30))
-        task = asyncio.create_task(in_slices(work, seconds=0.01))
-        while not task.done():
-            ticks.append(1)
-            await asyncio.sleep(0)
-        return len(ticks)
-
-    assert asyncio.run(main()) > 5
 
 
 # --- tokens that are several characters, or a part of one ----------------------------------------

@@ -348,8 +348,9 @@ def test_the_same_text_has_no_mark():
     assert "one<mark class='parts'>s</mark>" in shown
 
 
-def test_in_a_notebook_the_picture_comes_first_and_the_texts_follow(explorer):
-    async def move():
+def test_in_a_notebook_the_picture_comes_first_and_the_texts_follow(model, tables):
+    async def cell():
+        explorer = routing_explorer(model, TEXT, tables)
         loss = explorer.loss.value
         explorer.drop.value = 2
         explorer.drop.value = used(explorer)[0]
@@ -359,17 +360,19 @@ def test_in_a_notebook_the_picture_comes_first_and_the_texts_follow(explorer):
         assert len(asyncio.all_tasks()) <= 2
         while "pending" in explorer.loss.value:
             await asyncio.sleep(0.01)
+        return explorer
 
-    asyncio.run(move())
+    explorer = asyncio.run(cell())
     assert f"without expert {explorer.drop.value}" in explorer.loss.value
 
 
-def test_in_a_notebook_results_wait(explorer):
-    async def move():
+def test_in_a_notebook_results_wait(model):
+    async def cell():
+        explorer = routing_explorer(model, TEXT)
         explorer.drop.value = used(explorer)[0]
         return explorer.results, explorer.loss.value
 
-    results, shown = asyncio.run(move())
+    results, shown = asyncio.run(cell())
     assert results["loss without"] != results["loss"]
     assert "class='tg '" in shown
 
@@ -488,7 +491,7 @@ def test_models_that_cannot_be_shown_are_refused(model, tables, small):
     with pytest.raises(ConfigError, match="no tokenizer"):
         routing_explorer(TinyGPT(model.config))
     dense = TinyGPT(small)
-    dense.tokenizer = CharTokenizer("ab")
+    dense.tokenizer = CharTokenizer(ALPHABET[: small.vocab_size])
     with pytest.raises(ConfigError, match="no experts"):
         routing_explorer(dense)
     with pytest.raises(ConfigError, match="table of step 3 has shape .1, 2, 4."):
@@ -508,7 +511,7 @@ def test_shared_experts_stay_and_a_bias_free_layer_works():
     explorer = routing_explorer(model, TEXT)
     explorer.drop.value = used(explorer)[0]
     assert explorer.results["loss without"] != explorer.results["loss"]
-    assert not model.training
+    assert model.training
 
 
 def test_plot_routing_places_and_colours_each_character():

@@ -1,31 +1,51 @@
 """Attention over a text."""
 
+from collections.abc import Iterator
+
 import ipywidgets as widgets
 import torch
 
-from ..model import TinyGPT, evaluating
-from .frame import redraw_on_change, slider, tile, unit
+from ..errors import ConfigError
+from ..model import TinyGPT
+from . import frame
+from .frame import slider, tile, unit
+from .inputs import check_finite, check_text, reader
+from .live import Live
+
+LONGEST = 256  # tokens of a text
 
 
-class AttentionExplorer(widgets.VBox):
-    """Choose a layer, a head and a token; see which tokens it reads, and how strongly."""
+class AttentionExplorer(Live):
+    """Choose a layer, a head and a token; see which tokens it reads, and how strongly.
+
+    Of a text that is longer than the model's block, or than 256 tokens, the beginning is read.
+    """
+
+    box = staticmethod(frame.plain)
 
     def __init__(self, model: TinyGPT, text: str):
-        tokens = model.tokenizer.encode(text)[: model.config.block_size]
-        with torch.inference_mode(), evaluating(model):
+        model = reader(model)
+        check_text("text", text)
+        tokens = model.tokenizer.encode(text)
+        if not tokens:
+            raise ConfigError("the text is empty; give at least one character")
+        self.unit, self._total = unit(model.tokenizer), len(tokens)
+        tokens = tokens[: min(LONGEST, model.config.block_size)]
+        with torch.inference_mode():
             idx = torch.tensor([tokens], device=model.device)
             maps = model(idx, return_attention=True).attentions
-        self.maps = [layer[0].cpu() for layer in maps]  # per layer (H, T, T)
+        self.maps = [layer[0].float().cpu() for layer in maps]  # per layer (H, T, T)
+        check_finite(torch.stack(self.maps), "attention")
         self.pieces = [model.tokenizer.pieces[token] for token in tokens]
-        self.unit, last = unit(model.tokenizer), len(tokens) - 1
+        last = len(tokens) - 1
         self.layer = slider("layer", 0, 0, model.config.n_layer - 1)
         self.head = slider("head", 0, 0, model.config.n_head - 1)
         self.query = slider(self.unit, last, 0, last)
         self.view = widgets.HTML()
-        super().__init__([self.layer, self.head, self.query, self.view])
-        redraw_on_change(self._draw, self.layer, self.head, self.query)
+        super().__init__([self.layer, self.head, self.query], [self.view])
+        self._live_by(self.layer, self.head, self.query)
 
-    def _draw(self) -> None:
+    def _work(self) -> Iterator[None]:
         t = self.query.value
         weights = self.maps[self.layer.value][self.head.value, t].tolist()
         tiles = [
@@ -39,11 +59,19 @@ class AttentionExplorer(widgets.VBox):
             for i in best
         )
         query = tile(self.pieces[t], "#FFFFFF", mark=True)
-        self.view.value = (
+        self._show(
+            self.view,
             f"<div style='background:#FFFFFF;padding:6px;border-radius:6px;color:#111'>"
-            f"{''.join(tiles)}<p>{self.unit} {t}, {query}, reads most:</p><table>"
-            f"<tr><th>position</th><th>{self.unit}</th><th>weight</th></tr>{table}</table></div>"
+            f"{''.join(tiles)}{self._left_out}<p>{self.unit} {t}, {query}, reads most:</p><table>"
+            f"<tr><th>position</th><th>{self.unit}</th><th>weight</th></tr>{table}</table></div>",
         )
+        yield
+
+    @property
+    def _left_out(self) -> str:
+        if self._total == len(self.pieces):
+            return ""
+        return f"<p>The first {len(self.pieces)} of {self._total:,} {self.unit}s are read.</p>"
 
 
 def attention_explorer(model: TinyGPT, text: str) -> AttentionExplorer:

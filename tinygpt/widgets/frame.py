@@ -1,13 +1,13 @@
-"""What all widgets share: style, boxes, tiles, cards, sliders, and work that is put off."""
+"""What all widgets share: style, text made safe, boxes, tiles, cards and sliders."""
 
-import asyncio
 import html
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+import re
+from collections.abc import Collection, Sequence
 from itertools import groupby
 
 import ipywidgets as widgets
 
+from ..errors import TinyGPTError, UnknownCharacterError
 from ..plots import BLUE, VERMILION, visible
 from ..text import Tokenizer
 
@@ -41,9 +41,38 @@ STYLE = f"""<style>
 .tg pre span {{ color:#767676 }}
 .tg mark {{ color:#000; border-radius:2px; font-weight:bold }}
 .tg mark.parts {{ background:none; outline:2px solid {VERMILION}; outline-offset:-1px }}
+.tg-plain.old {{ opacity:.35 }}
 .tg-error {{ color:#a11; background:#fff; border:1px solid #a11; border-radius:6px;
   padding:8px 14px; font:13px/20px var(--jp-ui-font-family, sans-serif) }}
 </style>"""
+
+
+# control characters but tabs and line ends, signs that turn the direction of writing, line and
+# paragraph separators, halves of a character, the byte-order mark
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+)
+LONGEST_LINE = 400  # characters of an error
+NAMED = 10  # unknown characters
+
+
+def safe(text: str) -> str:
+    """A running text as HTML, also in an attribute; what would disturb it is shown as <U+202E>."""
+    return html.escape(_UNSEEN.sub(lambda found: _name(found[0]), text))
+
+
+def label(piece: str) -> str:
+    """A token by itself, with signs for what cannot be seen, and for no text at all."""
+    return "".join(c if c.isprintable() else _name(c) for c in visible(piece)) or "∅"
+
+
+def shown(piece: str) -> str:
+    """The same as HTML."""
+    return html.escape(label(piece))
+
+
+def _name(character: str) -> str:
+    return f"<U+{ord(character):04X}>"
 
 
 def box(content: str, state: str = "") -> str:
@@ -51,20 +80,32 @@ def box(content: str, state: str = "") -> str:
     return f"<div class='tg {state}'>{content}</div>"
 
 
+def plain(content: str, state: str = "") -> str:
+    """The same without the box."""
+    return f"<div class='tg-plain {state}'>{content}</div>"
+
+
 def error_line(message: str, drawn: bool) -> str:
     """One clear line; `drawn` says that an older picture is still there."""
     note = " Below, pale: what was drawn last." if drawn else ""
-    return f"<div class='tg-error' role='alert'><b>✕</b> {html.escape(message)}{note}</div>"
+    return f"<div class='tg-error' role='alert'><b>✕</b> {safe(message)}{note}</div>"
 
 
-def label(piece: str) -> str:
-    """A token by itself, with signs for spaces and line ends, and for no text at all."""
-    return visible(piece) or "∅"
+def explained(error: Exception) -> str:
+    """What an error says, on one line; one that nobody thought of says of what kind it is."""
+    if isinstance(error, UnknownCharacterError):
+        return unknown(error)
+    words = " ".join(str(error).split())
+    if not isinstance(error, (TinyGPTError, ValueError)):
+        words = f"{type(error).__name__}: {words}"
+    return words if len(words) <= LONGEST_LINE else f"{words[:LONGEST_LINE]}…"
 
 
-def shown(piece: str) -> str:
-    """The same as HTML."""
-    return html.escape(label(piece))
+def unknown(error: UnknownCharacterError) -> str:
+    """Which characters a text must do without."""
+    named = ", ".join(map(repr, [*error.unknown][:NAMED]))
+    more = f" and {len(error.unknown) - NAMED} more" if len(error.unknown) > NAMED else ""
+    return f"the model does not know {named}{more}; take it out."
 
 
 # --- tiles and their sliders ---------------------------------------------------------------------
@@ -93,13 +134,6 @@ def slider(name: str, value: int, low: int, high: int) -> widgets.IntSlider:
         style={"description_width": "6em"},
         layout={"width": "32em"},
     )
-
-
-def redraw_on_change(draw: Callable[[], None], *controls: widgets.Widget) -> None:
-    """Draw now, and whenever one of the controls is moved."""
-    for control in controls:
-        control.observe(lambda change: draw(), names="value")
-    draw()
 
 
 # --- texts of tokens -----------------------------------------------------------------------------
@@ -137,12 +171,12 @@ def card(
 ) -> str:
     """A titled text after its prompt; `marks` are classes of tokens that stand out."""
     body = "".join(
-        _marked(piece, marks[i].strip()) if i in marks else html.escape(piece)
+        _marked(piece, marks[i].strip()) if i in marks else safe(piece)
         for i, piece in enumerate(spelled(tokenizer, tokens, marks))
     )
     return (
-        f"<div class='card {kind}'><b>{name}</b><small>{note}</small>"
-        f"<pre><span>{html.escape(prompt)}</span>{body}</pre></div>"
+        f"<div class='card {kind}'><b>{safe(name)}</b><small>{note}</small>"
+        f"<pre><span>{safe(prompt)}</span>{body}</pre></div>"
     )
 
 
@@ -161,71 +195,3 @@ def compared(
 def _marked(piece: str, kind: str) -> str:
     line_ends = piece[len(piece.rstrip("\n")) :]
     return f"<mark class='{kind}'>{shown(piece)}</mark>{line_ends}"
-
-
-# --- work that is put off ------------------------------------------------------------------------
-
-
-class Text:
-    """A continuation that is written as far as it is wanted, and can be taken up again."""
-
-    def __init__(self, stream: Iterator[int]):
-        self.tokens: list[int] = []
-        self._stream = stream
-
-    def grow(self, length: int) -> Iterator[None]:
-        """Write up to so many tokens, and yield after each."""
-        while len(self.tokens) < length:
-            self.tokens.append(next(self._stream))
-            yield
-
-
-class Later:
-    """Work that yields: in slices while a notebook has other things to do, else at once.
-
-    Only the newest work counts; what is still being done is given up.
-    """
-
-    def __init__(self):
-        self._task: asyncio.Task | None = None
-        self._work: Callable[[], Iterator[None]] | None = None
-
-    def start(self, work: Callable[[], Iterator[None]], at_once: bool = False) -> bool:
-        """Do `work()`; whether it was put off. In plain Python it never is."""
-        self.stop()
-        self._work = work
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # plain Python
-            at_once = True
-        if at_once:
-            _exhaust(work())
-        else:
-            self._task = loop.create_task(in_slices(work()))
-        return not at_once
-
-    def stop(self) -> None:
-        """Give up what was put off."""
-        if self._task:
-            self._task.cancel()
-        self._task = None
-
-    def finish(self) -> None:
-        """Do at once what was put off."""
-        if self._task:
-            self.stop()
-            _exhaust(self._work())
-
-
-def _exhaust(work: Iterator[None]) -> None:
-    for _ in work:
-        pass
-
-
-async def in_slices(work: Iterator[None], seconds: float = 0.02) -> None:
-    """Do work that yields, and let the notebook answer its user in between."""
-    pause = time.monotonic() + seconds
-    for _ in work:
-        if time.monotonic() > pause:
-            await asyncio.sleep(0)
-            pause = time.monotonic() + seconds

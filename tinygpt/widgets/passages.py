@@ -1,15 +1,18 @@
 """Texts for a model to read, with a label for each token where one is known."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 
-from ..errors import ConfigError
+from ..errors import ConfigError, UnknownCharacterError
 from ..text import STYLES, Tokenizer, write_plays
-from .frame import unit
+from .frame import unit, unknown
+from .inputs import check_text, kind
 
 LONGEST = 600  # tokens of a text
+MOST_NUMBERS = 1000  # different labels without names
 PASSAGE = (
     "CLERK:\nGood morrow, sir. Was it you who called?\n\n"
     "SAILOR:\nAye! Twice, in the rain; and nobody heard.\n\n"
@@ -40,8 +43,11 @@ def passages(
     label_names: Sequence[str] | None = None,
 ) -> dict[str, Passage]:
     """The texts to choose from, those that the tokenizer can write; there is always one."""
+    if text is None and (labels is not None or label_names is not None):
+        raise ConfigError("labels are of the tokens of a text; give text=, too")
     found = {}
     if text is not None:
+        check_text("text", text)
         found["the given text"] = _labelled(tokenizer, text, labels, label_names)
     found["a short passage"] = Passage(_short(tokenizer))
     scene, styles = tinyplays_scene()
@@ -58,15 +64,48 @@ def _labelled(
     names: Sequence[str] | None,
 ) -> Passage:
     if labels is None:
+        if names is not None:
+            raise ConfigError("label_names are the names of labels; give labels=, too")
         return Passage(text)
-    labels, n = tuple(int(label) for label in labels), len(tokenizer.encode(text))
+    try:
+        n = len(tokenizer.encode(text))
+    except UnknownCharacterError as error:
+        raise ConfigError(f"text: {unknown(error)}") from error
+    labels = _numbers(labels)
     if len(labels) != n:
         raise ConfigError(f"{len(labels)} labels, but the text has {n} {unit(tokenizer)}s")
-    highest = max(labels, default=-1)
-    names = tuple(names or map(str, range(highest + 1)))
+    return Passage(text, labels, _names(names, max(labels, default=-1)))
+
+
+def _numbers(labels: Sequence[int]) -> tuple[int, ...]:
+    """Labels of any sequence as plain ints, from -1 on."""
+    try:
+        found = tuple(map(operator.index, labels))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"labels must be whole numbers, one for each token of the text ({error})"
+        ) from error
+    if min(found, default=0) < -1:
+        raise ConfigError(f"label {min(found)} must be at least 0, or -1 for none")
+    return found
+
+
+def _names(names: Sequence[str] | None, highest: int) -> tuple[str, ...]:
+    """A name for each label up to the highest one; without names their numbers."""
+    if names is None and highest < MOST_NUMBERS:
+        return tuple(map(str, range(highest + 1)))
+    if names is None:
+        raise ConfigError(
+            f"label {highest} must be less than {MOST_NUMBERS}; number the labels from 0, or give "
+            f"label_names="
+        )
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise ConfigError(f"label_names must be a list of texts, not {kind(names)}")
+    for i, name in enumerate(names):
+        check_text(f"the name of label {i}", name)
     if highest >= len(names):
         raise ConfigError(f"label {highest} has no name; label_names has {len(names)}")
-    return Passage(text, labels, names)
+    return tuple(names)
 
 
 def _short(tokenizer: Tokenizer) -> str:

@@ -8,11 +8,12 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from ..plots import GREY, ORANGE, PINK, SKY, VERMILION, visible
+from ..plots import GREY, ORANGE, PINK, SKY, VERMILION
 from ..text import Tokenizer
 from .frame import card, compared, label, shown
 from .stages import Stage, fate, rows
 
+PROMPT = 600  # characters of it that are shown
 HATCH = "repeating-linear-gradient(135deg,#999 0 1px,#fff 1px 4px)"
 
 STYLE = f"""<style>
@@ -228,8 +229,8 @@ def table(
     )
 
 
-def key(found: Sequence[Stage], total: int) -> str:
-    """What the marks mean; only those that are there."""
+def key(found: Sequence[Stage], total: int, notes: Sequence[str] = ()) -> str:
+    """What the marks mean; only those that are there. Then further notes."""
     kinds = {stage.kind for stage in found}
     items = ["Bars: per cent, on one scale", "choices: exp(nats)"]
     if any(not stage.kept.all() for stage in found):
@@ -245,7 +246,7 @@ def key(found: Sequence[Stage], total: int) -> str:
         items.append(f"<i style='{style}'></i>share of {total} draws")
         style = "height:1px;background:#222;margin-bottom:4px"
         items.append(f"<i style='{style}'></i>where 19 of 20 shares fall")
-    return f"<p class='key'>{''.join(f'<span>{item}</span>' for item in items)}</p>"
+    return f"<p class='key'>{''.join(f'<span>{item}</span>' for item in [*items, *notes])}</p>"
 
 
 def _percent(p: float | None) -> str:
@@ -266,6 +267,7 @@ def cards(
     `here` is the place in the first text that is looked at; `pins` are its replaced tokens.
     """
     (name, yours), *others = texts.items()
+    prompt = tail(prompt)
     marks = dict.fromkeys(pins, "pin")
     marks[here] = f"here {marks.get(here, '')}"
     found = card(tokenizer, name, prompt, yours, marks, kind="yours")
@@ -277,5 +279,10 @@ def cards(
 
 def context(text: str, length: int = 24) -> str:
     """The end of a text, on one line."""
-    end = visible(text[-length:]).replace("␣", " ")
+    end = label(text[-length:]).replace("␣", " ")
     return f"<code>{'…' if len(text) > length else ''}{html.escape(end)}</code>"
+
+
+def tail(prompt: str) -> str:
+    """The end of a prompt, as much as is shown with each text."""
+    return prompt if len(prompt) <= PROMPT else f"…{prompt[-PROMPT:]}"

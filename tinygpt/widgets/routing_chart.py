@@ -4,7 +4,6 @@ Everything here is a function of its arguments; `routing` puts the results on th
 experts are numbered from 0; E experts, K experts per token, T tokens.
 """
 
-import html
 import unicodedata
 from collections.abc import Sequence
 
@@ -12,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ..plots import EXPERT_COLOURS, GREY, ends_line, tint
-from .frame import shown
+from .frame import safe, shown
 
+LISTED, FEWEST = 800, 10  # tokens by the expert that takes most of them: of all, of one expert
 CLASSES = ("vowels", "consonants", "capitals", "space", "newline", "punctuation", "digits")
 _HATCH = "repeating-linear-gradient(135deg,#bbb 0 1px,#fff 1px 5px)"
 _PALE_HATCH = _HATCH.replace("#bbb", "#ddd")
@@ -35,6 +35,7 @@ STYLE = f"""<style>
 .tg .tiles b.none {{ background:{_HATCH}; border-top-color:{GREY} }}
 .tg .tiles b.off {{ background:{_PALE_HATCH} }}
 .tg .tiles b.off i {{ text-decoration:line-through }}
+.tg .tiles small {{ line-height:17px; margin-left:4px }}
 .tg .sw {{ display:inline-block; width:12px; height:12px; background:rgb(var(--c));
   vertical-align:-1px; margin-right:6px }}
 .tg .again {{ background-image:{_STRIPES} !important }}
@@ -128,14 +129,23 @@ def _tile(
 
 
 def alphabet(table: Tensor, pieces: Sequence[str]) -> str:
-    """For each expert the tokens of which it takes the most, from counts `(V, E)`."""
-    shares = table.double() / table.sum(1, keepdim=True).clamp(min=1)
-    order = table.sum(1).argsort(descending=True, stable=True).tolist()
-    seen = [i for i in order if table[i].sum() > 0]
-    rows = ""
-    for e in range(table.shape[1]):
-        mine = [i for i in seen if shares[i].argmax() == e]
-        cells = "".join(_tile(i, pieces[i], [e], [float(shares[i, e])], e + 1, -1) for i in mine)
+    """For each expert the tokens of which it takes the most, from counts `(V, E)`.
+
+    The most frequent ones, as many as fit; then how many there are besides.
+    """
+    E, counts = table.shape[1], table.sum(1)
+    shares, first = (table.double() / counts[:, None].clamp(min=1)).max(1)
+    order = counts.argsort(descending=True, stable=True)
+    order = order[counts[order] > 0]
+    most, rows = max(FEWEST, LISTED // E), ""
+    for e in range(E):
+        mine = order[first[order] == e]
+        cells = "".join(
+            _tile(i, pieces[i], [e], [share], e + 1, -1)
+            for i, share in zip(mine[:most].tolist(), shares[mine[:most]].tolist(), strict=True)
+        )
+        if len(mine) > most:
+            cells += f"<small>and {len(mine) - most:,} less frequent</small>"
         name = f"<th scope='row'>{swatch(e)}</th>"
         rows += f"<tr>{name}<td class='t'><div class='tiles'>{cells or '–'}</div></td></tr>"
     return f"<table class='cross plain'><tbody>{rows}</tbody></table>"
@@ -156,7 +166,7 @@ def facts(
         used = [f"{e} ({x:.2f})" for e, x in zip(chosen, w, strict=True) if e < n_experts]
         cells = [i + 1, shown(piece), CLASSES[kinds[i]], used[0] if used else "none"]
         cells += [", ".join(used[1:])] if experts.shape[1] > 1 else []
-        cells += [html.escape(styles[i])] if styles else []
+        cells += [safe(styles[i])] if styles else []
         rows += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
     heads = ["position", unit, "class", "expert (weight)"]
     heads += ["others"] if experts.shape[1] > 1 else []

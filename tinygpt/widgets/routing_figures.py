@@ -3,7 +3,6 @@
 Everything here is a function of its arguments; C classes, E experts, T tokens.
 """
 
-import html
 import math
 from collections.abc import Sequence
 
@@ -14,7 +13,7 @@ from ..measure import dead_experts, max_violation, mutual_information, variation
 from ..model import Routing
 from ..plots import tint
 from ..text import Tokenizer
-from .frame import card, compared
+from .frame import card, compared, safe
 from .routing_chart import CLASSES, kind, swatch
 
 
@@ -74,7 +73,7 @@ def crosstab(table: Tensor, names: Sequence[str]) -> str:
     counts, columns = table[kept], [names[i] for i in kept]
     shares = counts.double() / counts.sum(1, keepdim=True)  # (C, E)
     head = "".join(
-        f"<th>{html.escape(name)}<br><small>{int(n):,}</small></th>"
+        f"<th>{safe(name)}<br><small>{int(n):,}</small></th>"
         for name, n in zip(columns, counts.sum(1), strict=True)
     )
     rows = ""
@@ -91,6 +90,8 @@ def information(table: Tensor, name: str, unit: str = "character") -> str:
     """What the expert tells of the class, in words; counts `(C, E)`."""
     kept = table[table.sum(1) > 0]
     kept = kept[:, kept.sum(0) > 0].double()
+    if not kept.numel():  # no token with a class went to an expert
+        return ""
     told, n = mutual_information(kept), float(kept.sum())
     entropy = float(torch.special.entr(kept.sum(1) / n).sum())
     chance = (kept.shape[0] - 1) * (kept.shape[1] - 1) / (2 * n)  # Miller and Madow 1955

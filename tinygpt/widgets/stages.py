@@ -79,5 +79,5 @@ def rows(p: np.ndarray, written: int | None, count: int = ROWS) -> np.ndarray:
 def sample(p: np.ndarray, times: int, seed: int) -> np.ndarray:
     """How often each token came up among so many draws, `(V,)`."""
     generator = torch.Generator().manual_seed(seed)
-    logits = torch.from_numpy(p).log().float().expand(times, -1)
+    logits = torch.from_numpy(p).log().float()[None]  # one row for all draws
     return draw(logits, [generator] * times).bincount(minlength=len(p)).numpy()
