@@ -141,12 +141,13 @@ class SamplingPlayground(Live):
 
     def _offer(self, p: np.ndarray) -> None:
         """Let the menu offer the most probable tokens, if there are too many for all of them."""
-        menu = self._menu(np.argsort(-p, kind="stable")[:MENU].tolist())
-        if len(p) <= MENU or [*self.replacement.options] == menu:
+        if len(p) <= MENU:
             return
-        with self._quietly():
-            self.replacement.options = menu
-            self._show_replacement()
+        menu = self._menu(np.argsort(-p, kind="stable")[:MENU].tolist())
+        if [*self.replacement.options] != menu:
+            with self._quietly():
+                self.replacement.options = menu
+                self._show_replacement()
 
     def _settings(self) -> Settings:
         with self._later.lock:
