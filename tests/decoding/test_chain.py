@@ -1,4 +1,7 @@
+import math
 from dataclasses import FrozenInstanceError
+from fractions import Fraction
+from itertools import product
 
 import pytest
 import torch
@@ -6,7 +9,7 @@ import torch
 from tinygpt import UnknownCharacterError, generate
 from tinygpt.config import DecodingConfig
 from tinygpt.decoding import process, processors
-from tinygpt.errors import ConfigError
+from tinygpt.errors import ConfigError, NonFiniteError
 from tinygpt.text import CharTokenizer
 
 from ..tools import ByteTokenizer, byte_model
@@ -38,6 +41,67 @@ def test_a_row_with_nothing_left_names_the_filters():
     chain = processors(DecodingConfig(no_repeat_ngram=1, temperature=0.5), tokenizer)
     with pytest.raises(ConfigError, match="no symbol is left for row 1 after no repeated 1-gram"):
         process(torch.zeros(2, 2), torch.tensor([[0, 0], [0, 1]]), 0, chain)
+
+
+ENDS = {
+    "repetition_penalty": [1e-30, 1.0, 1e30],
+    "frequency": [-100, 0.0, 100],
+    "presence": [-100.0, 0, 100.0],
+}
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_penalties_at_the_ends_of_their_ranges_by_exact_fractions(scale):
+    """Each logit is right to the rounding of what it is made of; at no temperature is one NaN."""
+    tokenizer, generator = CharTokenizer("abcdef"), torch.Generator().manual_seed(0)
+    for values in product(*ENDS.values()):
+        options = {"banned": "a"} | dict(zip(ENDS, values, strict=True))
+        logits = torch.empty(6).uniform_(-scale, scale, generator=generator)
+        logits[0] = 2 * scale  # the largest is banned
+        tokens = torch.randint(6, (1, 5), generator=generator)
+        used = torch.bincount(tokens[0], minlength=6).tolist()
+        chain = processors(DecodingConfig(**options), tokenizer)
+        left = process(logits[None], tokens, 0, chain)[0].tolist()
+        penalty, frequency, presence = map(Fraction, values)
+        for x, n, got in list(zip(map(Fraction, logits.tolist()), used, left, strict=True))[1:]:
+            punished = (x / penalty if x > 0 else x * penalty) if n else x
+            terms = punished, -n * frequency, -bool(n) * presence
+            assert abs(Fraction(got) - sum(terms)) <= sum(map(abs, terms)) / 2**22, options
+        for t in (0.0, 5e-324, 1e-46, 1e-38, 0.009, 0.01, 1.0, 1e30):
+            chain = processors(DecodingConfig(temperature=t, **options), tokenizer)
+            p = process(logits[None], tokens, 0, chain)[0].softmax(-1)
+            assert p.isfinite().all(), (t, options)
+            assert p[0] == 0
+            assert p[max(range(6), key=left.__getitem__)] == p.max()
+
+
+def test_ten_thousand_uses_of_a_token_leave_the_others_apart():
+    tokens = torch.tensor([[0] * 10_000 + [1] * 10_000])
+    chain = processors(DecodingConfig(frequency=100), CharTokenizer("ab"))
+    left = process(torch.tensor([[2.0, 0.0]]), tokens, 0, chain)
+    assert left[0, 0] - left[0, 1] == pytest.approx(2, abs=1 / 16)
+
+
+def test_what_float32_cannot_hold_is_an_error_that_names_the_steps():
+    chain = processors(DecodingConfig(repetition_penalty=1e-30), CharTokenizer("ab"))
+    with pytest.raises(ConfigError, match="row 1 are NaN or infinite after repetition 1e-30; use"):
+        process(torch.tensor([[0.0, 1.0], [1e9, 1.0]]), torch.tensor([[0], [0]]), 0, chain)
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 1}, {"temperature": 0}, {"allowed": "a"}])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_logits_that_are_no_numbers_are_an_error(options, bad):
+    """One minus infinity is a symbol of probability 0; a row of them is none."""
+    chain, tokens = processors(DecodingConfig(**options), CharTokenizer("abc")), torch.tensor([[0]])
+    for logits in ([bad] * 3, [0.0, 0.0, bad]):
+        if logits == [0.0, 0.0, -math.inf]:
+            assert process(torch.tensor([logits]), tokens, 0, chain)[0, 2] == -math.inf
+            continue
+        with pytest.raises(NonFiniteError, match="the model's logits for row 0 are NaN or infin"):
+            process(torch.tensor([logits]), tokens, 0, chain)
+    if options == {"allowed": "a"}:
+        with pytest.raises(ConfigError, match="no symbol is left for row 0 after bans"):
+            process(torch.tensor([[-math.inf, 0.0, 0.0]]), tokens, 0, chain)
 
 
 def test_a_step_knows_its_function_and_is_frozen():

@@ -2,7 +2,11 @@
 
 import doctest
 import math
+import random
+from fractions import Fraction
+from itertools import accumulate, pairwise
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -18,6 +22,7 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
+from tinygpt.config import DecodingConfig
 from tinygpt.decoding import (
     NONE,
     allow_only,
@@ -83,6 +88,88 @@ def test_ngram_ban_equals_transformers(n):
     result = ban_repeated_ngrams(logits, tokens, n)
     torch.testing.assert_close(result, expected)
     assert (result == -torch.inf).any()
+
+
+def exact_distribution(rng: random.Random) -> tuple[list[int], int]:
+    """Probabilities of one to three decimals: the numerators, and what they add up to."""
+    whole = 10 ** rng.randint(1, 3)
+    cuts = sorted(rng.randint(0, whole) for _ in range(rng.choice([1, 2, 3, 9, 40])))
+    return [b - a for a, b in pairwise([0, *cuts, whole])], whole
+
+
+def in_float32(parts: list[int], whole: int) -> torch.Tensor:
+    return (torch.tensor([parts]) / whole).log()
+
+
+def places(kept: torch.Tensor) -> list[int]:
+    return kept[0].isfinite().nonzero()[:, 0].tolist()
+
+
+def test_top_p_keeps_the_fewest_that_reach_p_by_exact_fractions():
+    """Half of the limits are a sum that some of the tokens have exactly."""
+    rng, ties = random.Random(0), 0
+    for _ in range(4000):
+        parts, whole = exact_distribution(rng)
+        ranked = sorted(range(len(parts)), key=lambda i: -parts[i])
+        sums = list(accumulate(parts[i] for i in ranked))
+        limit = rng.choice(sums) if rng.random() < 0.5 else rng.randint(1, whole)
+        if not 0 < limit < whole:
+            continue
+        needed = next(n for n, s in enumerate(sums, start=1) if s >= limit)
+        shift = rng.choice([0.0, 0.0, -5.0, 5.0])
+        kept = filter_top_p(in_float32(parts, whole) + shift, limit / whole)
+        assert places(kept) == sorted(ranked[:needed]), (parts, limit)
+        ties += limit in sums
+    assert ties > 1000
+
+
+def test_min_p_and_epsilon_keep_what_equals_the_limit_by_exact_fractions():
+    rng, ties = random.Random(0), 0
+    for _ in range(4000):
+        parts, whole = exact_distribution(rng)
+        share = Fraction(rng.randint(1, 20), 20)  # of the largest
+        expected = [i for i, n in enumerate(parts) if n > 0 and n >= share * max(parts)]
+        assert places(filter_min_p(in_float32(parts, whole), float(share))) == expected
+        limit = rng.choice([n for n in parts if n] + [rng.randint(1, whole)])
+        expected = [i for i, n in enumerate(parts) if n >= limit or n == max(parts)]
+        if limit < whole:
+            assert places(filter_epsilon(in_float32(parts, whole), limit / whole)) == expected
+        ties += share * max(parts) in parts[1:]
+    assert ties > 200
+
+
+def test_typical_keeps_the_fewest_that_reach_its_mass():
+    """Among equal tokens all are as typical: the first k have the mass k / V."""
+    for V in (3, 7, 10, 50):
+        for k in range(1, V):
+            kept = filter_typical(in_float32([1] * V, V), k / V)
+            assert places(kept) == list(range(k)), (V, k)
+
+
+def test_what_is_no_tie_is_left_alone():
+    """p = .999 over 65 symbols, and nearer to 1: as in plain float64, of 8,000 rows at most one."""
+    logits = random_logits(65, 3)
+    p, order = logits.double().softmax(-1).sort(descending=True)
+    before, different = p.cumsum(-1) - p, 0
+    for mass in (0.9, 0.999, 0.999999, 1 - 1e-9):
+        expected = torch.zeros_like(before < mass).scatter(-1, order, before < mass)
+        different += (filter_top_p(logits, mass).isfinite() != expected).any(-1).sum()
+    assert different <= 1
+
+
+@pytest.mark.parametrize("t", [5e-324, 1e-46, 1e-38, 1e-30, 0.009, 0.01, 1.0, 1e30])
+def test_temperatures_to_the_ends_of_their_range(t):
+    """By exact fractions; a banned token stays banned, an empty row empty."""
+    rows = [
+        [2.0, -1.0, 1.999999, -math.inf], [-9e3, -9e3, -1e4, -math.inf],
+        [1e-30, 0.0, -1e-30, -math.inf], [0.0, 0.0, 0.0, -math.inf], [1e4, 1e4 - 1, 0, -math.inf],
+    ]  # fmt: skip
+    result = apply_temperature(torch.tensor(rows), t).softmax(-1)
+    for row, p in zip(torch.tensor(rows).tolist(), result.tolist(), strict=True):
+        differences = [(Fraction(x) - Fraction(max(row))) / Fraction(t) for x in row[:3]]
+        odds = [math.exp(max(d, -1000)) for d in differences]
+        assert p == pytest.approx([*(x / sum(odds) for x in odds), 0.0], rel=1e-3, abs=1e-6)
+    assert (apply_temperature(torch.full((1, 3), -math.inf), t) == -math.inf).all()
 
 
 def test_bans_equal_transformers():
@@ -157,10 +244,41 @@ def test_values_out_of_range(function, value):
         function(torch.zeros(1, 3), value)
 
 
+EXTREME = [math.inf, -math.inf, math.nan, 1e300, 1e31, -1e31, 1e-31, 1e-46, 5e-324, 10**400]
+
+
+@pytest.mark.parametrize("value", EXTREME)
+def test_penalties_beyond_what_float32_can_tell_are_refused(value):
+    tokens = torch.zeros(1, 2, dtype=torch.long)
+    with pytest.raises(ConfigError, match="repetition_penalty=.* must be"):
+        apply_repetition_penalty(torch.ones(1, 3), tokens, value)
+    if abs(value) > 1 or math.isnan(value):
+        with pytest.raises(ConfigError, match="frequency=.* must be"):
+            apply_frequency_penalty(torch.ones(1, 3), tokens, value, 0.0)
+        with pytest.raises(ConfigError, match="presence=.* must be"):
+            apply_frequency_penalty(torch.ones(1, 3), tokens, 0.0, value)
+        for options in ({"frequency": value}, {"presence": value}, {"repetition_penalty": value}):
+            with pytest.raises(ConfigError, match="must be"):
+                DecodingConfig(**options)
+    if value > 1e30 or not math.isfinite(value):
+        with pytest.raises(ConfigError, match="temperature=.* must be"):
+            apply_temperature(torch.ones(1, 3), value)
+
+
+@pytest.mark.parametrize("value", [np.int64(2), np.float32(0.5), torch.tensor(2)])
+def test_numbers_of_numpy_and_torch_are_refused_with_the_way_out(value):
+    """But numpy's float64 is a Python float."""
+    with pytest.raises(ConfigError, match=r"top_k=.* number of Python: int\(\.\.\.\) makes"):
+        filter_top_k(torch.ones(1, 3), value)
+    with pytest.raises(ConfigError, match=r"temperature=.* of Python: float\(\.\.\.\) makes one"):
+        apply_temperature(torch.ones(1, 3), value)
+    assert filter_top_p(torch.ones(1, 3), np.float64(0.5)).isfinite().sum() == 2
+
+
 def test_penalties_out_of_range():
     tokens = torch.zeros(1, 2, dtype=torch.long)
     for penalty in (0.0, -1.0):
-        with pytest.raises(ConfigError, match=f"repetition_penalty={penalty} must be above 0"):
+        with pytest.raises(ConfigError, match=f"repetition_penalty={penalty} must be between"):
             apply_repetition_penalty(torch.zeros(1, 3), tokens, penalty)
     with pytest.raises(ConfigError, match="repetition_window=0"):
         apply_repetition_penalty(torch.zeros(1, 3), tokens, 1.2, window=0)

@@ -12,6 +12,8 @@ from tinygpt import (
     generate_temperature,
     generate_top_k,
     generateV2,
+    seed_all,
+    stream,
 )
 from tinygpt.decoding import clean_text, generate_details, generate_lookup
 from tinygpt.errors import ConfigError
@@ -92,7 +94,24 @@ def test_a_seed_repeats_and_the_global_state_is_left_alone():
     first, second = (generate(model, "A", 40, seed=3) for _ in range(2))
     assert first == second
     assert generate(model, "A", 40, seed=4) != first
-    assert generate(model, "A", 40) != generate(model, "A", 40)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_without_a_seed_the_global_generator_decides():
+    model = gpt2()
+
+    def texts():
+        batch = generate_batch(model, ["A", "A"], 20)
+        return [generate(model, "A", 20), *batch, "".join(stream(model, "A", 20))]
+
+    seed_all(0)
+    first = texts()
+    assert len(set(first)) == 4
+    assert texts() != first
+    seed_all(0)
+    assert texts() == first
+    state = torch.get_rng_state()
+    generate_greedy(model, "A", 20)  # draws nothing
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -142,17 +161,17 @@ def test_clean_text(text, clean):
         ((["A", "B"],), {}, "must be one text, not a list; .* generate_batch"),
         (("A", -1), {}, "max_new_tokens=-1"),
         (("A", 2.0), {}, "max_new_tokens=2.0 must be a whole number"),
-        (("A",), {"temperature": -1}, "temperature=-1 must be at least 0"),
+        (("A",), {"temperature": -1}, "temperature=-1 must be between 0 and"),
         (("A",), {"top_k": -1}, "top_k=-1 must be at least 0"),
         (("A",), {"top_p": 0}, "top_p=0 must be above 0"),
         (("A",), {"top_p": 1.5}, "top_p=1.5"),
         (("A",), {"min_p": 2}, "min_p=2"),
-        (("A",), {"repetition_penalty": 0}, "repetition_penalty=0 must be above 0"),
+        (("A",), {"repetition_penalty": 0}, "repetition_penalty=0 must be between 1e-30"),
         (("A",), {"stop": ("ok", "")}, "stop sequence is empty"),
         (("A",), {"stop": "abc"}, "stop takes several texts"),
         (("A",), {"past_block": "fly"}, "past_block='fly' must be one of crop, roll, stop"),
         (("A",), {"details": True}, "no option details"),
-        (("A",), {"top_q": 3}, "no option top_q; there are temperature"),
+        (("A",), {"top_q": 3}, "no option top_q .did you mean top_p.*; there are temp"),
         (("A",), {"allowed": ""}, "leave no symbol"),
         (("A",), {"constraint": lambda text: ""}, "no symbol is left for row 0 after constraint"),
     ],

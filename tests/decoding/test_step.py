@@ -7,8 +7,16 @@ from torch._dynamo.utils import counters
 from torch._inductor import config
 
 import tinygpt
-from tinygpt import ModelConfig, MoEConfig, TinyGPT, generate, generate_batch, stream
-from tinygpt.decoding import Step, Writer, generate_details
+from tinygpt import (
+    ModelConfig,
+    MoEConfig,
+    TinyGPT,
+    generate,
+    generate_batch,
+    generate_beam,
+    stream,
+)
+from tinygpt.decoding import Step, Writer, generate_details, generate_lookup
 from tinygpt.errors import ConfigError
 from tinygpt.model import FixedCache, KVCache
 
@@ -138,7 +146,27 @@ def test_the_step_is_the_model_whatever_its_experts(name, base):
         assert_the_step_is_the_model(replace(BASES[base], moe=MoEConfig(**values)))
 
 
-# --- the fixed step, to be compiled or recorded ------------------------------------------------
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("experts", [None, MoEConfig(top_k=2, norm_topk_prob=True, n_shared=1)])
+@pytest.mark.parametrize("qk_norm", [None, 16, 32])  # bits of the norms' weights
+@pytest.mark.parametrize("base", BASES)
+def test_the_steps_of_16_bit_weights_are_the_model_of_16_bit_weights(base, qk_norm, experts, dtype):
+    """Within what 16 bits hold: a bf16 number is exact to 1/256, and each layer rounds anew."""
+    config = replace(BASES[base], qk_norm=qk_norm is not None, moe=experts)
+    model, tokens = opinionated(shaken(config)).to(dtype), ids(config, 3, 8)
+    if qk_norm == 32:
+        for block in model.blocks:
+            block.attn.q_norm.float(), block.attn.k_norm.float()
+    tolerance = 0.03 if dtype == torch.bfloat16 else 0.004
+    with torch.inference_mode():
+        expected = model(tokens).logits
+        cache = KVCache(config, 3, dtype=dtype)
+        step, fixed = Step(model, cache), FixedCache(KVCache(config, 3, dtype=dtype))
+        for t, token in enumerate(tokens.unbind(1)):
+            for logits in (step(token), model(token[:, None], cache=fixed).logits[:, -1]):
+                assert logits.dtype == torch.float32
+                close(logits, expected[:, t], atol=tolerance * expected.abs().max().item())
 
 
 @pytest.fixture
@@ -151,6 +179,28 @@ def steps(monkeypatch):
 
     monkeypatch.setattr("tinygpt.decoding.step._compiled", counting)
     return taken
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_way_of_writing_has_16_bit_weights(steps, variant, dtype):
+    model = ready(VARIANTS[variant]).to(dtype)
+    for past_block in ("crop", "stop") if variant == "gpt2" else ("crop", "stop", "roll"):
+        options = {"seed": 1, "past_block": past_block}
+        for compile in (False, True):
+            both = generate_batch(model, ["ABC", "A"], 30, compile=compile, **options)
+            new = 22 if past_block == "stop" else 30
+            assert [len(text) for text in both] == [3 + new, 1 + new + 2 * (new < 30)]
+    assert len(generate_beam(model, "ABC", 30, n_beams=3)) == 33
+    assert len(generate_lookup(model, "ABCABC", 30)) == 36
+    (row,) = generate_details(model, ["ABC"], 5, seed=0, top_p=0.9)
+    log_p = model(torch.tensor([model.tokenizer.encode(row.text)])).logits[0, 2:-1].log_softmax(-1)
+    expected = log_p.gather(1, torch.tensor(row.tokens)[:, None])[:, 0].tolist()
+    assert row.raw_logprobs == pytest.approx(expected, abs=0.3)
+
+
+# --- the fixed step, to be compiled or recorded ------------------------------------------------
 
 
 WAYS = [(v, "crop") for v in VARIANTS] + [("gpt2", "stop"), ("llama", "roll"), ("modern", "roll")]

@@ -14,7 +14,7 @@ from tinygpt.errors import CheckpointError, ConfigError, NonFiniteError, Unknown
 from tinygpt.files import ROOT
 from tinygpt.measure import evaluate
 from tinygpt.text import Corpus, get_batch
-from tinygpt.training import checkpoints, latest_checkpoint, load_checkpoint, lr_factor
+from tinygpt.training import checkpoints, find_run, latest_checkpoint, load_checkpoint, lr_factor
 
 from ..tools import CHANCE, QUICK, byte_tokenizer, interrupt_after
 
@@ -459,11 +459,13 @@ def test_a_text_without_line_ends_can_be_trained_on(tmp_path, small):
     trained(corpus, replace(small, vocab_size=corpus.tokenizer.vocab_size))
 
 
-def test_a_relative_folder_starts_at_the_repository(corpus, small, tmp_path, monkeypatch):
+def test_a_bare_name_is_a_run_and_another_path_starts_here(corpus, small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tinygpt.training.run.ROOT", tmp_path / "repository")
-    trained(corpus, small, out_dir="checkpoints/mine")
-    assert checkpoints(tmp_path / "repository" / "checkpoints" / "mine")
+    monkeypatch.setattr("tinygpt.training.run.RUNS", tmp_path / "repository" / "checkpoints")
+    for given, folder in {"mine": "repository/checkpoints/mine", "./mine": "mine"}.items():
+        trained(corpus, small, out_dir=given)
+        assert checkpoints(tmp_path / folder)
+        assert find_run(given) == tmp_path / folder
 
 
 def test_a_folder_that_cannot_be_made_is_refused_at_once(corpus, small, tmp_path):

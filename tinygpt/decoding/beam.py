@@ -4,37 +4,17 @@ import torch
 from torch import Tensor
 
 from ..config import DecodingConfig
-from ..errors import ConfigError
 from ..model import TinyGPT, evaluating
 from ..text import Tokenizer
+from .chain import damaged
 from .reader import Reader
-from .rows import Rows, one
+from .rows import Rows, check_arguments, no_others, one
 from .stops import find_stop
 
 
-def generate_beam(
-    model: TinyGPT,
-    prompt: str,
-    max_new_tokens: int = 200,
-    *,
-    n_beams: int = 4,
-    length_penalty: float = 1.0,
-    tokenizer: Tokenizer | None = None,
-    stop: tuple[str, ...] = (),
-    past_block: str = "crop",
-) -> str:
-    """The best text that `beam_search` finds."""
-    best = beam_search(
-        model,
-        prompt,
-        max_new_tokens,
-        n_beams=n_beams,
-        length_penalty=length_penalty,
-        tokenizer=tokenizer,
-        stop=stop,
-        past_block=past_block,
-    )
-    return best[0][0]
+def generate_beam(model: TinyGPT, prompt: str, max_new_tokens: int = 200, **options) -> str:
+    """The best text that `beam_search` finds; the options are the same."""
+    return beam_search(model, prompt, max_new_tokens, **options)[0][0]
 
 
 def beam_search(
@@ -47,6 +27,7 @@ def beam_search(
     tokenizer: Tokenizer | None = None,
     stop: tuple[str, ...] = (),
     past_block: str = "crop",
+    **unknown,
 ) -> list[tuple[str, float]]:
     """Keep the `n_beams` most probable continuations, grown by a token at a time.
 
@@ -54,8 +35,8 @@ def beam_search(
     the sum of log-probabilities over the new tokens, divided by their number to the power
     `length_penalty` (above 0 favours long texts; they differ in length only with `stop`).
     """
-    if n_beams < 1:
-        raise ConfigError(f"n_beams={n_beams} must be at least 1")
+    no_others(unknown, ("n_beams", "length_penalty", "tokenizer", "stop", "past_block"))
+    check_arguments(n_beams=n_beams, length_penalty=length_penalty)
     config = DecodingConfig(temperature=0.0, stop=stop, past_block=past_block)
     beams = Rows(model, one(prompt) * n_beams, max_new_tokens, tokenizer, config)
     with evaluating(model):
@@ -91,6 +72,8 @@ def _search(beams: Rows, n_beams: int, length_penalty: float) -> list[tuple[str,
                 sums[row] = -torch.inf  # grows no more
         if stop and not _growing(sums):
             break
+    if sums.isnan().any():  # once NaN, a sum is the largest for topk and stays NaN
+        raise damaged(0)
     for row in _growing(sums):
         text = beams.tokenizer.decode(beams.new_tokens(row))
         finish(row, text, find_stop(text, stop))

@@ -1,13 +1,14 @@
 """The steps that a configuration asks for, in their order."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..config import DecodingConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, NonFiniteError
 from ..text import Tokenizer
 from .constraint import Constrained, Constraint
 from .filters import (
@@ -40,7 +41,10 @@ class Processor:
     @property
     def label(self) -> str:
         """The step as it is shown: "top-k 10"."""
-        return self.shown or (self.name if self.value is None else f"{self.name} {self.value:g}")
+        if self.shown or self.value is None:
+            return self.shown or self.name
+        number = f"{self.value:g}" if isinstance(self.value, float) else self.value
+        return f"{self.name} {number}"
 
     def __call__(self, logits: Tensor, tokens: Tensor, prompt_length: int) -> Tensor:
         """Logits `(B, V)` after tokens `(B, T)`, the first of which are the prompt -> `(B, V)`."""
@@ -100,18 +104,51 @@ def processors(
 
 
 def process(logits: Tensor, tokens: Tensor, prompt_length: int, chain: list[Processor]) -> Tensor:
-    """Send logits `(B, V)` through a chain; `ConfigError` names the steps that left nothing."""
+    """Send logits `(B, V)` through a chain.
+
+    Raises `ConfigError`, which names row and steps, if nothing is left of a row, and
+    `NonFiniteError` if it held NaN or infinity before.
+    """
+    processed = apply(logits, tokens, prompt_length, chain)
+    check_rows(largest(logits), largest(processed), chain)
+    return processed
+
+
+def apply(logits: Tensor, tokens: Tensor, prompt_length: int, chain: list[Processor]) -> Tensor:
+    """As `process`, without a look at what is left: on a GPU it would wait for the result."""
     for step in chain:
         logits = step(logits, tokens, prompt_length)
-    # elsewhere a row cannot be empty, and the look would make a GPU wait
-    if any(step.can_empty for step in chain):
-        empty = logits.amax(dim=-1) == -torch.inf
-        if empty.any():
-            labels = ", ".join(step.label for step in chain)
-            raise ConfigError(
-                f"no symbol is left for row {int(empty.nonzero()[0])} after {labels}; allow more"
-            )
     return logits
+
+
+def largest(logits: Tensor) -> Tensor:
+    """The largest logit of each row `(B,)`: finite exactly if a token can be drawn from it."""
+    return logits.amax(dim=-1)
+
+
+def check_rows(
+    before: Tensor, after: Tensor, chain: list[Processor], rows: Sequence[int] | None = None
+) -> None:
+    """Raise unless the `largest` logits are finite before and after a chain; `rows` are named."""
+    for i, (raw, left) in enumerate(zip(before.tolist(), after.tolist(), strict=True)):
+        if math.isfinite(raw) and math.isfinite(left):
+            continue
+        row, labels = rows[i] if rows else i, ", ".join(step.label for step in chain)
+        if not math.isfinite(raw):
+            raise damaged(row)
+        if left == -math.inf:
+            raise ConfigError(f"no symbol is left for row {row} after {labels}; allow more")
+        raise ConfigError(
+            f"the logits of row {row} are NaN or infinite after {labels}; use milder values"
+        )
+
+
+def damaged(row: int) -> NonFiniteError:
+    """The error for a row whose logits are no numbers before any step."""
+    return NonFiniteError(
+        f"the model's logits for row {row} are NaN or infinite; its weights are damaged, or too "
+        f"large for their type: load them anew, or use model.float()"
+    )
 
 
 def allowed_tokens(config: DecodingConfig, tokenizer: Tokenizer) -> Tensor:

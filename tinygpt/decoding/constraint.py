@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..errors import ConfigError, TinyGPTError
 from ..text import Tokenizer
 from .filters import NONE, allow_only
 
@@ -28,6 +29,11 @@ class Constrained:
     """
 
     def __init__(self, constraint: Constraint, tokenizer: Tokenizer):
+        if not callable(constraint):
+            raise ConfigError(
+                f"constraint={constraint!r:.80} must be a function: of a text, to the characters "
+                f"that may follow it"
+            )
         self.constraint, self.tokenizer, self.root = constraint, tokenizer, _Node()
         for token, text in enumerate(tokenizer.texts):
             node = self.root
@@ -45,12 +51,24 @@ class Constrained:
 
     def _allowed(self, text: str, node: _Node) -> list[int]:
         """The tokens below a node that may go on after the text; each text is asked about once."""
-        characters = "".join(self.constraint(text))
-        self.tokenizer.encode(characters)  # unknown ones are an error
         found = []
-        for character in set(characters) & node.further.keys():
+        for character in self._answer(text) & node.further.keys():
             below = node.further[character]
             found += below.tokens
             if below.further:
                 found += self._allowed(text + character, below)
         return found
+
+    def _answer(self, text: str) -> set[str]:
+        """The characters that the constraint allows after a text."""
+        try:
+            characters = "".join(self.constraint(text))
+        except TinyGPTError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"the constraint gave no characters after {text[-40:]!r}: {error!r}; it must "
+                f"return a text, or several"
+            ) from error
+        self.tokenizer.encode(characters)  # unknown ones are an error
+        return set(characters)

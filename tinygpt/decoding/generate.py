@@ -2,6 +2,7 @@
 
 import re
 
+from ..errors import ConfigError
 from ..model import TinyGPT
 from ..text import Tokenizer
 from .constraint import Constraint
@@ -26,7 +27,11 @@ def generate(
     Without options it is plain sampling, at temperature 1; with them, every setting of
     `DecodingConfig` by name. `constraint(text)` gives the characters that may follow a text.
     `compile` is for a GPU, see `CompiledStep`. Bad input raises `ConfigError` or
-    `UnknownCharacterError`, both `ValueError`, before anything is written.
+    `UnknownCharacterError`, both `ValueError`, before anything is written; a model whose logits
+    are NaN or infinite raises `NonFiniteError`.
+
+    With a `seed` the text is always the same, and torch's global generator is left alone. Without
+    one the seed is drawn from it, so that `seed_all` makes a whole notebook repeatable.
     """
     writer = _write(
         model,
@@ -51,7 +56,9 @@ def generate_batch(
 ) -> list[str]:
     """Each prompt and its continuation, written side by side; the options are `generate`'s.
 
-    Row i draws from its own generator, seeded `seed + i`, so it is what its prompt gives alone.
+    Row i draws from its own generator, seeded `seed + i`, so it is what its prompt gives alone
+    with that seed, whatever the settings and however long the other prompts are. (In 16-bit
+    weights rounding differs with the number of rows, and a near tie may be decided otherwise.)
     """
     writer = _write(model, several(prompts), max_new_tokens, False, **options)
     return [writer.text(row) for row in range(len(writer.prompts))]
@@ -88,6 +95,8 @@ def _write(
 
 def generate_greedy(model: TinyGPT, prompt: str, max_new_tokens: int = 200, **options) -> str:
     """Always the most probable token. See `generate`."""
+    if "temperature" in options:
+        raise ConfigError("generate_greedy has temperature=0; for another there is generate")
     return generate(model, prompt, max_new_tokens, temperature=0.0, **options)
 
 

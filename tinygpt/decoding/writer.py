@@ -11,11 +11,11 @@ from ..errors import ConfigError
 from ..model import TinyGPT, evaluating
 from ..runtime import one_thread
 from ..text import Tokenizer
-from .chain import allowed_tokens, process, processors
+from .chain import allowed_tokens, apply, check_rows, largest, processors
 from .constraint import Constraint
 from .draw import noise, pick
 from .reader import Reader
-from .rows import Rows
+from .rows import Rows, check_arguments
 from .stops import Written
 
 
@@ -50,12 +50,15 @@ class Writer(Rows):
     ):
         super().__init__(model, prompts, max_new_tokens, tokenizer, config)
         self.chain = processors(config, self.tokenizer, constraint, model.device)
-        self.forced = forced or {}
-        if self.forced:
-            _check_forced(self.forced, config, self.tokenizer)
+        self.forced = {} if forced is None else forced
+        _check_forced(self.forced, config, self.tokenizer)
         follow = follow or bool(config.stop)
         self.written = [Written(self.tokenizer, config.stop) for _ in prompts] if follow else []
         self.logits: list[tuple[Tensor, Tensor]] = []  # raw and processed, if `details`
+        # the largest logit of each row before and after the chain, and which rows: to be checked
+        self.unseen: list[tuple[Tensor, Tensor, list[int]]] = []
+        waits = follow or any(step.can_empty for step in self.chain)
+        self.looks = waits or self.tokens.device.type == "cpu"  # at each token
 
     def run(
         self,
@@ -64,31 +67,45 @@ class Writer(Rows):
         details: bool = False,
         compile: bool = False,
     ) -> Iterator[None]:
-        """Write one token per row and yield, until the buffer is full or all rows have ended."""
-        small = self.model.config.n_embd <= 256 and len(self.tokens) <= 64
+        """Write one token per row and yield, until the buffer is full or all rows have ended.
+
+        Without a seed each row takes one from torch's global generator. Rows of NaN or infinity
+        raise `NonFiniteError`: at once, or at the end if the look would make a GPU wait each time.
+        """
+        check_arguments(seed=seed, use_cache=use_cache, compile=compile)
+        read = Reader(self.model, self.padding, self.config.past_block, use_cache, compile)
         luck = None
         if self.config.temperature != 0:
             generators, V = _generators(len(self.tokens), seed), self.tokenizer.vocab_size
             luck = noise(generators, V, self.last - self.length, self.tokens.device)
+        return self._steps(read, luck, details)
+
+    def _steps(self, read: Reader, luck: Iterator[Tensor] | None, details: bool) -> Iterator[None]:
+        small = self.model.config.n_embd <= 256 and len(self.tokens) <= 64
         with evaluating(self.model):
-            read = Reader(self.model, self.padding, self.config.past_block, use_cache, compile)
-            while self.length < self.last and not self._stopped():
+            while rows := self._writing():
                 # not around the yield: who takes the tokens computes as they please
                 with one_thread(small), torch.inference_mode():
-                    self._write(read, luck, details)
+                    self._write(rows, read, luck, details)
                 yield
+        self._check_unseen()
         for row in self.written:
             row.end()
 
-    def _stopped(self) -> bool:
-        return bool(self.written) and all(row.stopped for row in self.written)
+    def _writing(self) -> list[int]:
+        """The rows that have not ended yet."""
+        rows = [i for i, end in enumerate(self.ends) if self.length < end]
+        return [i for i in rows if not self.written[i].stopped] if self.written else rows
 
-    def _write(self, read: Reader, luck: Iterator[Tensor] | None, details: bool) -> None:
-        """Add a token to each row: by the next noise, or the most probable if there is none."""
-        logits = processed = read(self.tokens, self.length)
-        if self.chain:
-            tokens = self.tokens[:, : self.length]
-            processed = process(logits, tokens, self.prompt_length, self.chain)
+    def _write(
+        self, rows: list[int], read: Reader, luck: Iterator[Tensor] | None, details: bool
+    ) -> None:
+        """Add a token to each row: by the next noise, or the most probable if there is none.
+
+        The others than `rows` have ended: what is written there counts nowhere.
+        """
+        logits = read(self.tokens, self.length)
+        processed = self._processed(logits, rows)
         choice = processed.argmax(dim=-1) if luck is None else pick(processed, next(luck))
         if (token := self.forced.get(self.length - self.prompt_length)) is not None:
             choice = torch.full_like(choice, token)  # its draw is thrown away
@@ -97,8 +114,27 @@ class Writer(Rows):
         if details:
             self.logits.append((logits, processed))
         if self.written:
-            for row, token in zip(self.written, choice.tolist(), strict=True):
-                row.add(token)
+            chosen = choice.tolist()
+            for row in rows:
+                self.written[row].add(chosen[row])
+
+    def _processed(self, logits: Tensor, rows: list[int]) -> Tensor:
+        """The logits `(B, V)`, those of `rows` after the chain."""
+        everything, tokens = len(rows) == len(logits), self.tokens[:, : self.length]
+        before = logits if everything else logits[rows]
+        after = apply(
+            before, tokens if everything else tokens[rows], self.prompt_length, self.chain
+        )
+        self.unseen.append((largest(before), largest(after), rows))
+        if self.looks:
+            self._check_unseen()
+        return after if everything else logits.index_put((torch.tensor(rows),), after)
+
+    def _check_unseen(self) -> None:
+        """Look at the rows that were written since the last time."""
+        for before, after, rows in self.unseen:
+            check_rows(before, after, self.chain, rows)
+        self.unseen.clear()
 
     def new_tokens(self, row: int) -> list[int]:
         """What was written in a row, without its stop text."""
@@ -122,14 +158,21 @@ class Writer(Rows):
 
 
 def _generators(count: int, seed: int | None) -> list[torch.Generator]:
-    generators = [torch.Generator() for _ in range(count)]
-    for i, generator in enumerate(generators):
-        generator.seed() if seed is None else generator.manual_seed(seed + i)
-    return generators
+    if seed is None:
+        seeds = torch.randint(2**63 - 1, (count,)).tolist()
+    else:
+        seeds = [(seed + i) % 2**64 for i in range(count)]
+    return [torch.Generator().manual_seed(s) for s in seeds]
 
 
 def _check_forced(forced: dict[int, int], config: DecodingConfig, tokenizer: Tokenizer) -> None:
-    allowed = allowed_tokens(config, tokenizer)
+    whole = isinstance(forced, dict) and {type(n) for pair in forced.items() for n in pair} <= {int}
+    if not whole or min(forced, default=0) < 0:
+        raise ConfigError(
+            f"forced={forced!r:.80} must be a dict: of places, from 0, to tokens, both whole "
+            f"numbers"
+        )
+    allowed = allowed_tokens(config, tokenizer) if forced else ()
     for place, token in forced.items():
         if not 0 <= token < len(allowed):
             raise ConfigError(

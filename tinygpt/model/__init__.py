@@ -15,11 +15,12 @@ from .layers import (
     rotary_table,
     rotate,
 )
-from .router import Router, Routing
+from .router import ROUNDING, Router, Routing, fewest, float64
 
 __all__ = [
     "IGNORED",
     "MLP",
+    "ROUNDING",
     "Attention",
     "AttentionMaps",
     "Block",
@@ -38,6 +39,8 @@ __all__ = [
     "balance_loss",
     "evaluating",
     "expert_width",
+    "fewest",
+    "float64",
     "importance_loss",
     "in_float32",
     "make_norm",

@@ -9,12 +9,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
-from ..files import ROOT, atomic_path, sweep_temporaries, write_text
+from ..files import INSTALLED, WORKSPACE, atomic_path, resolve, sweep_temporaries, write_text
 from ..model import TinyGPT
 from ..runtime import pick_device
 from .checkpoint import MANIFEST, Checkpoint, load_checkpoint, read_json, save_checkpoint, verify
 
-RUNS = ROOT / "checkpoints"
+RUNS = WORKSPACE / "checkpoints"
 
 
 class Run:
@@ -34,12 +34,12 @@ class Run:
 
     @classmethod
     def claim(cls, folder: str | Path) -> "Run":
-        """A new run in a folder, which is made; a relative path starts at the repository.
+        """A new run in a folder, which is made: a name under checkpoints/, or a path.
 
         `CheckpointError` if the folder holds a run or cannot be written. A log without a
         checkpoint is what a crash at the start left.
         """
-        run = cls(ROOT / Path(folder).expanduser())
+        run = cls(resolve(folder, RUNS))
         if run.checkpoints():
             raise CheckpointError(
                 f"{run.folder} already holds a run; go on with it (Trainer.resume, --resume), or "
@@ -60,13 +60,15 @@ class Run:
 
         `CheckpointError` lists what there is when it is not found.
         """
-        for run in (cls(RUNS / name), cls(ROOT / name)):
-            if run.exists():
-                return run
+        run = cls(resolve(name, RUNS))
+        if run.exists():
+            return run
         found = sorted(p.name for p in RUNS.glob("*") if cls(p).exists())
+        shipped = "; the course's runs are in its repository, not in what pip installs"
         raise CheckpointError(
-            f"no run {str(name)!r} under {RUNS}, and no such path; there is: "
+            f"no run {str(name)!r}, which would be {run.folder}; under {RUNS} there is: "
             f"{', '.join(found) or 'nothing yet. Train one: python -m tinygpt train'}"
+            f"{shipped if INSTALLED else ''}"
         )
 
     def exists(self) -> bool:

@@ -30,7 +30,7 @@ STATE = ("step", "best_step", "best_val_loss", "bad_evaluations", "seconds", "gr
 class Trainer:
     """Trains a `TinyGPT` on a `Corpus`.
 
-    >>> trainer = Trainer(model, corpus, TrainConfig(max_steps=500), out_dir="checkpoints/mine")
+    >>> trainer = Trainer(model, corpus, TrainConfig(max_steps=500), out_dir="mine")
     >>> metrics = trainer.fit()                       # later: Trainer.resume("mine").fit()
 
     Batches are random windows of the train split, so an epoch is as many updates as show the
