@@ -11,6 +11,13 @@ from ..tools import byte_tokenizer
 
 
 @pytest.fixture
+def short(monkeypatch):
+    """Texts of a few tokens only."""
+    monkeypatch.setattr("tinygpt.widgets.playground.WRITTEN", 10)
+    monkeypatch.setattr("tinygpt.widgets.routing.WRITTEN", 10)
+
+
+@pytest.fixture
 def explorer(small, corpus):
     torch.manual_seed(0)
     model = TinyGPT(small).eval()

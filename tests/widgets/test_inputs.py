@@ -22,6 +22,8 @@ from tinygpt.widgets.passages import LONGEST
 
 from ..conftest import LINES
 
+pytestmark = pytest.mark.usefixtures("short")
+
 
 @pytest.fixture
 def mixture(corpus):

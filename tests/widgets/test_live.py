@@ -257,6 +257,40 @@ def test_results_may_be_asked_for_in_another_thread(model):
     assert playground.results == found[0]
 
 
+def test_another_thread_gets_the_results_of_its_own_moves(model, monkeypatch):
+    """Also while the loop is amid a step."""
+    monkeypatch.setattr(module, "SLICE", 10)  # of which there is always one
+    found = []
+
+    async def cell():
+        playground = playground_of(model)
+
+        def ask():
+            for i in range(1, 20):
+                playground.temperature.value = i / 10
+                time.sleep(i / 5000)
+                found.append(playground.results)
+
+        await asyncio.to_thread(ask)
+
+    asyncio.run(cell())
+    for i, results in enumerate(found, 1):
+        expected = generateV2(model, "the cat ", 30, seed=1, temperature=i / 10)
+        name = "temperature off: plain sampling" if i == 10 else f"temperature {i / 10}"
+        assert results[name] == expected
+
+
+def test_a_snapshot_between_a_move_and_what_follows_it(mixture):
+    """The labels of a text are never put beside another one."""
+    explorer = routing_explorer(mixture, "the cat sat", labels=[0] * 11)
+    assert "Styles" in explorer.picture.value
+    with explorer._quietly():  # the menu has not followed yet
+        explorer.text.value = "a dog"
+    explorer._later.start()
+    assert explorer.message.value == ""
+    assert "Styles" not in explorer.picture.value
+
+
 def test_in_plain_python_threads_take_turns(model):
     playground = playground_of(model)
 
@@ -286,6 +320,19 @@ def test_after_the_loop_has_ended_all_is_done_at_once(model):
     playground.temperature.value = 0.6
     assert "<b>temperature 0.6</b>" in playground.texts.value
     assert "pending" not in playground.texts.value
+
+
+def test_a_loop_that_stands_still_is_not_waited_for(model):
+    async def cell():
+        return playground_of(model)
+
+    loop = asyncio.new_event_loop()
+    try:
+        playground = loop.run_until_complete(cell())
+        playground.temperature.value = 0.6
+        assert "<b>temperature 0.6</b>" in playground.texts.value
+    finally:
+        loop.close()
 
 
 # --- a model that is trained while a widget reads it ----------------------------------------------

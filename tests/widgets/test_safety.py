@@ -18,6 +18,8 @@ from tinygpt.widgets import (
 
 from ..tools import ByteTokenizer
 
+pytestmark = pytest.mark.usefixtures("short")
+
 EVIL = "</pre><script>alert('1')</script>&amp;\"' onload='x'"
 UNSEEN = "\x00\x07\x1b\r\x7f\x85\u061c\u200e\u200f\u2028\u202e\u2066\u2069\ufeff"
 FINE = "é 한 עברית\tà 👨\u200d👩 \n"  # what belongs to a text
@@ -140,3 +142,11 @@ def test_a_card_is_safe():
     page = frame.card(tokenizer, "<i>", "<u>\u202e", [0, 1], {0: "pin"})
     assert page.count("<b>") == 1  # the title's own
     assert not re.search("<[iu]>|\u202e", page)
+
+
+def test_an_error_line_is_safe():
+    page = frame.error_line("<b>&\u202e'\"", drawn=False)
+    assert "&lt;b&gt;&amp;&lt;U+202E&gt;&#x27;&quot;</div>" in page
+    error = RuntimeError("<i>" + "x" * 5000 + "\n  at\x00")
+    assert len(frame.explained(error)) < 450
+    assert frame.explained(RuntimeError("a\n  b")) == "RuntimeError: a b"

@@ -21,7 +21,7 @@ from .live import Live, Text
 from .stages import Stage, sample, stages
 
 DRAWS = 200
-LONGEST = 300  # tokens of a text
+LONGEST, WRITTEN = 300, 120  # tokens of a text at most, and to begin with
 MENU = 300  # tokens to choose from, if there are more
 AS_DRAWN = -1  # no token is put there
 YOURS = "all sliders together"
@@ -89,7 +89,7 @@ class SamplingPlayground(Live):
     def _controls(self, prompt: str) -> None:
         V = self.tokenizer.vocab_size
         self.prompt = widgets.Textarea(prompt, description="prompt", rows=2)
-        self.length = _slider("length", 120, 10, LONGEST, 10)
+        self.length = _slider("length", WRITTEN, 10, LONGEST, 10)
         self.seed = widgets.BoundedIntText(1, 0, 2**31 - 1, description="seed")
         self.penalty = _slider("repetition", 1.0, 1.0, 2.0, 0.05, "penalty; 1: off")
         self.window = _slider("in the last", 16, 1, 128, 1, f"{self.unit}s that are penalised")
@@ -141,12 +141,13 @@ class SamplingPlayground(Live):
 
     def _offer(self, p: np.ndarray) -> None:
         """Let the menu offer the most probable tokens, if there are too many for all of them."""
-        menu = self._menu(np.argsort(-p, kind="stable")[:MENU].tolist())
-        if len(p) <= MENU or [*self.replacement.options] == menu:
+        if len(p) <= MENU:
             return
-        with self._quietly():
-            self.replacement.options = menu
-            self._show_replacement()
+        menu = self._menu(np.argsort(-p, kind="stable")[:MENU].tolist())
+        if [*self.replacement.options] != menu:
+            with self._quietly():
+                self.replacement.options = menu
+                self._show_replacement()
 
     def _settings(self) -> Settings:
         with self._later.lock:

@@ -13,7 +13,8 @@ from torch import Tensor
 from ..plots import EXPERT_COLOURS, GREY, ends_line, tint
 from .frame import safe, shown
 
-LISTED, FEWEST = 800, 10  # tokens by the expert that takes most of them: of all, of one expert
+# tokens by the expert that takes most of them: of all, and of one expert at least and at most
+LISTED, FEWEST, MOST = 800, 10, 100
 CLASSES = ("vowels", "consonants", "capitals", "space", "newline", "punctuation", "digits")
 _HATCH = "repeating-linear-gradient(135deg,#bbb 0 1px,#fff 1px 5px)"
 _PALE_HATCH = _HATCH.replace("#bbb", "#ddd")
@@ -137,7 +138,7 @@ def alphabet(table: Tensor, pieces: Sequence[str]) -> str:
     shares, first = (table.double() / counts[:, None].clamp(min=1)).max(1)
     order = counts.argsort(descending=True, stable=True)
     order = order[counts[order] > 0]
-    most, rows = max(FEWEST, LISTED // E), ""
+    most, rows = min(MOST, max(FEWEST, LISTED // E)), ""
     for e in range(E):
         mine = order[first[order] == e]
         cells = "".join(
