@@ -26,6 +26,7 @@ from tinygpt.training import (
     save_checkpoint,
     verify,
 )
+from tinygpt.training.manifest import write_manifest
 
 from ..tools import MODES, byte_tokenizer, model_of, random_ids, same_state
 
@@ -93,9 +94,8 @@ def edit(folder, name, change):
 
 
 def mend(folder):
-    files = {p.name: checkpoint.sha256(p) for p in folder.iterdir() if p.name != "manifest.json"}
-    manifest = {"files": files, "sha256": checkpoint._digest(files)}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").unlink()
+    write_manifest(folder)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,9 @@ KILLED = """
         with torch.no_grad():
             for p in model.parameters():
                 p.fill_(step)
-        content = Checkpoint(model, tokenizer, {}, {}, {"step": step, "best_step": 1})
+        state = {"step": step, "best_step": 1, "bad_evaluations": 0}
+        state |= dict.fromkeys(["best_val_loss", "seconds", "grad_norm"], 1.0)
+        content = Checkpoint(model, tokenizer, {}, {}, state)
         run.save(step, content, keep_last=2)
         print(step, flush=True)
 """
