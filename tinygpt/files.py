@@ -23,6 +23,7 @@ INSTALLED = not all((ROOT / name).exists() for name in ("pyproject.toml", "noteb
 # where data/ and checkpoints/ lie: the repository, or without one the folder that Python began in
 WORKSPACE = Path.cwd() if INSTALLED else ROOT
 CHUNK = 1 << 16  # bytes read at a time
+GLANCE = 0.3  # seconds
 
 
 def resolve(path: str | Path, home: Path | None = None) -> Path:
@@ -104,12 +105,13 @@ def sweep_temporaries(folder: Path, name: str = "*") -> None:
 def locked(path: Path) -> Iterator[None]:
     """Hold a lock, which is a file; the system frees it when its process dies, however it dies.
 
-    `BlockingIOError`, which says by whom, if another process or thread holds it; another `OSError`
-    if there can be no lock here. The file stays: only who holds it matters.
+    `BlockingIOError`, which says by whom, if another process or thread holds it, and longer than
+    to have a look; another `OSError` if there can be no lock here. The file stays: only who holds
+    it matters.
     """
     lock, note = FileLock(path, thread_local=False), path.with_name(f"{path.name}-holder")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=GLANCE)
     except Timeout:
         raise BlockingIOError(errno.EAGAIN, f"in use by {_holder(note)}", str(path)) from None
     except NotImplementedError as error:

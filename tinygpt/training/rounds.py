@@ -19,33 +19,46 @@ SHAPE = ("schedule", "warmup_steps", "min_lr_ratio", "decay_fraction")
 
 @dataclass(frozen=True)
 class Round:
-    """A schedule over the updates from `start` to `end`; `share` of the peak is where it starts."""
+    """A schedule over the updates from `start` to `end`: from a share of the run's peak learning
+    rate up to another, `peak`, and down."""
 
     start: int
     end: int
     share: float
+    peak: float
     config: TrainConfig  # with the round's own warmup_steps and decay_fraction
 
     def factor(self, step: int) -> float:
         """The share of the peak learning rate at an update of the round."""
-        factor = lr_factor(step - self.start, self.end - self.start, self.config)
-        rises = step - self.start < self.config.warmup_steps
-        return self.share + (1 - self.share) * factor if rises else factor
+        factor, low = lr_factor(step - self.start, self.length, self.config), self.low
+        if step - self.start < self.config.warmup_steps:
+            return self.share + (self.peak - self.share) * factor
+        return factor - (1 - self.peak) * (factor - low) / (1 - low) if low < 1 else factor
 
     def falls_from(self) -> float:
         """The update at which the learning rate begins to fall."""
-        warmup, length = self.config.warmup_steps, self.end - self.start
+        warmup = self.config.warmup_steps
         after = {
             "constant": math.inf,
             "cosine": warmup,
-            "wsd": max(warmup, (1 - self.config.decay_fraction) * length),
+            "wsd": max(warmup, (1 - self.config.decay_fraction) * self.length),
         }
         return self.start + after[self.config.schedule]
+
+    @property
+    def length(self) -> int:
+        """How many updates it has."""
+        return self.end - self.start
+
+    @property
+    def low(self) -> float:
+        """The share at which it ends."""
+        return 1.0 if self.config.schedule == "constant" else self.config.min_lr_ratio
 
 
 def first_round(max_steps: int, config: TrainConfig) -> list[Round]:
     """The rounds of a new run."""
-    return [Round(0, max_steps, 0.0, config)]
+    return [Round(0, max_steps, 0.0, 1.0, config)]
 
 
 def factor_at(rounds: list[Round], step: int) -> float:
@@ -83,7 +96,11 @@ def moved_end(rounds: list[Round], step: int, end: int) -> tuple[list[Round], st
     if moved.falls_from() >= step:
         return [*earlier, moved], f"; the schedule now ends at step {end}"
     down = replace(last.config, warmup_steps=0, decay_fraction=1.0)
-    return [*earlier, last, Round(step, end, 1.0, down)], "; the learning rate falls from here on"
+    return [
+        *earlier,
+        last,
+        Round(step, end, 1.0, 1.0, down),
+    ], "; the learning rate falls from here on"
 
 
 def reshaped(
@@ -100,7 +117,8 @@ def reshaped(
 def to_numbers(rounds: list[Round]) -> list[list[float]]:
     """Rounds as JSON-ready values."""
     return [
-        [r.start, r.end, r.share, r.config.warmup_steps, r.config.decay_fraction] for r in rounds
+        [r.start, r.end, r.share, r.peak, r.config.warmup_steps, r.config.decay_fraction]
+        for r in rounds
     ]
 
 
@@ -108,17 +126,20 @@ def from_numbers(numbers: Any, config: TrainConfig) -> list[Round]:
     """The rounds that `to_numbers` wrote; `CheckpointError` if it did not."""
     try:
         rounds = [
-            Round(start, end, share, replace(config, warmup_steps=warmup, decay_fraction=fraction))
-            for start, end, share, warmup, fraction in numbers
+            Round(*place, replace(config, warmup_steps=warmup, decay_fraction=fraction))
+            for *place, warmup, fraction in numbers
         ]
-        if rounds[0].start == 0 and all(0 <= r.start < r.end and 0 <= r.share <= 1 for r in rounds):
+        sound = [0 <= r.start < r.end and 0 <= r.share <= 1 and 0 <= r.peak <= 1 for r in rounds]
+        if rounds[0].start == 0 and all(sound):
             return rounds
     except (TypeError, ValueError, IndexError):
         pass
-    raise CheckpointError(f"a checkpoint's rounds {numbers!r:.200} are none; remove its folder")
+    raise CheckpointError(f"a checkpoint's rounds {numbers!r:.99} are none; remove its folder")
 
 
 def _round_from(start: int, end: int, share: float, config: TrainConfig) -> Round:
-    """A round that rises for at most a tenth of it."""
-    warmup = min(config.warmup_steps, (end - start) // 10)
-    return Round(start, end, share, replace(config, warmup_steps=warmup))
+    """A round that rises no faster than a run does at its start, for a fifth of it at most."""
+    usual = config.warmup_steps or TrainConfig.warmup_steps
+    rise = min(usual, max(1, (end - start) // 5))
+    peak = share + (1 - share) * rise / usual
+    return Round(start, end, share, peak, replace(config, warmup_steps=rise))

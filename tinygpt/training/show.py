@@ -40,8 +40,11 @@ def progress_bar(total: int, done: int, shown: bool) -> Any:
     """A bar of updates that are counted; in a notebook a widget."""
     from tqdm.auto import tqdm
 
-    bar = Shown(sys.stderr)
-    return tqdm(total=total, initial=done, unit="step", disable=not shown, file=bar)
+    settings = {"total": total, "initial": done, "unit": "step", "file": Shown(sys.stderr)}
+    try:
+        return tqdm(**settings, disable=not shown)
+    except (OSError, ValueError):  # it asks sys.stderr itself once
+        return tqdm(**settings, disable=True)
 
 
 def say(text: str) -> None:
