@@ -150,9 +150,12 @@ class Run(Folder):
         remove_checkpoint(folder)  # half of one
         save_checkpoint(folder, checkpoint)
         self.started()
-        best = self.step_folder(checkpoint.state["best_step"])
-        for old in self.checkpoints()[:-keep_last]:
-            if old != best:
+        self.keep(keep_last, checkpoint.state["best_step"])
+
+    def keep(self, last: int, best_step: int) -> None:
+        """Remove all checkpoints but the `last` ones and the best."""
+        for old in self.checkpoints()[:-last]:
+            if old != self.step_folder(best_step):
                 remove_checkpoint(old)
 
     def forget_after(self, step: int) -> None:
