@@ -1,19 +1,31 @@
 """Atomic writes, locks, and where relative paths lead."""
 
+import errno
 import os
 import shutil
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import textwrap
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import distributions
 from importlib.util import find_spec
 
 import pytest
 
 from tinygpt import files
-from tinygpt.files import ROOT, alone, atomic_path, resolve, sweep_temporaries, write_text
+from tinygpt.files import (
+    ROOT,
+    alone,
+    atomic_path,
+    locked,
+    resolve,
+    sweep_temporaries,
+    write_text,
+)
 
 
 def test_an_error_while_writing_keeps_the_old_file_and_leaves_nothing(tmp_path):
@@ -104,6 +116,111 @@ def test_a_lock_dies_with_its_process(tmp_path):
     with alone(tmp_path / "x", wait=False):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_of_others_is_not_swept(tmp_path):
+    for name in (".tmp-step_0000001-ab", ".tmp-notes-ab", ".tmp-x.csv-ab"):
+        (tmp_path / name).mkdir()
+    sweep_temporaries(tmp_path, "step_*")
+    sweep_temporaries(tmp_path, "x.csv")
+    assert [p.name for p in tmp_path.iterdir()] == [".tmp-notes-ab"]
+
+
+def test_folders_made_for_what_failed_go_too(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "a" / "b" / "c" / "file"):
+        raise RuntimeError
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o002])
+def test_everything_may_be_read_by_whom_the_umask_lets(tmp_path, umask):
+    """Also what other programs write readable by their owner alone, as safetensors does."""
+    before = os.umask(umask)
+    try:
+        with atomic_path(tmp_path / "folder") as new:
+            new.mkdir()
+            (new / "private").write_text("")
+            (new / "private").chmod(0o600)
+        write_text(tmp_path / "file", "")
+    finally:
+        os.umask(before)
+    mode = {p: p.stat().st_mode & 0o777 for p in [tmp_path / "file", *tmp_path.rglob("folder*/**")]}
+    assert mode[tmp_path / "file"] == (tmp_path / "folder/private").stat().st_mode & 0o777
+    assert mode[tmp_path / "file"] == 0o666 & ~umask
+    assert mode[tmp_path / "folder"] == 0o777 & ~umask
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows flushes no folders")
+def test_a_file_system_that_cannot_flush_a_folder(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def of_files_only(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr("os.fsync", of_files_only)
+    write_text(tmp_path / "file", "content")
+    assert (tmp_path / "file").read_text() == "content"
+
+
+HOLDER = """
+    import sys
+    from pathlib import Path
+    from tinygpt.files import locked
+    with locked(Path(sys.argv[1])):
+        print("held", flush=True)
+        sys.stdin.read()
+"""
+
+
+def holder(path):
+    """Another process that holds a lock until its input ends."""
+    code = [sys.executable, "-c", textwrap.dedent(HOLDER), str(path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen(code, cwd=ROOT, **pipes)
+    assert process.stdout.readline() == b"held\n"
+    return process
+
+
+def test_a_lock_has_one_holder_and_dies_with_its_process(tmp_path):
+    path = tmp_path / "lock"
+    with holder(path) as process:
+        wanted = f"in use by process {process.pid} on {socket.gethostname()}"
+        with pytest.raises(BlockingIOError, match=wanted), locked(path):
+            pass
+        process.kill()
+        process.wait()
+    with locked(path):
+        pass
+
+
+def test_a_lock_holds_between_threads_and_within_one(tmp_path):
+    def try_it():
+        try:
+            with locked(tmp_path / "lock"):
+                return "got it"
+        except BlockingIOError as error:
+            return error.strerror
+
+    with locked(tmp_path / "lock"), ThreadPoolExecutor(1) as pool:
+        said = f"in use by process {os.getpid()}"
+        assert pool.submit(try_it).result().startswith(said)
+        assert try_it().startswith(said)
+    assert try_it() == "got it"
+    assert try_it() == "got it"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks"), NotImplementedError("none")])
+def test_where_there_can_be_no_lock(tmp_path, monkeypatch, error):
+    def acquire(lock, timeout):
+        raise error
+
+    monkeypatch.setattr("tinygpt.files.FileLock.acquire", acquire)
+    with pytest.raises(OSError, match="(?i)no locks"), locked(tmp_path / "lock"):
+        pass
 
 
 # --- where paths lead ----------------------------------------------------------------------------

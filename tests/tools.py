@@ -219,7 +219,7 @@ QUICK = TrainConfig(max_steps=40, batch_size=4, eval_interval=10, warmup_steps=5
 CHANCE = ["seconds", "tokens_per_s"]  # differ from run to run
 
 
-def interrupt_after(trainer, step):
+def interrupt_after(trainer, step, progress=False):
     """Press Ctrl-C while update number `step` is being made."""
     train_step, evaluation = trainer.train_step, trainer._evaluate
 
@@ -235,7 +235,7 @@ def interrupt_after(trainer, step):
 
     trainer.train_step, trainer._evaluate = watched, watched_evaluation
     with pytest.raises(KeyboardInterrupt):
-        trainer.fit(progress=False)
+        trainer.fit(progress)
     assert trainer.step == step
 
 
