@@ -22,9 +22,11 @@ from .arguments import (
 from .config import ModelConfig, MoEConfig, TrainConfig, check_value
 from .console import (
     describe_os_error,
+    drop_output,
     ending_signals,
     fail,
     is_too_large,
+    patient_output,
     prepare_streams,
     program,
     show_warning,
@@ -65,13 +67,14 @@ def train(arguments: Sequence[str]) -> None:
         raise ConfigError("--resume goes on in the run's own folder: leave --out, --preset away")
     else:
         trainer = _resumed(start.resume, arguments, experts, start.max_steps is not None)
-    print(f"the run is in {trainer.run.folder}")
-    for last in trainer.fit().rows[-1:]:
-        print(
-            f"step {last['step']}: validation loss {last['val_lm_loss']:.4f} nats, perplexity "
-            f"{last['val_perplexity']:.2f}; best {trainer.best_val_loss:.4f} at step "
-            f"{trainer.best_step}"
-        )
+    with patient_output():
+        print(f"the run is in {trainer.run.folder}", flush=True)
+        for last in trainer.fit().rows[-1:]:
+            print(
+                f"step {last['step']}: validation loss {last['val_lm_loss']:.4f} nats, perplexity "
+                f"{last['val_perplexity']:.2f}; best {trainer.best_val_loss:.4f} at step "
+                f"{trainer.best_step}"
+            )
 
 
 def _new(name: str | None, arguments: Sequence[str], experts: bool):
@@ -199,20 +202,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with ending_signals(), warnings.catch_warnings():
             warnings.showwarning = show_warning
-            try:
-                return _run_command(sys.argv[1:] if argv is None else list(argv))
-            finally:
-                sys.stdout.flush()  # here, where a failure can still be said
+            code = _run_command(sys.argv[1:] if argv is None else list(argv))
+            sys.stdout.flush()  # here, where a failure can still be said
+            return code
     except KeyboardInterrupt:
+        drop_output()
         return 128 + signal.SIGINT
     except TinyGPTError as error:
         return fail(str(error))
     except OSError as error:
         return fail(describe_os_error(error))
-    except (MemoryError, OverflowError, RuntimeError) as error:
+    except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
         if not is_too_large(error):
             raise
-        return fail(f"this machine cannot hold what was asked for: {error}")
+        first = str(error).partition("\n")[0]
+        return fail(f"this machine cannot hold what was asked for: {first}")
 
 
 def _run_command(argv: list[str]) -> int:
@@ -225,7 +229,13 @@ def _run_command(argv: list[str]) -> int:
     if command is None:
         near = did_you_mean(argv[0], {"": COMMANDS})
         raise ConfigError(f"there is no command {argv[0]!r}; there are {', '.join(COMMANDS)}{near}")
-    return command(argv[1:]) or 0
+    try:
+        return command(argv[1:]) or 0
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            sys.stdout.flush()
+        drop_output()
+        raise
 
 
 # --- names: of presets and runs ---

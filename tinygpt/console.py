@@ -10,8 +10,8 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -73,13 +73,53 @@ def prepare_streams() -> None:
             stream.reconfigure(encoding="utf-8", errors="replace")
 
 
-def fail(message: str) -> int:
-    """Say in one line what is wrong; returns the exit code."""
+@contextmanager
+def patient_output() -> Iterator[None]:
+    """Let the work go on when its output fails (a closed pipe, a full disk); then raise that."""
+    out, err = _Patient(sys.stdout), _Patient(sys.stderr)
+    with redirect_stdout(out), redirect_stderr(err):
+        yield
+    for stream in (out, err):
+        if stream.error:
+            raise stream.error
+
+
+class _Patient:
+    """A stream that keeps its first error for later, and writes nothing after it."""
+
+    def __init__(self, stream):
+        self.stream, self.error = stream, None
+
+    def write(self, text: str) -> int:
+        self._try(self.stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self.stream.flush)
+
+    def _try(self, act: Callable, *args) -> None:
+        if self.error is None:
+            try:
+                act(*args)
+            except OSError as error:
+                self.error = error
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+
+def drop_output() -> None:
+    """Flush what was printed; if it cannot be written, Python shall not try again at its end."""
     try:
         sys.stdout.flush()
-    except OSError:  # what cannot be written is not tried again when Python ends
+    except OSError:
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def fail(message: str) -> int:
+    """Say in one line what is wrong; returns the exit code."""
+    drop_output()
     _say(f"error: {message}")
     return 2
 
@@ -91,7 +131,9 @@ def show_warning(message: Warning, *where: object) -> None:
 
 def describe_os_error(error: OSError) -> str:
     """What could not be read or written, and why."""
-    what = "the output" if error.filename is None else error.filename
+    what = "the output" if error.filename is None else str(error.filename)
+    if len(what) > 200:
+        what = f"{what[:100]}…{what[-20:]}"
     return f"cannot read or write {what}: {error.strerror or error}"
 
 
