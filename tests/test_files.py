@@ -1,21 +1,33 @@
 """Atomic writes, and downloads from a local server that misbehaves on purpose."""
 
+import errno
 import hashlib
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from tinygpt import files
 from tinygpt.errors import CorpusError
-from tinygpt.files import ROOT, atomic_path, download, sha256, sweep_temporaries, write_text
+from tinygpt.files import (
+    ROOT,
+    atomic_path,
+    download,
+    locked,
+    resolve,
+    sha256,
+    sweep_temporaries,
+    write_text,
+)
 
 CONTENT = os.urandom(300_000)
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -57,6 +69,123 @@ def test_a_killed_writer_leaves_the_old_file_and_a_leftover_that_is_swept(tmp_pa
     assert len(list(tmp_path.iterdir())) == 2
     sweep_temporaries(tmp_path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_bare_name_is_in_its_home_a_path_where_one_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    home = tmp_path / "home"
+    assert resolve("mine", home) == home / "mine"
+    assert resolve(Path("mine"), home) == home / "mine"
+    for path in ("./mine", "a/mine"):
+        assert resolve(path, home) == tmp_path / path
+    assert resolve("mine") == tmp_path / "mine"
+    assert resolve(home / "mine", home) == home / "mine"
+    assert resolve("~", home) == Path.home()
+
+
+def test_what_is_of_others_is_not_swept(tmp_path):
+    for name in (".tmp-step_0000001-ab", ".tmp-notes-ab", ".tmp-x.csv-ab"):
+        (tmp_path / name).mkdir()
+    sweep_temporaries(tmp_path, "step_*")
+    sweep_temporaries(tmp_path, "x.csv")
+    assert [p.name for p in tmp_path.iterdir()] == [".tmp-notes-ab"]
+
+
+def test_folders_made_for_what_failed_go_too(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "a" / "b" / "c" / "file"):
+        raise RuntimeError
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o002])
+def test_everything_may_be_read_by_whom_the_umask_lets(tmp_path, umask):
+    """Also what other programs write readable by their owner alone, as safetensors does."""
+    before = os.umask(umask)
+    try:
+        with atomic_path(tmp_path / "folder") as new:
+            new.mkdir()
+            (new / "private").write_text("")
+            (new / "private").chmod(0o600)
+        write_text(tmp_path / "file", "")
+    finally:
+        os.umask(before)
+    mode = {p: p.stat().st_mode & 0o777 for p in [tmp_path / "file", *tmp_path.rglob("folder*/**")]}
+    assert mode[tmp_path / "file"] == (tmp_path / "folder/private").stat().st_mode & 0o777
+    assert mode[tmp_path / "file"] == 0o666 & ~umask
+    assert mode[tmp_path / "folder"] == 0o777 & ~umask
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows flushes no folders")
+def test_a_file_system_that_cannot_flush_a_folder(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def of_files_only(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr("os.fsync", of_files_only)
+    write_text(tmp_path / "file", "content")
+    assert (tmp_path / "file").read_text() == "content"
+
+
+HOLDER = """
+    import sys
+    from pathlib import Path
+    from tinygpt.files import locked
+    with locked(Path(sys.argv[1])):
+        print("held", flush=True)
+        sys.stdin.read()
+"""
+
+
+def holder(path):
+    """Another process that holds a lock until its input ends."""
+    code = [sys.executable, "-c", textwrap.dedent(HOLDER), str(path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen(code, cwd=ROOT, **pipes)
+    assert process.stdout.readline() == b"held\n"
+    return process
+
+
+def test_a_lock_has_one_holder_and_dies_with_its_process(tmp_path):
+    path = tmp_path / "lock"
+    with holder(path) as process:
+        wanted = f"in use by process {process.pid} on {socket.gethostname()}"
+        with pytest.raises(BlockingIOError, match=wanted), locked(path):
+            pass
+        process.kill()
+        process.wait()
+    with locked(path):
+        pass
+
+
+def test_a_lock_holds_between_threads_and_within_one(tmp_path):
+    def try_it():
+        try:
+            with locked(tmp_path / "lock"):
+                return "got it"
+        except BlockingIOError as error:
+            return error.strerror
+
+    with locked(tmp_path / "lock"), ThreadPoolExecutor(1) as pool:
+        said = f"in use by process {os.getpid()}"
+        assert pool.submit(try_it).result().startswith(said)
+        assert try_it().startswith(said)
+    assert try_it() == "got it"
+    assert try_it() == "got it"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks"), NotImplementedError("none")])
+def test_where_there_can_be_no_lock(tmp_path, monkeypatch, error):
+    def acquire(lock, timeout):
+        raise error
+
+    monkeypatch.setattr("tinygpt.files.FileLock.acquire", acquire)
+    with pytest.raises(OSError, match="(?i)no locks"), locked(tmp_path / "lock"):
+        pass
 
 
 class Server:

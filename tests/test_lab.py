@@ -131,10 +131,11 @@ def test_a_read_only_working_copy(folders, monkeypatch):
     def refuse(path, *args, **options):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("tinygpt.files.tempfile.mkdtemp", lambda prefix, dir: refuse(dir))
+    monkeypatch.setattr(lab, "atomic_path", refuse)
+    monkeypatch.setattr(lab, "write_text", refuse)
     assert lab.make_working_copy(notebooks, work) == []  # up to date: nothing is written
     (notebooks / "00_start_here.ipynb").write_text('"two"')
-    with pytest.raises(TinyGPTError, match="my_work: Permission denied; .*that you can write to"):
+    with pytest.raises(TinyGPTError, match="ipynb: Permission denied; .*that you can write to"):
         lab.make_working_copy(notebooks, work)
     assert changes(work) == before
     monkeypatch.undo()

@@ -3,11 +3,9 @@
 import os
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import count
 
 from .arguments import (
     BenchmarkArgs,
@@ -26,10 +24,10 @@ from .console import (
     ending_signals,
     fail,
     is_too_large,
+    one_line_warnings,
     patient_output,
     prepare_streams,
     program,
-    show_warning,
 )
 from .errors import CheckpointError, ConfigError, TinyGPTError
 from .presets import PRESETS, Preset, find_preset
@@ -81,7 +79,7 @@ def _new(name: str | None, arguments: Sequence[str], experts: bool):
     """The trainer of a new run: a preset's settings, then the flags."""
     from .model import TinyGPT
     from .runtime import seed_all
-    from .training import Trainer
+    from .training import Run, Trainer
 
     start = TrainArgs() if name is None else TrainArgs(preset=name)
     preset = _preset(start.preset)
@@ -93,7 +91,7 @@ def _new(name: str | None, arguments: Sequence[str], experts: bool):
     if args.out == "":
         raise ConfigError("--out is empty; name a folder, or leave it away")
     seed_all(args.train.seed)
-    return Trainer(TinyGPT(config), corpus, args.train, args.out or _fresh(args.preset))
+    return Trainer(TinyGPT(config), corpus, args.train, args.out or Run.fresh(args.preset))
 
 
 def _resumed(run: str, arguments: Sequence[str], experts: bool, steps: bool):
@@ -200,8 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     prepare_streams()
     try:
-        with ending_signals(), warnings.catch_warnings():
-            warnings.showwarning = show_warning
+        with ending_signals(), one_line_warnings():
             code = _run_command(sys.argv[1:] if argv is None else list(argv))
             sys.stdout.flush()  # here, where a failure can still be said
             return code
@@ -265,20 +262,23 @@ def _run(name: str, others: dict[str, Iterable[str]] | None = None):
 
 
 def _runs() -> list[str]:
-    """The names of the runs under checkpoints/; none, if it may not be looked into."""
+    """The names of the runs under checkpoints/, as far as one may look."""
     from .training import RUNS, Run
 
+    found = []
     with suppress(OSError):
-        return sorted(path.name for path in RUNS.glob("*") if Run(path).exists())
-    return []
+        for folder in sorted(RUNS.iterdir()):
+            with suppress(OSError, CheckpointError):
+                found += [folder.name] * Run(folder).exists()
+    return found
 
 
-def _fresh(name: str):
-    """A folder under checkpoints/ that does not exist yet: NAME, NAME-2, ..."""
+def _path_of_run(name: str) -> str:
+    """A path, where the mere name would be that of a preset."""
     from .training import RUNS
 
-    paths = (RUNS / (f"{name}-{n}" if n > 1 else name) for n in count(1))
-    return next(path for path in paths if not os.path.lexists(path))
+    path = os.path.relpath(RUNS / name)
+    return path if os.sep in path else str(RUNS / name)
 
 
 def _describe(model) -> None:

@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
@@ -124,9 +125,19 @@ def fail(message: str) -> int:
     return 2
 
 
-def show_warning(message: Warning, *where: object) -> None:
-    """A warning in one line, as a reader of this program wants it: without the line of code."""
-    _say(f"warning: {message}")
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Say each warning once, in one line, without the line of code that it comes from."""
+    said = set()
+
+    def show(message: Warning, *where: object) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            _say(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def describe_os_error(error: OSError) -> str:

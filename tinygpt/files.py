@@ -1,20 +1,39 @@
-"""Files that are either whole or not there: atomic writes, checksums, checked downloads."""
+"""Files that are either whole or not there: atomic writes, checksums, locks, checked downloads."""
 
+import errno
 import hashlib
 import http.client
 import os
+import secrets
 import shutil
-import tempfile
+import socket
+import stat
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from .errors import CorpusError
 
-ROOT = Path(__file__).resolve().parent.parent  # the repository
+ROOT = Path(__file__).resolve().parent.parent  # the repository, or where packages are installed
+INSTALLED = not all((ROOT / name).exists() for name in ("pyproject.toml", "notebooks"))
+# where data/ and checkpoints/ lie: the repository, or without one the folder that Python began in
+WORKSPACE = Path.cwd() if INSTALLED else ROOT
 CHUNK = 1 << 16  # bytes read at a time
+GLANCE = 0.3  # seconds
+
+
+def resolve(path: str | Path, home: Path | None = None) -> Path:
+    """The absolute path that is meant: a relative one starts at the current folder, ~ is known.
+
+    With `home`, a bare name is that of something in there, as runs are named: `mine`, not `./mine`.
+    """
+    given = os.path.expanduser(path)
+    bare = given not in ("", ".", "..") and Path(given).name == given
+    return Path(home if home and bare else "", given).absolute()
 
 
 def sha256(path: Path) -> str:
@@ -25,11 +44,15 @@ def sha256(path: Path) -> str:
 
 def flush_to_disk(path: Path) -> None:
     """Make a file's (on POSIX also a folder's) content survive a power cut."""
-    if path.is_dir() and os.name == "nt":
+    folder = path.is_dir()
+    if folder and os.name == "nt":
         return  # Windows cannot open a folder
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if not folder or error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise  # some file systems cannot flush a folder
     finally:
         os.close(descriptor)
 
@@ -39,19 +62,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it there once the block has ended well.
 
     Works for a file and for a folder that does not exist yet. A reader sees the old content or
-    the new, never a half; after an error nothing is left behind.
+    the new, never a half; after an error nothing is left behind, no empty folder above `path`
+    either. Whatever wrote the files, they may be read by whom the umask lets.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".tmp-{path.name}-", dir=path.parent))
+    missing = [folder for folder in path.parents if not folder.exists()]
+    scratch = path.parent / f".tmp-{path.name}-{secrets.token_hex(4)}"
     new = scratch / path.name
     try:
+        scratch.mkdir(parents=True)
         yield new
+        readers = stat.S_IMODE(scratch.stat().st_mode) & 0o666
         for item in [new, *new.rglob("*")] if new.is_dir() else [new]:
+            if not item.is_dir():
+                item.chmod(readers)
             flush_to_disk(item)
         os.replace(new, path)
-        flush_to_disk(path.parent)
+        for folder in [path, *missing]:
+            flush_to_disk(folder.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        with suppress(OSError):  # those that hold something stay
+            for folder in missing:
+                folder.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -60,10 +92,45 @@ def write_text(path: Path, text: str) -> None:
         new.write_text(text, encoding="utf-8", newline="\n")
 
 
-def sweep_temporaries(folder: Path) -> None:
-    """Remove what a killed process left of `atomic_path` in a folder."""
-    for leftover in folder.glob(".tmp-*"):
+def sweep_temporaries(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes left of `atomic_path(folder / name)`; patterns are allowed.
+
+    Nobody may be writing there now: see `locked`.
+    """
+    for leftover in folder.glob(f".tmp-{name}-*"):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock, which is a file; the system frees it when its process dies, however it dies.
+
+    `BlockingIOError`, which says by whom, if another process or thread holds it, and longer than
+    to have a look; another `OSError` if there can be no lock here. The file stays: only who holds
+    it matters.
+    """
+    lock, note = FileLock(path, thread_local=False), path.with_name(f"{path.name}-holder")
+    try:
+        lock.acquire(timeout=GLANCE)
+    except Timeout:
+        raise BlockingIOError(errno.EAGAIN, f"in use by {_holder(note)}", str(path)) from None
+    except NotImplementedError as error:
+        raise OSError(errno.ENOTSUP, f"no locks on this file system: {error}", str(path)) from error
+    try:
+        with suppress(OSError):  # a courtesy
+            note.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        yield
+    finally:
+        with suppress(OSError):
+            note.unlink()
+        lock.release()
+
+
+def _holder(note: Path) -> str:
+    try:
+        return note.read_text(encoding="utf-8") or "another process"
+    except (OSError, ValueError):
+        return "another process"
 
 
 def download(url: str, path: Path, checksum: str, timeout: float = 15, tries: int = 3) -> None:

@@ -26,6 +26,7 @@ from tinygpt.training import (
     save_checkpoint,
     verify,
 )
+from tinygpt.training.manifest import write_manifest
 
 from ..tools import MODES, byte_tokenizer, model_of, random_ids, same_state
 
@@ -93,9 +94,8 @@ def edit(folder, name, change):
 
 
 def mend(folder):
-    files = {p.name: checkpoint.sha256(p) for p in folder.iterdir() if p.name != "manifest.json"}
-    manifest = {"files": files, "sha256": checkpoint._digest(files)}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").unlink()
+    write_manifest(folder)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,22 @@ def mend(folder):
         ("config.json", lambda c: c["model"].update(n_embd=17), "n_embd=17 is not divisible"),
         ("config.json", lambda c: c["model"].update(n_expert=4), "has no setting n_expert"),
         ("config.json", lambda c: c.update(format=99), "format 99.*reads up to 1"),
+        ("config.json", lambda c: c.update(format="1"), "format 1, this"),
+        ("config.json", lambda c: c.update(model=[1]), "does not fit its config.json"),
+        ("config.json", lambda c: c.pop("model"), "does not fit its config.json"),
+        ("state.json", lambda c: c.pop("best_step"), "state.json says best_step=None"),
+        ("state.json", lambda c: c.update(step=True), "state.json says step=True"),
+        ("state.json", lambda c: c.update(step="30"), "state.json says step='30'"),
+        ("state.json", lambda c: c.update(step=-1), "state.json says step=-1"),
+        ("state.json", lambda c: c.update(step=[1]), "state.json says step=.1."),
+        ("state.json", lambda c: c.update(best_step=31), "best step, 31, is to come"),
+        ("state.json", lambda c: c.update(best_val_loss=float("nan")), "best_val_loss=nan"),
+        ("state.json", lambda c: c.update(seconds=10**400), "says seconds=10000"),
+        ("state.json", lambda c: c.update(max_steps="9"), "says max_steps='9'"),
         ("tokenizer.json", lambda c: c["characters"].pop(), "the tokenizer has"),
+        ("tokenizer.json", lambda c: c.update(characters=3), "is not a tokenizer"),
+        ("tokenizer.json", lambda c: c.update(characters=[[]]), "is not a tokenizer"),
+        ("tokenizer.json", lambda c: c.update(characters=None), "is not a tokenizer"),
         ("tokenizer.json", lambda c: c.update(type="runes"), "tokenizer of the kind 'runes'"),
         ("tokenizer.json", lambda c: c.pop("type"), "is not a tokenizer"),
     ],
@@ -115,6 +130,8 @@ def test_parts_that_do_not_fit(run, name, change, words):
     edit(folder, name, change)
     with pytest.raises(CheckpointError, match=words):
         load_checkpoint(folder)
+    with pytest.warns(match="passing over a damaged checkpoint: .*step_0000030"):
+        load_run(run, which="latest")
 
 
 @pytest.mark.parametrize(
@@ -217,7 +234,9 @@ KILLED = """
         with torch.no_grad():
             for p in model.parameters():
                 p.fill_(step)
-        content = Checkpoint(model, tokenizer, {}, {}, {"step": step, "best_step": 1})
+        state = {"step": step, "best_step": 1, "bad_evaluations": 0}
+        state |= dict.fromkeys(["best_val_loss", "seconds", "grad_norm"], 1.0)
+        content = Checkpoint(model, tokenizer, {}, {}, state)
         run.save(step, content, keep_last=2)
         print(step, flush=True)
 """

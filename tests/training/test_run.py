@@ -16,17 +16,25 @@ from tinygpt.training import (
 )
 
 
-def test_a_run_is_claimed_once_and_opened_by_name_or_path(run, tmp_path, monkeypatch):
-    with pytest.raises(CheckpointError, match="already holds a run"):
-        Run.claim(run)
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """Where names of runs lead to."""
     monkeypatch.setattr("tinygpt.training.run.RUNS", tmp_path)
+    return tmp_path
+
+
+def visible(folder):
+    return sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+
+
+def test_a_run_is_claimed_once_and_opened_by_name_or_path(run, runs):
+    with pytest.raises(CheckpointError, match="already holds a run.*--resume.*out_dir=, --out"):
+        Run.claim(run)
     assert Run.open("run").folder == Run.open(run).folder == run
-    for left in ("metrics.csv", "experts.safetensors"):  # of a start that crashed
-        (tmp_path / "new").mkdir(exist_ok=True)
-        (tmp_path / "new" / left).write_text("left")
-    new = Run.claim(tmp_path / "new")
+    new = Run.claim("new")
+    assert new.folder == runs / "new"
     assert not new.exists()
-    assert list(new.folder.iterdir()) == []
+    assert visible(new.folder) == []
     with pytest.raises(CheckpointError, match="there is: run"):
         Run.open("new")
 
@@ -48,7 +56,8 @@ def test_what_is_later_than_a_step_is_forgotten(run):
     (run / ".tmp-step_0000040-x").mkdir()
     (run / "step_0000035").mkdir()  # a removal that was killed
     folder.forget_after(20)
-    assert sorted(p.name for p in run.iterdir()) == [
+    assert not list(run.glob(".tmp-*"))
+    assert visible(run) == [
         "experts.safetensors",
         "metrics.csv",
         "step_0000020",

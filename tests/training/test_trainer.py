@@ -192,7 +192,7 @@ def test_the_resume_test_can_fail(corpus, small, tmp_path, monkeypatch, forgotte
             saved.training = {k: v for k, v in saved.training.items() if "optimizer" not in k}
         return saved
 
-    monkeypatch.setattr("tinygpt.training.trainer.load_checkpoint", forgetful)
+    monkeypatch.setattr("tinygpt.training.run.load_checkpoint", forgetful)
     resumed = Trainer.resume(tmp_path / "run", corpus)
     resumed.fit(progress=False)
     assert not same_weights(resumed.model, whole.model)
@@ -457,13 +457,6 @@ def test_a_text_without_line_ends_can_be_trained_on(tmp_path, small):
     text.write_text("abcdefgh " * 200, encoding="utf-8")
     corpus = load_corpus(f"file:{text}")
     trained(corpus, replace(small, vocab_size=corpus.tokenizer.vocab_size))
-
-
-def test_a_relative_folder_starts_at_the_repository(corpus, small, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tinygpt.training.run.ROOT", tmp_path / "repository")
-    trained(corpus, small, out_dir="checkpoints/mine")
-    assert checkpoints(tmp_path / "repository" / "checkpoints" / "mine")
 
 
 def test_a_folder_that_cannot_be_made_is_refused_at_once(corpus, small, tmp_path):

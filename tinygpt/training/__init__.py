@@ -1,7 +1,8 @@
 """How a model learns: optimizers, checkpoints, the folder of a run, the loop."""
 
-from .checkpoint import Checkpoint, load_checkpoint, read_settings, save_checkpoint, verify
+from .checkpoint import Checkpoint, load_checkpoint, read_settings, save_checkpoint
 from .log import MetricsLogger
+from .manifest import verify
 from .optim import Muon, lr_factor, make_optimizers, orthogonalize, set_lr
 from .run import (
     RUNS,

@@ -9,25 +9,27 @@ manifest.json          sha256 of each file above, and of itself
 """
 
 import errno
-import hashlib
-import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..config import ModelConfig, TrainConfig, from_dict, to_dict
 from ..errors import CheckpointError, ConfigError
-from ..files import atomic_path, sha256, write_text
+from ..files import atomic_path, write_text
 from ..model import TinyGPT
 from ..text import Tokenizer
+from .manifest import read_json, to_json, verify, write_manifest
+from .state import check_state
+from .tensors import load_tensors, load_weights, save_weights
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 
 
 @dataclass
@@ -44,15 +46,26 @@ class Checkpoint:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint into a new folder, which appears only when it is complete.
 
-    Raises `CheckpointError` when it cannot be written; nothing half-written is left behind.
+    Raises `CheckpointError` when it cannot be written, and `NonFiniteError` when its weights are
+    ruined; nothing half-written is left behind.
+    """
+    with new_folder(folder) as new:
+        write_checkpoint(new, checkpoint)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which appears as `folder` once the block has ended well.
+
+    Raises `CheckpointError` when it cannot be written.
     """
     folder = Path(folder)
     try:
         with atomic_path(folder) as new:
             new.mkdir()
-            _write(new, checkpoint)
+            yield new
     except (OSError, SafetensorError) as error:
-        free = shutil.disk_usage(_existing(folder)).free
+        free = _free(folder)
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         advice = "make room" if full or free < 1 << 20 else "check that the folder is writable"
         raise CheckpointError(
@@ -61,105 +74,99 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         ) from error
 
 
-def load_checkpoint(folder: Path) -> Checkpoint:
-    """Check and read a checkpoint folder, on the CPU; `CheckpointError` says what is wrong."""
-    folder = Path(folder)
-    verify(folder)
-    config = read_json(folder / "config.json")
-    if config.get("format", 0) > FORMAT:
-        raise CheckpointError(
-            f"{folder} has format {config['format']}, this package reads up to {FORMAT}; update it"
-        )
-    try:
-        model = TinyGPT(from_dict(ModelConfig, config["model"]))
-        _load_weights(model, folder / "model.safetensors")
-    except (ConfigError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{folder} does not fit its config.json: {error}") from error
-    model.tokenizer = tokenizer = _load_tokenizer(folder / "tokenizer.json", model.config)
-    training, state = folder / "training.safetensors", folder / "state.json"
-    # copies: the file stays mapped, and on Windows undeletable, as long as its tensors live
-    tensors = load_file(training) if training.exists() else {}
-    return Checkpoint(
-        model,
-        tokenizer,
-        settings={k: v for k, v in config.items() if k not in ("format", "model")},
-        training={name: tensor.clone() for name, tensor in tensors.items()},
-        state=read_json(state) if state.exists() else {},
-    )
-
-
-def read_settings(folder: Path) -> tuple[ModelConfig, TrainConfig]:
-    """The model and training settings of a checkpoint."""
-    config = read_json(folder / "config.json")
-    return from_dict(ModelConfig, config["model"]), from_dict(TrainConfig, config["train"])
-
-
-def verify(folder: Path) -> None:
-    """Compare every file with the manifest's sha256; `CheckpointError` names the first that
-    is missing or differs."""
-    if not (folder / MANIFEST).is_file():
-        raise CheckpointError(f"{folder} is not a complete checkpoint: it has no {MANIFEST}")
-    manifest = read_json(folder / MANIFEST)
-    files = manifest.get("files", {})
-    if manifest.get("sha256") != _digest(files):
-        raise CheckpointError(f"{folder / MANIFEST} is damaged: its own checksum does not match")
-    for name, expected in files.items():
-        path = folder / name
-        if not path.is_file():
-            raise CheckpointError(f"{folder} is damaged: {name} is missing")
-        if sha256(path) != expected:
-            raise CheckpointError(f"{path} is damaged: its sha256 is not the one in {MANIFEST}")
-
-
-def _write(folder: Path, checkpoint: Checkpoint) -> None:
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the files of a checkpoint into an empty folder."""
     config = {"format": FORMAT, "model": to_dict(checkpoint.model.config), **checkpoint.settings}
-    write_text(folder / "config.json", _json(config))
-    save_model(checkpoint.model, str(folder / "model.safetensors"))
+    write_text(folder / "config.json", to_json(config))
+    save_weights(checkpoint.model, folder / "model.safetensors")
     checkpoint.tokenizer.save(folder / "tokenizer.json")
     if checkpoint.training:
         tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.training.items()}
         save_file(tensors, folder / "training.safetensors")
     if checkpoint.state:
-        write_text(folder / "state.json", _json(checkpoint.state))
-    files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-    write_text(folder / MANIFEST, _json({"files": files, "sha256": _digest(files)}))
+        write_text(folder / "state.json", to_json(checkpoint.state))
+    write_manifest(folder)
 
 
-def _load_weights(model: TinyGPT, path: Path) -> None:
-    missing, unexpected = load_model(model, path, strict=False)
-    # routers once counted their load in a buffer; between two updates it says nothing
-    unexpected = [name for name in unexpected if not name.endswith(".router.load")]
-    if missing or unexpected:
-        raise RuntimeError(f"missing are {sorted(missing)}, unknown are {sorted(unexpected)}")
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Check and read a checkpoint folder, on the CPU; `CheckpointError` says what is wrong.
+
+    The global random state stays as it is.
+    """
+    folder = Path(folder)
+    files = verify(folder)
+    config = _read_config(folder)
+    model = load_weights(config.get("model"), folder / "model.safetensors")
+    model.tokenizer = tokenizer = _load_tokenizer(folder / "tokenizer.json", model.config)
+    training = "training.safetensors"
+    return Checkpoint(
+        model,
+        tokenizer,
+        settings={k: v for k, v in config.items() if k not in ("format", "model")},
+        training=load_tensors(folder / training) if training in files else {},
+        state=_state(folder) if "state.json" in files else {},
+    )
+
+
+def read_settings(folder: Path) -> tuple[ModelConfig, TrainConfig]:
+    """The model and training settings of a checkpoint."""
+    verify(folder, ["config.json"])
+    config = _read_config(folder)
+    try:
+        return from_dict(ModelConfig, config.get("model")), train_settings(config)
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / 'config.json'} cannot be used: {error}") from error
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of the training, without the tensors."""
+    verify(folder, ["state.json"])
+    return _state(folder)
+
+
+def train_settings(settings: dict[str, Any]) -> TrainConfig:
+    """The training settings among those of a checkpoint; `ConfigError` if there are none."""
+    return from_dict(TrainConfig, settings.get("train"))
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    config = read_json(path)
+    version = config.get("format", 0)
+    if not isinstance(version, int) or version > FORMAT:
+        raise CheckpointError(
+            f"{path} has format {version}, this package reads up to {FORMAT}; update it"
+        )
+    return config
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    state = read_json(folder / "state.json")
+    check_state(state, folder / "state.json")
+    return state
 
 
 def _load_tokenizer(path: Path, config: ModelConfig) -> Tokenizer:
     try:
         tokenizer = Tokenizer.load(path)
+        size = tokenizer.vocab_size
     except ConfigError as error:
         raise CheckpointError(str(error)) from error
-    if tokenizer.vocab_size != config.vocab_size:
+    except (AttributeError, RecursionError, OverflowError) as error:  # of content by another hand
+        raise CheckpointError(f"{path} is not a tokenizer that `save` wrote: {error}") from error
+    if size != config.vocab_size:
         raise CheckpointError(
-            f"{path.parent}: the tokenizer has {tokenizer.vocab_size} symbols, the model "
-            f"{config.vocab_size}; they do not belong together"
+            f"{path.parent}: the tokenizer has {size} symbols, the model {config.vocab_size}; they "
+            f"do not belong together"
         )
     return tokenizer
 
 
-def _digest(files: dict[str, str]) -> str:
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-
-
-def _json(content: Any) -> str:
-    return json.dumps(content, indent=1) + "\n"
-
-
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-
-
-def _existing(path: Path) -> Path:
-    return next(p for p in [path, *path.resolve().parents] if p.exists())
+def _free(folder: Path) -> int:
+    """Bytes free where a folder is to be."""
+    for parent in [folder, *folder.absolute().parents]:
+        try:
+            return shutil.disk_usage(parent).free
+        except OSError:
+            continue
+    return 0

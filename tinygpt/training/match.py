@@ -1,13 +1,16 @@
 """What has to match in a training: model, text and settings, and what a run is resumed with."""
 
 import hashlib
+import math
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-from ..config import TrainConfig, from_dict
+from ..config import TrainConfig
 from ..errors import CheckpointError, ConfigError
 from ..model import TinyGPT
 from ..text import Corpus, check_tokens
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, train_settings
 
 
 def check_fit(model: TinyGPT, corpus: Corpus, config: TrainConfig) -> None:
@@ -24,19 +27,56 @@ def check_fit(model: TinyGPT, corpus: Corpus, config: TrainConfig) -> None:
         corpus.tokenizer.encode(config.sample_prompt)
 
 
+def tokens_per_step(model: TinyGPT, config: TrainConfig) -> int:
+    """How many tokens one update sees."""
+    return config.batch_size * config.grad_accum_steps * model.config.block_size
+
+
+def updates(model: TinyGPT, corpus: Corpus, config: TrainConfig) -> int:
+    """How many updates a training makes in all."""
+    if config.epochs is None:
+        return config.max_steps
+    count = config.epochs * len(corpus.train) / tokens_per_step(model, config)
+    if count > 1 << 53:
+        raise ConfigError(f"epochs={config.epochs} are {count:g} updates; use fewer")
+    return math.ceil(count)
+
+
+def used_before(folder: Path, saved: Checkpoint) -> tuple[TrainConfig, dict[str, Any]]:
+    """The training settings of a run's checkpoint, and its corpus as `identity` has it.
+
+    `CheckpointError` if it says nothing of them.
+    """
+    corpus = saved.settings.get("corpus")
+    try:
+        if not isinstance(corpus, dict) or not isinstance(corpus.get("name"), str):
+            raise ConfigError(f"corpus={corpus!r:.99} names no corpus")
+        return train_settings(saved.settings), corpus
+    except ConfigError as error:
+        raise CheckpointError(
+            f"nobody can go on with {folder}: in its config.json, {error}; start a new run"
+        ) from error
+
+
 def check_goes_on(folder: Path, saved: Checkpoint, corpus: Corpus, config: TrainConfig) -> None:
     """Raise `CheckpointError` if a run's checkpoint is of another optimizer or another text."""
-    before = from_dict(TrainConfig, saved.settings["train"])
+    before, wanted = used_before(folder, saved)
     if config.optimizer != before.optimizer:
         raise CheckpointError(
             f"{folder} was trained with {before.optimizer}; its averages mean nothing to "
             f"{config.optimizer}. Resume with the same optimizer, or start a new run"
         )
-    wanted, found = saved.settings["corpus"], identity(corpus)
-    if found["sha256"] != wanted["sha256"]:
+    found = identity(corpus)
+    if found["sha256"] != wanted.get("sha256"):
         raise CheckpointError(
             f"{folder} was trained on another text ({wanted}) than the one given ({found})"
         )
+
+
+def changes(before: TrainConfig, config: TrainConfig) -> list[str]:
+    """The settings that are not what they were, as `lr 0.004 -> 0.001`."""
+    pairs = {f.name: (getattr(before, f.name), getattr(config, f.name)) for f in fields(config)}
+    return [f"{name} {old} -> {new}" for name, (old, new) in pairs.items() if old != new]
 
 
 def identity(corpus: Corpus) -> dict[str, str | int]:

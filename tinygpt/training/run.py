@@ -1,194 +1,194 @@
-"""A run's folder: its checkpoints, its log, its tables, what is shipped of it."""
+"""A run: its checkpoints written, kept and read, and what is shipped of it."""
 
 import shutil
 import warnings
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
-from ..files import ROOT, atomic_path, sweep_temporaries, write_text
+from ..files import WORKSPACE, resolve
 from ..model import TinyGPT
 from ..runtime import pick_device
-from .checkpoint import MANIFEST, Checkpoint, load_checkpoint, read_json, save_checkpoint, verify
+from .checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    new_folder,
+    read_state,
+    save_checkpoint,
+    write_checkpoint,
+)
+from .folder import Folder, names, remove_checkpoint
+from .manifest import MANIFEST, there, verify
 
-RUNS = ROOT / "checkpoints"
+RUNS = WORKSPACE / "checkpoints"
+Read = TypeVar("Read")
 
 
-class Run:
-    """The folder of a run; nothing else knows what lies where in it.
+class Run(Folder):
+    """The run in a folder: a name under checkpoints/, or a path. See `Folder` for what is in it.
 
-        step_0000250/ …        checkpoints, as `checkpoint.py` describes them
-        metrics.csv            a row per evaluation
-        experts.safetensors    of a model with experts: where each symbol went at each evaluation
-
-    A shipped run is a checkpoint itself, without the state of its training, beside the last two.
+    `claim` makes a new one, `open` finds one. To read it needs nothing more; who writes does so
+    inside `writing`.
     """
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.log = folder / "metrics.csv"
-        self.tables = folder / "experts.safetensors"
 
     @classmethod
     def claim(cls, folder: str | Path) -> "Run":
-        """A new run in a folder, which is made; a relative path starts at the repository.
+        """A new run in a folder, which is made.
 
-        `CheckpointError` if the folder holds a run or cannot be written. A log without a
-        checkpoint is what a crash at the start left.
+        `CheckpointError` if the folder cannot be written, is in use, or holds anything but what
+        is left of a start that came to no checkpoint.
         """
-        run = cls(ROOT / Path(folder).expanduser())
-        if run.checkpoints():
-            raise CheckpointError(
-                f"{run.folder} already holds a run; go on with it (Trainer.resume, --resume), or "
-                f"choose another folder"
-            )
-        try:
-            run.folder.mkdir(parents=True, exist_ok=True)
-            run.log.unlink(missing_ok=True)
-            run.tables.unlink(missing_ok=True)
-        except OSError as error:
-            where = f"cannot write to {run.folder}: {error}"
-            raise CheckpointError(f"{where}; choose another folder") from error
+        run = cls(resolve(folder, RUNS))
+        run.start()
         return run
 
     @classmethod
-    def open(cls, name: str | Path) -> "Run":
-        """An existing run: a name under checkpoints/, or a path; to read it, or to go on with it.
+    def fresh(cls, name: str) -> Path:
+        """A free folder for a new run: checkpoints/NAME, else NAME-2, NAME-3, …"""
+        numbered = (RUNS / (name if n == 1 else f"{name}-{n}") for n in count(1))
+        return next(folder for folder in numbered if cls(folder).is_free())
 
-        `CheckpointError` lists what there is when it is not found.
-        """
-        for run in (cls(RUNS / name), cls(ROOT / name)):
-            if run.exists():
-                return run
-        found = sorted(p.name for p in RUNS.glob("*") if cls(p).exists())
+    @classmethod
+    def open(cls, name: str | Path) -> "Run":
+        """An existing run. `CheckpointError` lists what there is when it is not found."""
+        run = cls(resolve(name, RUNS))
+        if run.exists():
+            return run
+        found = ", ".join(name for name in sorted(names(RUNS)) if cls(RUNS / name)._seems_one())
         raise CheckpointError(
-            f"no run {str(name)!r} under {RUNS}, and no such path; there is: "
-            f"{', '.join(found) or 'nothing yet. Train one: python -m tinygpt train'}"
+            f"no run {str(name)!r}: {run.folder} holds none; under {RUNS} there is: "
+            f"{found or 'nothing yet. Train one: python -m tinygpt train'}"
         )
 
     def exists(self) -> bool:
         """Whether there is a checkpoint to load."""
         return self.shipped() or bool(self.checkpoints())
 
-    def shipped(self) -> bool:
-        """Whether the folder is a checkpoint itself."""
-        return (self.folder / MANIFEST).exists()
+    def _seems_one(self) -> bool:
+        with suppress(CheckpointError):  # of others, who let nobody look
+            return self.exists()
+        return False
 
     # --- checkpoints ---
 
-    def step_folder(self, step: int) -> Path:
-        """Where the checkpoint of a step lies, or would."""
-        return self.folder / f"step_{step:07d}"
-
-    def checkpoints(self) -> list[Path]:
-        """All checkpoints, oldest first."""
-        return sorted(p for p in self.folder.glob("step_*") if (p / MANIFEST).exists())
-
     def latest(self) -> Path:
-        """The newest checkpoint that is whole; a damaged one is passed over with a warning."""
-        for folder in reversed(self.checkpoints()):
-            try:
-                verify(folder)
-            except CheckpointError as error:
-                warnings.warn(f"passing over a damaged checkpoint: {error}", stacklevel=3)
-            else:
-                return folder
+        """The newest checkpoint to go on from: one whose files are whole.
+
+        A damaged one is passed over with a warning. `CheckpointError` if there is none.
+        """
+
+        def whole(folder: Path) -> Path:
+            verify(folder)
+            return folder
+
+        self.check_trainable()
+        return self._first(whole, reversed(self.checkpoints()))
+
+    def check_trainable(self) -> None:
+        """Raise `CheckpointError` for a shipped run, which nobody can go on with."""
         if self.shipped():
             raise CheckpointError(
                 f"{self.folder} holds a model without its training state (a shipped run); load it "
                 f"with load_run"
             )
-        raise CheckpointError(f"{self.folder} has no checkpoint that is whole")
-
-    def best(self) -> Path:
-        """The checkpoint with the lowest validation loss; the latest if it is damaged."""
-        latest = self.latest()
-        best = self.step_folder(read_json(latest / "state.json")["best_step"])
-        try:
-            verify(best)
-        except CheckpointError as error:
-            warnings.warn(
-                f"taking the latest checkpoint, as the best cannot be had: {error}", stacklevel=3
-            )
-            return latest
-        return best
 
     def load(self, which: str = "best") -> Checkpoint:
-        """The `"best"` or the `"latest"` checkpoint; a shipped run is its own."""
+        """The `"best"` or the `"latest"` checkpoint; a shipped run is its own.
+
+        A damaged one is passed over with a warning, and an older one taken.
+        """
         if which not in ("best", "latest"):
             raise ConfigError(f"which={which!r} must be 'best' or 'latest'")
         if self.shipped():
             return load_checkpoint(self.folder)
-        return load_checkpoint(self.best() if which == "best" else self.latest())
+        there_are = self.checkpoints()
+        try:
+            return self._load(which, there_are)
+        except CheckpointError:
+            if self.checkpoints() == there_are:
+                raise
+            return self.load(which)  # a training went on meanwhile, and removed what we read
+
+    def _load(self, which: str, folders: list[Path]) -> Checkpoint:
+        best = self._best(folders) if which == "best" else None
+        if best:
+            try:
+                return load_checkpoint(best)
+            except CheckpointError as error:
+                _warn(f"taking the latest checkpoint, as the best cannot be had: {error}")
+        return self._first(load_checkpoint, (f for f in reversed(folders) if f != best))
+
+    def _best(self, folders: list[Path]) -> Path | None:
+        """The one with the lowest validation loss, as the newest says that can be read."""
+        for folder in reversed(folders):
+            with suppress(CheckpointError):
+                return self.step_folder(read_state(folder)["best_step"])
+        return None
+
+    def _first(self, read: Callable[[Path], Read], folders: Iterable[Path]) -> Read:
+        """What the first folder gives that can be read."""
+        for folder in folders:
+            try:
+                return read(folder)
+            except CheckpointError as error:
+                if isinstance(error.__cause__, PermissionError):
+                    raise  # that is no damage
+                if there(folder / MANIFEST):
+                    _warn(f"passing over a damaged checkpoint: {error}")
+        raise CheckpointError(f"{self.folder} has no checkpoint that is whole")
 
     def save(self, step: int, checkpoint: Checkpoint, keep_last: int) -> None:
         """Write the checkpoint of a step, once; then only the newest and the best one are kept."""
-        if self.step_folder(step).exists():
+        folder = self.step_folder(step)
+        if there(folder / MANIFEST):
             return
-        save_checkpoint(self.step_folder(step), checkpoint)
+        remove_checkpoint(folder)  # half of one
+        save_checkpoint(folder, checkpoint)
+        self.started()
         best = self.step_folder(checkpoint.state["best_step"])
-        for folder in self.checkpoints()[:-keep_last]:
-            if folder != best:
-                _remove(folder)
+        for old in self.checkpoints()[:-keep_last]:
+            if old != best:
+                remove_checkpoint(old)
 
     def forget_after(self, step: int) -> None:
-        """Remove what is left of later steps, and of a save that was killed.
+        """Remove what is left of later steps, and of a save or a removal that was killed.
 
         Of a run that is resumed at this step: it makes them again.
         """
-        sweep_temporaries(self.folder)
-        for folder in self.folder.glob("step_*"):
-            if folder > self.step_folder(step):
-                _remove(folder)
+        self.sweep()
+        self.started()
+        for later, folder in self.step_folders().items():
+            if later > step or not there(folder / MANIFEST):
+                remove_checkpoint(folder)
         tables = self.load_tables()
         if any(later > step for later in tables):
             self.save_tables({at: table for at, table in tables.items() if at <= step})
 
-    # --- tables, and what is shipped ---
+    # --- what is shipped ---
 
-    def save_tables(self, tables: dict[int, Tensor]) -> None:
-        """Write how often each symbol went to each expert, `(layers, V, E)` at each step.
-
-        Small beside the weights, so every evaluation of a run can be kept.
-        """
-        named = {str(step): table.int().contiguous() for step, table in tables.items()}
-        try:
-            with atomic_path(self.tables) as new:
-                save_file(named, new)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"could not write {self.tables}: {error}; make room") from error
-
-    def load_tables(self) -> dict[int, Tensor]:
-        """What `save_tables` wrote, by step; empty if there is none."""
-        if not self.tables.exists():
-            return {}
-        try:
-            tables = load_file(self.tables)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{self.tables} cannot be read: {error}; remove it") from error
-        return {int(step): tables[step].clone() for step in sorted(tables, key=int)}
-
-    def export(self, folder: Path) -> None:
-        """Write the best model, without its training state, as a run to ship."""
-        shipped = Run(Path(folder))
-        if shipped.folder.exists():
-            raise CheckpointError(f"{folder} exists; remove it, or choose another folder")
-        best = self.load("best")
+    def export(self, folder: str | Path) -> None:
+        """Write the best model, without its training state, as a run to ship: all or nothing."""
+        target = resolve(folder, RUNS)
+        if target.exists():
+            raise CheckpointError(f"{target} exists; remove it, or choose another folder")
+        best, tables = self.load("best"), self.load_tables()
         best.training, best.state = {}, {}
-        save_checkpoint(shipped.folder, best)
-        if self.log.exists():
-            write_text(shipped.log, self.log.read_text(encoding="utf-8"))
-        if tables := self.load_tables():
-            shipped.save_tables(tables)
+        with new_folder(target) as new:
+            write_checkpoint(new, best)
+            shipped = Folder(new)
+            if there(self.log):
+                shutil.copyfile(self.log, shipped.log)
+            if tables:
+                shipped.save_tables(tables)
 
 
-def _remove(folder: Path) -> None:
-    # without its manifest a folder counts no more, whatever of it is still there
-    (folder / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=5)
 
 
 def load_run(name: str | Path, which: str = "best", device: str = "auto") -> TinyGPT:
@@ -204,8 +204,11 @@ def find_run(name: str | Path) -> Path:
     return Run.open(name).folder
 
 
-def export_run(run: str | Path, folder: Path) -> None:
-    """Write the best model of a run, without its training state, as a run to ship."""
+def export_run(run: str | Path, folder: str | Path) -> None:
+    """Write the best model of a run, without its training state, as a run to ship.
+
+    Both are names under checkpoints/, or paths.
+    """
     Run.open(run).export(folder)
 
 

@@ -1,10 +1,41 @@
-"""What a resumed training needs beside the weights: the optimizers' averages, all random states."""
+"""What a resumed training needs beside the weights: where it stood, averages, random states."""
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
 from ..text import Batches
+from .optim import Muon
+
+# what a checkpoint says of the training, beside tensors: attributes of the trainer, by their type
+STATE = {
+    "step": int,
+    "best_step": int,
+    "best_val_loss": float,
+    "bad_evaluations": int,
+    "seconds": float,
+    "grad_norm": float,
+}
+AVERAGES = {torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"}, Muon: {"momentum_buffer"}}
+
+
+def check_state(state: dict[str, Any], path: Path) -> None:
+    """Raise `CheckpointError` unless a state.json says what a checkpoint has to say."""
+    for name, kind in STATE.items():
+        value = state.get(name)
+        # NaN is no loss, but the gradient norm before the first update; True is no number
+        right = type(value) in (int, kind) and (value >= 0 or name == "grad_norm")
+        if not right or sys.float_info.max < value < math.inf:
+            raise CheckpointError(f"{path} says {name}={value!r:.99}, which cannot be")
+    if type(state.get("max_steps", 1)) is not int:
+        raise CheckpointError(f"{path} says max_steps={state['max_steps']!r:.99}, which cannot be")
+    if state["best_step"] > state["step"]:
+        raise CheckpointError(f"{path} says that the best step, {state['best_step']}, is to come")
 
 
 def random_states(batches: Batches, device: torch.device) -> dict[str, Tensor]:
@@ -18,11 +49,14 @@ def random_states(batches: Batches, device: torch.device) -> dict[str, Tensor]:
 def restore_random_states(
     states: dict[str, Tensor], batches: Batches, device: torch.device
 ) -> None:
-    """Put back what `random_states` gave."""
-    batches.restore(states["rng.data"])
-    torch.set_rng_state(states["rng.cpu"])
-    if device.type != "cpu" and "rng.device" in states:
-        getattr(torch, device.type).set_rng_state(states["rng.device"])
+    """Put back what `random_states` gave; `CheckpointError` if it did not."""
+    try:
+        batches.restore(states["rng.data"])
+        torch.set_rng_state(states["rng.cpu"])
+        if device.type != "cpu" and "rng.device" in states:
+            getattr(torch, device.type).set_rng_state(states["rng.device"])
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise CheckpointError(f"the random states cannot be put back: {error!r}") from error
 
 
 def optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
@@ -42,13 +76,21 @@ def restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[st
         params = [p for group in optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for name in (name for name in tensors if name.startswith(prefix)):
-            index, key = name.removeprefix(prefix).split(".")
-            state.setdefault(int(index), {})[key] = value = tensors[name]
-            fits = int(index) < len(params) and value.shape in ((), params[int(index)].shape)
-            if not fits:
-                raise CheckpointError(
-                    f"the optimizer's state of parameter {index}, {tuple(value.shape)}, does not "
-                    f"fit; the run was trained with another optimizer or model"
-                )
+            index, _, key = name.removeprefix(prefix).partition(".")
+            number = int(index) if index.isdecimal() and len(index) < 9 else len(params)
+            state.setdefault(number, {})[key] = value = tensors[name]
+            if number >= len(params) or value.shape not in ((), params[number].shape):
+                raise _of_another(index, value)
+        for number, averages in state.items():
+            if averages.keys() != AVERAGES[type(optimizer)]:
+                raise _of_another(str(number), *averages.values())
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _of_another(parameter: str, *found: Tensor) -> CheckpointError:
+    shapes = ", ".join(str(tuple(value.shape)) for value in found)
+    return CheckpointError(
+        f"the optimizer's state of parameter {parameter}, {shapes}, does not fit; the run was "
+        f"trained with another optimizer or model"
+    )

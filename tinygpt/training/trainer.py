@@ -2,41 +2,56 @@
 
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..config import TrainConfig, from_dict, to_dict
+from ..config import TrainConfig, to_dict
 from ..decoding import generate
 from ..errors import NonFiniteError
 from ..measure import evaluate
 from ..model import TinyGPT
 from ..runtime import autocast, pick_device
 from ..text import Batches, Corpus, load_corpus
-from .checkpoint import Checkpoint, load_checkpoint
+from .checkpoint import Checkpoint
 from .experts import hooks_for
 from .log import MetricsLogger
-from .match import check_fit, check_goes_on, identity
-from .optim import lr_factor, make_optimizers, set_lr
+from .match import (
+    changes,
+    check_fit,
+    check_goes_on,
+    identity,
+    tokens_per_step,
+    updates,
+    used_before,
+)
+from .optim import make_optimizers, set_lr
+from .rounds import factor_at, first_round, resumed_rounds, to_numbers
 from .run import Run
+from .show import progress_bar, say
 from .signals import act_on, noted_signals
-from .state import optimizer_tensors, random_states, restore_optimizers, restore_random_states
-
-# what a checkpoint says of the training, beside tensors
-STATE = ("step", "best_step", "best_val_loss", "bad_evaluations", "seconds", "grad_norm")
+from .state import (
+    STATE,
+    optimizer_tensors,
+    random_states,
+    restore_optimizers,
+    restore_random_states,
+)
 
 
 class Trainer:
     """Trains a `TinyGPT` on a `Corpus`.
 
-    >>> trainer = Trainer(model, corpus, TrainConfig(max_steps=500), out_dir="checkpoints/mine")
+    >>> trainer = Trainer(model, corpus, TrainConfig(max_steps=500), out_dir="mine")
     >>> metrics = trainer.fit()                       # later: Trainer.resume("mine").fit()
 
     Batches are random windows of the train split, so an epoch is as many updates as show the
-    model as many tokens as the split has. Without `out_dir` nothing is written. `fit` leaves the
-    model in eval mode with its last weights; `load_run` gives the best ones. Of a model with
-    experts, `expert_tables[step]` says how often each symbol went to each expert.
+    model as many tokens as the split has. `out_dir` is a name under checkpoints/ or a path; without
+    one nothing is written. `fit` leaves the model in eval mode with its last weights; `load_run`
+    gives the best ones. Of a model with experts, `expert_tables[step]` says how often each symbol
+    went to each expert.
     """
 
     def __init__(
@@ -61,17 +76,17 @@ class Trainer:
         self._train, self._val = corpus.train.to(resident), corpus.val.to(resident)
         block_size = model.config.block_size
         self.batches = Batches(self._train, config.batch_size, block_size, config.seed)
-        self.tokens_per_step = config.batch_size * config.grad_accum_steps * block_size
-        self.max_steps = config.max_steps
-        if config.epochs is not None:
-            self.max_steps = math.ceil(config.epochs * len(corpus.train) / self.tokens_per_step)
+        self.tokens_per_step = tokens_per_step(model, config)
+        self.max_steps = updates(model, corpus, config)
+        self.rounds = first_round(self.max_steps, config)
         self.optimizers = make_optimizers(model, config)
         self.samples: list[tuple[int, str]] = []
         self.step = self.best_step = self.bad_evaluations = 0
         self.best_val_loss = math.inf
         self.seconds = 0.0
         self.grad_norm = math.nan
-        self.run = run or (Run.claim(out_dir) if out_dir else None)
+        self.useless: int | None = None  # the step at which an evaluation gave no finite loss
+        self.run = Run.claim(out_dir) if out_dir is not None else run
         self.metrics = MetricsLogger(self.run and self.run.log, config.tensorboard, config.wandb)
         if saved:
             self._restore(saved)
@@ -83,15 +98,19 @@ class Trainer:
     ) -> "Trainer":
         """Go on from the newest whole checkpoint of a run, exactly where it stopped.
 
-        `corpus` and `config` replace those that the run used (a longer `max_steps`, say).
-        Raises `CheckpointError` when the run or its corpus does not fit.
+        `corpus` and `config` replace those that the run used (a longer `max_steps`, say); what
+        that changes is printed. The learning rate never jumps by it: see `rounds.py`. Raises
+        `CheckpointError` when the run or its corpus does not fit, or is being trained.
         """
         opened = Run.open(run)
-        saved = load_checkpoint(opened.latest())
-        config = config or from_dict(TrainConfig, saved.settings["train"])
-        corpus = corpus or load_corpus(saved.settings["corpus"]["name"])
-        check_goes_on(opened.folder, saved, corpus, config)
-        return cls(saved.model, corpus, config, run=opened, saved=saved)
+        opened.check_trainable()
+        with opened.writing():
+            saved = opened.load("latest")
+            before, text = used_before(opened.folder, saved)
+            config = config or before
+            corpus = corpus or load_corpus(text["name"])
+            check_goes_on(opened.folder, saved, corpus, config)
+            return cls(saved.model, corpus, config, run=opened, saved=saved)
 
     @property
     def expert_tables(self) -> dict[int, Tensor]:
@@ -103,11 +122,20 @@ class Trainer:
 
         Ctrl-C and SIGTERM end the current update, save a checkpoint and then raise
         `KeyboardInterrupt` or `SystemExit`. Raises `NonFiniteError` before an update that would
-        ruin the weights.
+        ruin the weights, and instead of saving what is ruined; `CheckpointError` if somebody else
+        trains in the folder.
         """
-        from tqdm.auto import tqdm
+        with self.run.writing() if self.run else nullcontext():
+            caught = self._loop(progress)
+        self.model.eval()
+        if caught:
+            self._say_where_it_stopped()
+            act_on(caught[0])
+        return self.metrics
 
-        bar = tqdm(total=self.max_steps, initial=self.step, unit="step", disable=not progress)
+    def _loop(self, progress: bool) -> list[int]:
+        """The loop; gives the signals that ended it."""
+        bar = progress_bar(self.max_steps, self.step, progress)
         with noted_signals() as caught, bar:
             if not self._evaluated():
                 torch.manual_seed(self.config.seed)  # dropout
@@ -126,16 +154,14 @@ class Trainer:
             if caught:
                 self.seconds += time.perf_counter() - mark_time
                 self._save()
-        self.model.eval()
-        if caught:
-            self._say_where_it_stopped()
-            act_on(caught[0])
-        return self.metrics
+            elif self.useless == self.step:
+                raise self._ruined(f"no finite loss at step {self.step}, which was not saved")
+        return caught
 
     def train_step(self) -> float:
         """One update; returns the cross-entropy of its batch in nats per token."""
         config, parts = self.config, self.config.grad_accum_steps
-        set_lr(self.optimizers, lr_factor(self.step, self.max_steps, config))
+        set_lr(self.optimizers, factor_at(self.rounds, self.step))
         self.model.train()
         self.model.zero_grad()  # also of what was left by somebody else
         total, loads = torch.zeros((), device=self.device), []
@@ -151,25 +177,25 @@ class Trainer:
         # the one wait for the device: worth it, so that a NaN never reaches the weights
         loss, self.grad_norm = torch.stack([total, norm]).tolist()
         if not math.isfinite(loss + self.grad_norm):
-            self._refuse(loss)
+            numbers = f"loss {loss} and gradient norm {self.grad_norm}"
+            raise self._ruined(f"{numbers} at step {self.step}; the update was not made")
         for optimizer in self.optimizers:
             optimizer.step()
         self.hooks.after_update(loads)
         self.step += 1
         return loss
 
-    def _refuse(self, loss: float) -> None:
+    def _ruined(self, what: str) -> NonFiniteError:
         saved = self.run.checkpoints()[-1:] if self.run else []
         where = f"; the last checkpoint is {saved[0]}" if saved else ""
         config = self.config
-        raise NonFiniteError(
-            f"loss {loss} and gradient norm {self.grad_norm} at step {self.step}; the update was "
-            f"not made{where}. Lower the learning rate (lr={config.lr}, muon_lr={config.muon_lr}) "
-            f"or the gradient limit (grad_clip={config.grad_clip})"
+        return NonFiniteError(
+            f"{what}{where}. Lower the learning rate (lr={config.lr}, "
+            f"muon_lr={config.muon_lr}) or the gradient limit (grad_clip={config.grad_clip})"
         )
 
     def _evaluate(self, tokens_per_s: float) -> None:
-        """Measure both splits alike, on equally many tokens; log, sample, save."""
+        """Measure both splits alike, on equally many tokens; log, save, and only then show."""
         start = time.perf_counter()
         limit, precision = self.config.max_eval_tokens, self.config.precision
         val_loss = evaluate(self.model, self._val, limit, precision)
@@ -178,9 +204,19 @@ class Trainer:
             self.best_val_loss, self.best_step, self.bad_evaluations = val_loss, self.step, 0
         else:
             self.bad_evaluations += 1
-        more = self.hooks.at_evaluation(self.step)
+        if self.step and not math.isfinite(val_loss + train_loss):
+            self.useless = self.step
+        try:
+            more = self.hooks.at_evaluation(self.step)
+            self.seconds += time.perf_counter() - start
+            self._log(train_loss, val_loss, tokens_per_s, more)
+        finally:  # also when the log cannot be written
+            self._save()
         self._sample()
-        self.seconds += time.perf_counter() - start
+
+    def _log(
+        self, train_loss: float, val_loss: float, tokens_per_s: float, more: dict[str, float]
+    ) -> None:
         cuda = self.device.type == "cuda"
         self.metrics.log(
             step=self.step,
@@ -195,7 +231,6 @@ class Trainer:
             seconds=self.seconds,
             **more,
         )
-        self._save()
 
     def _evaluated(self) -> bool:
         """Whether there has been an evaluation: each makes a best loss, or counts as a bad one."""
@@ -205,18 +240,20 @@ class Trainer:
         return self.config.patience is not None and self.bad_evaluations >= self.config.patience
 
     def _sample(self) -> None:
-        if not self.config.sample_tokens:
+        if not self.config.sample_tokens or self.useless == self.step:
             return
-        from tqdm.auto import tqdm
-
-        seed = self.config.seed + self.step
+        start, seed = time.perf_counter(), self.config.seed + self.step
         prompt, count = self.config.sample_prompt, self.config.sample_tokens
         text = generate(self.model, prompt, count, temperature=0.8, seed=seed)
         self.samples.append((self.step, text))
-        tqdm.write(f"--- step {self.step}\n{text.strip()}\n")
+        say(f"--- step {self.step}\n{text.strip()}\n")
+        self.seconds += time.perf_counter() - start
 
     def _save(self) -> None:
         if self.run is None:
+            return
+        if self.useless == self.step:
+            say(f"step {self.step} has no finite loss; its weights are not saved")
             return
         random = random_states(self.batches, self.device)
         checkpoint = Checkpoint(
@@ -224,21 +261,32 @@ class Trainer:
             self.corpus.tokenizer,
             settings={"train": to_dict(self.config), "corpus": self.corpus_identity},
             training=random | optimizer_tensors(self.optimizers),
-            state={name: getattr(self, name) for name in STATE},
+            state={name: getattr(self, name) for name in STATE}
+            | {"max_steps": self.max_steps, "rounds": to_numbers(self.rounds)},
         )
-        self.run.save(self.step, checkpoint, self.config.keep_last)
+        try:
+            self.run.save(self.step, checkpoint, self.config.keep_last)
+        except NonFiniteError as error:
+            raise self._ruined(f"at step {self.step} {error}") from error
 
     def _restore(self, saved: Checkpoint) -> None:
         for name in STATE:
             setattr(self, name, saved.state[name])
+        before, _ = used_before(self.run.folder, saved)
+        ends = updates(self.model, self.corpus, before), self.max_steps
+        self.rounds, words = resumed_rounds(saved.state, before, self.config, *ends)
         restore_optimizers(self.optimizers, saved.training)
         restore_random_states(saved.training, self.batches, self.device)
         self.run.forget_after(self.step)
         self.metrics.truncate(self.step)
+        if changed := changes(before, self.config):
+            say(f"from step {self.step} on: {', '.join(changed)}{words}")
+        elif self.step >= self.max_steps:
+            say(f"step {self.step} is the last of the run; a larger max_steps makes it longer")
 
     def _say_where_it_stopped(self) -> None:
         where = " (no out_dir: nothing saved)"
-        if self.run:
+        if self.run and self.useless != self.step:
             folder = str(self.run.folder)
             where = f", saved in {folder}; go on with Trainer.resume({folder!r})"
-        print(f"stopped after step {self.step}{where}")
+        say(f"stopped after step {self.step}{where}")

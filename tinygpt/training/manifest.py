@@ -1,0 +1,99 @@
+"""A checkpoint's list of files: one bit changed anywhere in them, or in the list, is found."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+from ..files import sha256, write_text
+
+MANIFEST = "manifest.json"
+NEEDED = ("config.json", "model.safetensors", "tokenizer.json")
+TRAINING = ("training.safetensors", "state.json")  # a shipped run has neither
+FILES = (*NEEDED, *TRAINING)
+LARGEST = 1 << 24  # bytes of JSON: no file of ours comes near
+
+
+def write_manifest(folder: Path) -> None:
+    """List the files of a folder with their sha256: what is written last into a checkpoint."""
+    files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+    write_text(folder / MANIFEST, _manifest(files))
+
+
+def verify(folder: Path, names: Iterable[str] | None = None) -> list[str]:
+    """Compare files of a checkpoint, by default all, with its manifest; the names that it lists.
+
+    `CheckpointError` names the first file that is missing or differs.
+    """
+    if not there(folder / MANIFEST):
+        raise CheckpointError(f"{folder} is not a complete checkpoint: it has no {MANIFEST}")
+    files = _read_manifest(folder / MANIFEST)
+    for name in files if names is None else names:
+        path = folder / name
+        if name not in files or not there(path):
+            raise CheckpointError(f"{folder} is damaged: {name} is missing")
+        try:
+            found = sha256(path)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error}") from error
+        if found != files[name]:
+            raise CheckpointError(f"{path} is damaged: its sha256 is not the one in {MANIFEST}")
+    return list(files)
+
+
+def there(path: Path) -> bool:
+    """Whether there is a file; `CheckpointError` if one may not even look."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; `CheckpointError` for anything else."""
+    try:
+        if (size := path.stat().st_size) > LARGEST:
+            raise ValueError(f"it has {size:,} bytes, and none of these has more than {LARGEST:,}")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__} where a dict is due")
+        return content
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def to_json(content: dict[str, Any]) -> str:
+    """The text that `read_json` reads."""
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _read_manifest(path: Path) -> dict[str, str]:
+    files = read_json(path).get("files")
+    if not isinstance(files, dict) or not _is_exactly(path, files):
+        raise CheckpointError(f"{path} is damaged: its own checksum does not match")
+    unknown = sorted(files.keys() - set(FILES))
+    missing = [name for name in NEEDED if name not in files]
+    if unknown or missing:
+        raise CheckpointError(
+            f"{path} is no list of a checkpoint's files: it lacks {missing}, and lists {unknown}"
+        )
+    # a file that is not listed has not been checked, and must not be read
+    for name in (name for name in TRAINING if name not in files):
+        if there(path.with_name(name)):
+            raise CheckpointError(f"{path.with_name(name)} is not in {MANIFEST}; remove it")
+    return files
+
+
+def _is_exactly(path: Path, files: dict[str, str]) -> bool:
+    """Every byte of a manifest follows from its list, so every byte is compared."""
+    try:
+        return _manifest(files).encode() == path.read_bytes()
+    except (OSError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def _manifest(files: dict[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    return to_json({"files": files, "sha256": digest})
