@@ -171,10 +171,8 @@ def info(arguments: Sequence[str]) -> None:
         with torch.device("meta"):  # shapes without numbers: a large one costs nothing
             _describe(TinyGPT(PRESETS[args.name].model))
         if args.name in _runs():
-            path = f"checkpoints/{args.name}"
-            print(
-                f"\nThis is the preset. There is also a run of this name: {program()} info {path}"
-            )
+            its = f"{program()} info {_path_of_run(args.name)}"
+            print(f"\nThis is the preset. There is also a run of this name: {its}")
     else:
         _describe(load_run(_run(args.name, {"the preset": PRESETS}), device="cpu"))
 
