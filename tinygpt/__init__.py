@@ -1,5 +1,6 @@
 """TinyGPT: a small package for learning how language models work, from characters upward."""
 
+from . import console  # noqa: F401  first: Ctrl-C may come while the others are imported
 from .config import DecodingConfig, ModelConfig, MoEConfig, TrainConfig
 from .decoding import (
     generate,

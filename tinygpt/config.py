@@ -28,6 +28,7 @@ Weight = Annotated[float, Limit(at_least=0)]
 Rate = Annotated[float, Limit(at_least=0, below=1)]  # of what happens by chance, or of forgetting
 Share = Annotated[float, Limit(at_least=0, at_most=1)]
 Mass = Annotated[float, Limit(above=0, at_most=1)]  # of probability
+Seed = Annotated[int, Limit(at_least=-(2**63), at_most=2**63 - 1)]  # what torch's generators take
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ class TrainConfig:
     keep_last: Count = 2  # checkpoints kept, beside the best
     sample_tokens: Whole = 0  # characters written at each evaluation; 0: none
     sample_prompt: str = "\n"  # what those samples start from
-    seed: int = 1337  # of initial batches, dropout and samples
+    seed: Seed = 1337  # of initial batches, dropout and samples
     device: str = "auto"  # CUDA when present, else CPU
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on CUDA, else fp32
     compile: bool = False  # torch.compile: slow start, faster steps
