@@ -139,11 +139,14 @@ def train(arguments: Sequence[str]) -> None:
 
 def generate(arguments: Sequence[str]) -> None:
     """Load a run and print a sample."""
+    import torch
+
     from .decoding import generate_temperature
     from .training import load_run
 
     args = tyro.cli(GenerateArgs, args=arguments, prog="tinygpt generate")
     model = load_run(args.run, args.which, args.device)
+    torch.seed()  # without --seed another text each time: a new process draws always alike
     print(
         generate_temperature(
             model, args.prompt, args.max_new_tokens, args.temperature, seed=args.seed
