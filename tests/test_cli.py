@@ -9,6 +9,7 @@ import sys
 import warnings
 
 import pytest
+import torch
 
 from tinygpt import PRESETS, TinyGPT, cli
 from tinygpt.arguments import did_you_mean
@@ -453,3 +454,14 @@ def test_importing_is_light():
     run = [sys.executable, "-c", code]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_without_a_seed_the_text_is_another_each_time_and_with_one_the_same(capsys):
+    """As in two new processes, whose global generators start alike."""
+    texts = []
+    for seed in ((), (), ("--seed", "3"), ("--seed", "3")):
+        torch.manual_seed(0)
+        assert cli.main(["generate", "laptop", "--max-new-tokens", "40", *seed]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] != texts[1]
+    assert texts[2] == texts[3]

@@ -31,7 +31,8 @@ def generate(
     are NaN or infinite raises `NonFiniteError`.
 
     With a `seed` the text is always the same, and torch's global generator is left alone. Without
-    one the seed is drawn from it, so that `seed_all` makes a whole notebook repeatable.
+    one the seed is drawn from it, so that `seed_all` makes a whole notebook repeatable; in a new
+    process it always starts alike, unless `torch.seed()` is called.
     """
     writer = _write(
         model,
