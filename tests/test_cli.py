@@ -1,12 +1,17 @@
-"""The command line, in this process where nothing hangs on being its own."""
+"""The command line, in this process where nothing hangs on being its own (see test_console.py)."""
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import warnings
 
 import pytest
 
 from tinygpt import PRESETS, TinyGPT, cli
+from tinygpt.arguments import did_you_mean
 from tinygpt.files import ROOT
 from tinygpt.training import latest_checkpoint, load_checkpoint
 
@@ -83,12 +88,273 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(arguments, words, ca
     assert "Traceback" not in error
 
 
-def exit_code(arguments):
-    """What the shell sees, whether our own check or the parser's ends the command."""
-    try:
-        return cli.main(arguments)
-    except SystemExit as stop:
-        return stop.code
+def one_line(arguments, capsys):
+    """What a command says that must fail: the line on stderr, after "error: "."""
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+    assert "Traceback" not in said.err
+    assert "─" not in said.err
+    return said.err.removeprefix("error: ").rstrip()
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("", "there is no command ''"),
+        ("trian", "did you mean train?"),
+        (LONG, "there is no command"),
+        ("train extra", "Unrecognized options: extra (python -m tinygpt train --help)"),
+        ("train --no-such-flag 3", "Unrecognized options: --no-such-flag, 3"),
+        ("train --max-step 5", "Perhaps you meant: --max-steps INT"),
+        ("train --n-embd", "Missing value for argument '--n-embd'"),
+        ("train --n-embd 32.0", "--n-embd: invalid literal"),
+        ("train --n-embd 33", "n_embd=33 is not divisible by n_head=4"),
+        ("train --optimizer sgd", "Expected one of ('adamw', 'muon')"),
+        ("train --moe.top-k 9", "top_k=9 is more than n_experts=4"),
+        ("train --max-steps soon", "--max-steps: "),
+        ("train --epochs inf", "epochs=inf must be a finite number"),
+        ("train --epochs 1e300", "epochs=1e+300"),
+        ("train --lr nan", "lr=nan must be a finite number"),
+        (
+            "train --seed 9223372036854775808",
+            "must be between -9223372036854775808 and 92233720368",
+        ),
+        ("train --seed -9223372036854775809", "must be between -9223372036854775808 and"),
+        ("train --preset=", "there is no preset ''"),
+        ("train --preset tinny", "did you mean the preset tiny?"),
+        ("train --preset laptob", "did you mean the preset laptop or --resume laptop?"),
+        (f"train --preset {LONG}", "there is no preset"),
+        ("train --out=", "--out is empty"),
+        (f"train --out {LONG}", "File name too long"),
+        ("train --out README.md/x", "README.md"),
+        ("train --corpus=", "unknown corpus ''"),
+        (f"train --corpus file:{LONG}", "File name too long"),
+        ("train --resume=", "no run ''"),
+        ("train --resume ..", "no run '..'"),
+        ("train --resume labtop", "did you mean the run laptop?"),
+        (f"train --resume {LONG}", "File name too long"),
+        ("train --resume a\0b", "NUL"),
+        ("train --sample-prompt é --sample-tokens 1", "'é' at position 0"),
+        ("train --n-embd 4000000000000 --n-head 1", "this machine cannot hold"),
+        ("train --n-embd 99999999999999999999999 --n-head 1", "this machine cannot hold"),
+        ("generate", "Missing from python -m tinygpt generate: RUN"),
+        ("generate labtop", "did you mean the run laptop?"),
+        ("generate tiny-moe", "tiny-moe is a preset; train it: python -m tinygpt train --preset"),
+        ("generate ../../etc", "no run '../../etc'"),
+        ("generate a/b", "no run 'a/b'"),
+        (f"generate {LONG}", "File name too long"),
+        ("generate laptop --prompt ROMÉO\udcff", "'É' at position 3, '\\udcff' at position 5"),
+        ("generate laptop --prompt=", "a prompt is empty"),
+        ("generate laptop --max-new-tokens -5", "max_new_tokens=-5 must be at least 0"),
+        ("generate laptop --max-new-tokens 2.5", "--max-new-tokens: invalid literal"),
+        ("generate laptop --temperature inf", "temperature=inf"),
+        (
+            "generate laptop --seed 99999999999999999999",
+            "seed=99999999999999999999 must be between",
+        ),
+        ("generate laptop --which last", "which='last'"),
+        ("generate laptop --device gpu", "device='gpu'"),
+        ("data shakespear", "unknown corpus 'shakespear'"),
+        ("data file:/", "there is no file"),
+        ("info tinny", "did you mean the preset tiny?"),
+        ("info labtop", "did you mean the run laptop or the preset laptop?"),
+        ("info laptop extra", "Unrecognized options: extra"),
+        ("benchmark stepp", "Expected one of ('step', 'decoding', 'moe')"),
+        ("benchmark --preset tinny", "did you mean the preset tiny?"),
+        ("benchmark --threads 999999999", "threads=999999999 must be between 1 and 1024"),
+        ("benchmark --rounds -1", "rounds=-1 must be between"),
+    ],
+    ids=lambda value: value[:40].replace("\0", "NUL"),
+)
+def test_every_fault_is_one_line_and_exit_code_2(command, words, capsys):
+    assert words in one_line(command.split(" "), capsys)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--max_steps", "30"],
+        ["--max_steps=30"],
+        ["--max-steps=30"],
+        ["--max-steps", "25", "--max_steps", "30"],
+    ],
+)
+def test_a_run_of_epochs_goes_on_by_steps(text, tmp_path, flags):
+    """However the flag is written; and `--epochs` beside it counts, as in a new run."""
+    out = tmp_path / "run"
+    assert train(text, out, "--epochs", "0.2") == 0  # 8 updates
+    assert cli.main(["train", "--resume", str(out), *flags]) == 0
+    saved = load_checkpoint(latest_checkpoint(out))
+    assert saved.state["step"] == 30
+    assert saved.settings["train"]["epochs"] is None
+
+
+@pytest.mark.parametrize("flag", ["--vocab-size", "--vocab_size"])
+@pytest.mark.parametrize("start", [["--corpus", "tinyplays"], ["--resume", "laptop"]])
+def test_the_vocabulary_is_no_flag_however_it_is_written(flag, start, capsys):
+    for flags in ([flag, "65"], [f"{flag}=65"]):
+        assert "follows from the corpus" in one_line(["train", *start, *flags], capsys)
+
+
+def test_of_repeated_flags_the_last_counts(text, tmp_path):
+    flags = ["--preset", "tiny", "--max-steps", "9", "--preset=modern", "--max_steps", "1"]
+    assert train(text, tmp_path / "run", *flags) == 0
+    saved = load_checkpoint(latest_checkpoint(tmp_path / "run"))
+    assert saved.state["step"] == 1
+    assert saved.model.config.mlp == "relu2"
+    flags = ["--resume", "no-such-run", "--resume", str(tmp_path / "run"), "--max-steps", "2"]
+    assert cli.main(["train", *flags]) == 0
+
+
+def test_experts_by_flags_with_underscores(text, tmp_path):
+    assert train(text, tmp_path / "run", "--max-steps", "1", "--moe.n_experts=3") == 0
+    assert load_checkpoint(latest_checkpoint(tmp_path / "run")).model.config.moe.n_experts == 3
+    assert train(text, tmp_path / "dense", "--max-steps", "1") == 0
+    assert cli.main(["train", "--resume", str(tmp_path / "dense"), "--moe.n-experts=3"]) == 2
+
+
+def test_what_a_resumed_run_changes_is_said_once(text, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train(text, out, "--max-steps", "20", "--lr", "0.01") == 0
+    capsys.readouterr()
+    assert cli.main(["train", "--resume", str(out), "--lr", "0.02", "--max-steps", "30"]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if "lr" in line]
+    assert len(said) == 1
+    assert "max_steps 20 -> 30" in said[0]
+    assert "lr 0.01 -> 0.02" in said[0]
+    assert cli.main(["train", "--resume", str(out), "--max-steps", "30"]) == 0
+    assert "->" not in capsys.readouterr().out
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """An empty checkpoints/."""
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    monkeypatch.setattr("tinygpt.training.run.RUNS", folder)
+    monkeypatch.setattr("tinygpt.training.RUNS", folder)
+    return folder
+
+
+def test_a_new_run_gets_a_folder_of_its_own_and_says_which(text, runs, capsys):
+    (runs / "tiny").mkdir()
+    (runs / "tiny" / "notes.txt").write_text("mine")
+    for name in ("tiny-2", "tiny-3"):
+        flags = ["--corpus", text, *SMALL.split(), "--max-steps", "1"]
+        assert cli.main(["train", *flags]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == f"the run is in {runs / name}"
+        assert latest_checkpoint(runs / name).name == "step_0000001"
+    assert os.listdir(runs / "tiny") == ["notes.txt"]
+
+
+def test_a_run_named_as_a_preset(text, runs, capsys, monkeypatch):
+    """Both can be had, and info says so."""
+    assert train(text, runs / "modern", "--max-steps", "1") == 0
+    capsys.readouterr()
+    monkeypatch.chdir(runs.parent)
+    assert cli.main(["info", "modern"]) == 0
+    *preset, note = capsys.readouterr().out.splitlines()
+    assert "n_embd                     128" in preset
+    command, path = note.split(": ")[1].rsplit(" ", 1)
+    assert (command, path) == ("python -m tinygpt info", os.path.join("checkpoints", "modern"))
+    assert cli.main(["info", path]) == 0
+    assert "n_embd                     16\n" in capsys.readouterr().out
+    monkeypatch.chdir(runs)
+    assert cli.main(["info", "modern"]) == 0
+    assert str(runs / "modern") in capsys.readouterr().out
+    assert cli.main(["info", "tiny"]) == 0
+    assert "There is also" not in capsys.readouterr().out
+    shutil.copytree(runs / "modern", runs / "tinny")
+    assert "the run tinny or the preset tiny?" in one_line(["info", "tinnyy"], capsys)
+
+
+def test_the_usage_names_the_program_as_it_was_called(monkeypatch, capsys):
+    for name, program in [
+        ("/usr/bin/tinygpt", "tinygpt"),
+        ("tinygpt.exe", "tinygpt"),
+        ("/x/tinygpt/__main__.py", "python -m tinygpt"),
+        ("/usr/bin/pytest", "python -m tinygpt"),
+    ]:
+        monkeypatch.setattr(sys, "argv", [name, "--help"])
+        assert cli.main() == 0
+        said = capsys.readouterr().out
+        assert said.startswith(f"usage: {program} COMMAND")
+        assert f"\n{program} COMMAND --help" in said
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["train", "--help"])
+        assert stop.value.code == 0
+        said = capsys.readouterr()
+        assert f"usage: {program} train [-h]" in said.out
+        assert said.err == ""
+        assert f"({program} train --help)" in one_line(["train", "--no-such"], capsys)
+
+
+def test_a_folder_that_may_not_be_read(runs, monkeypatch, capsys):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("tinygpt.training.folder.os.listdir", refuse)
+    for command in ("generate x", "info x", "train --resume x"):
+        assert "Permission denied" in one_line(command.split(), capsys)
+    monkeypatch.setattr(cli, "load_corpus", lambda name: refuse(f"/{LONG}"))
+    error = one_line(["data"], capsys)
+    assert error.startswith("cannot read or write /xxx")
+    assert error.endswith("xxx: Permission denied")
+    assert len(error) < 200
+
+
+def run_command(monkeypatch, act):
+    monkeypatch.setitem(cli.COMMANDS, "info", lambda arguments: act())
+    return cli.main(["info"])
+
+
+def raises(error):
+    def act():
+        raise error
+
+    return act
+
+
+def test_what_is_no_fault_of_the_user_keeps_its_traceback(monkeypatch, capsys):
+    for error in (RuntimeError("a bug"), TypeError("a bug"), ValueError("a bug")):
+        with pytest.raises(type(error), match="a bug"):
+            run_command(monkeypatch, raises(error))
+    assert run_command(monkeypatch, raises(MemoryError())) == 2
+    assert run_command(monkeypatch, raises(RuntimeError("CUDA out of memory.\nTried"))) == 2
+    assert "hold what was asked for: CUDA out of memory.\n" in capsys.readouterr().err
+
+
+def test_signals_end_a_command_and_are_as_before_afterwards(monkeypatch):
+    before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    assert run_command(monkeypatch, lambda: signal.raise_signal(signal.SIGINT)) == 130
+    with pytest.raises(SystemExit) as stop:
+        run_command(monkeypatch, lambda: signal.raise_signal(signal.SIGTERM))
+    assert stop.value.code == 143
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_warning_is_one_line_and_said_once(monkeypatch, capsys):
+    def warn():
+        for _ in range(2):
+            warnings.warn("first\nand second", stacklevel=1)
+        warnings.warn("third", stacklevel=1)
+
+    assert not run_command(monkeypatch, warn)
+    assert capsys.readouterr().err == "warning: first and second\nwarning: third\n"
+
+
+def test_did_you_mean():
+    assert did_you_mean("zzz", {"": ["train"]}) == ""
+    assert did_you_mean("tarin", {"": ["train", "data"]}) == "; did you mean train?"
+    names = {"the preset": ["tiny"], "the run": ["mine", "tinny"]}
+    assert did_you_mean("tinyy", names) == "; did you mean the preset tiny or the run tinny?"
+    assert did_you_mean("x" * 10**6, names) == ""
 
 
 @pytest.mark.parametrize(
@@ -104,7 +370,7 @@ def exit_code(arguments):
     ],
 )
 def test_bad_flags(flags, capsys):
-    assert exit_code(["train", *flags]) == 2
+    assert cli.main(["train", *flags]) == 2
     name = flags[0].strip("-").removeprefix("moe.").replace("-", "_")
     error = capsys.readouterr().err
     assert name in error.replace("-", "_")

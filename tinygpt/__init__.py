@@ -1,8 +1,10 @@
 """TinyGPT: a small package for learning how language models work, from characters upward."""
 
+from . import console  # noqa: F401  first: Ctrl-C may come while the others are imported
 from .config import DecodingConfig, ModelConfig, MoEConfig, TrainConfig
 from .decoding import (
     generate,
+    generate_batch,
     generate_beam,
     generate_combined,
     generate_greedy,
@@ -35,6 +37,7 @@ __all__ = [
     "UnknownCharacterError",
     "generate",
     "generateV2",
+    "generate_batch",
     "generate_beam",
     "generate_combined",
     "generate_greedy",

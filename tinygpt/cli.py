@@ -1,21 +1,39 @@
 """The command line: python -m tinygpt lab | data | train | generate | benchmark | info."""
 
+import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
-import tyro
-from tyro.conf import AvoidSubcommands, Positional, arg
-
-from .config import ModelConfig, MoEConfig, TrainConfig
-from .errors import ConfigError, TinyGPTError
-from .presets import PRESETS, find_preset
+from .arguments import (
+    BenchmarkArgs,
+    DataArgs,
+    GenerateArgs,
+    InfoArgs,
+    TrainArgs,
+    did_you_mean,
+    read_arguments,
+    read_start,
+)
+from .config import ModelConfig, MoEConfig, TrainConfig, check_value
+from .console import (
+    describe_os_error,
+    drop_output,
+    ending_signals,
+    fail,
+    is_too_large,
+    one_line_warnings,
+    patient_output,
+    prepare_streams,
+    program,
+)
+from .errors import CheckpointError, ConfigError, TinyGPTError
+from .presets import PRESETS, Preset, find_preset
 from .text import load_corpus
 
-USAGE = """usage: python -m tinygpt COMMAND [flags]
+USAGE = """usage: {program} COMMAND [flags]
 
   lab        open the course in JupyterLab; further flags go to JupyterLab (--no-browser, --port)
   data       fetch a text, and show what it holds
@@ -24,76 +42,12 @@ USAGE = """usage: python -m tinygpt COMMAND [flags]
   benchmark  measure speed on this machine
   info       what this machine and this package have, or what a run or preset is
 
-python -m tinygpt COMMAND --help shows the flags of a command."""
-
-
-@dataclass(frozen=True)
-class DataArgs:
-    """Fetch a text, and show what it holds."""
-
-    corpus: Positional[str] = "tinyshakespeare"
-    """tinyshakespeare, tinyplays, or file:PATH"""
-
-
-@dataclass(frozen=True)
-class TrainArgs:
-    """Train a model: a preset, then whatever flags change of it."""
-
-    preset: str = "tiny"
-    """where all other defaults come from: see python -m tinygpt info"""
-    corpus: str | None = None
-    """tinyshakespeare, tinyplays, or file:PATH; default: the preset's"""
-    out: Path | None = None
-    """folder of the run; default: checkpoints/PRESET"""
-    resume: str | None = None
-    """go on with this run (a name under checkpoints/, or a path)"""
-    model: Annotated[AvoidSubcommands[ModelConfig], arg(name="")] = field(
-        default_factory=ModelConfig
-    )
-    train: Annotated[TrainConfig, arg(name="")] = field(default_factory=TrainConfig)
-
-
-@dataclass(frozen=True)
-class GenerateArgs:
-    """Write text with a trained model."""
-
-    run: Positional[str]
-    """a name under checkpoints/, or a path"""
-    prompt: str = "\n"
-    max_new_tokens: int = 500
-    temperature: float = 0.8
-    """0: always the most probable character; 1: the model's own distribution"""
-    seed: int | None = None
-    which: str = "best"
-    """best (lowest validation loss) or latest"""
-    device: str = "auto"
-
-
-@dataclass(frozen=True)
-class BenchmarkArgs:
-    """Measure speed on this machine."""
-
-    what: Positional[Literal["step", "decoding", "moe"]] = "step"
-    """a training step or 300 tokens against transformers' GPT-2, or experts against none"""
-    preset: str = "nanogpt-cpu"
-    """the model of the training step"""
-    rounds: int | None = None
-    """default: 50 steps, 5 texts, 20 steps with experts"""
-    threads: int | None = None
-    """CPU threads; default: torch's choice"""
-    device: str = "auto"
-
-
-@dataclass(frozen=True)
-class InfoArgs:
-    """What this machine has; with a name, what that preset or run is."""
-
-    name: Annotated[Positional[str | None], arg(metavar="[NAME]")] = None
+{program} COMMAND --help shows the flags of a command."""
 
 
 def data(arguments: Sequence[str]) -> None:
     """Fetch a corpus and print its figures."""
-    args = tyro.cli(DataArgs, args=arguments, prog="tinygpt data")
+    args = read_arguments(DataArgs, "data", arguments)
     corpus = load_corpus(args.corpus)
     print(corpus)
     print(f"alphabet: {corpus.tokenizer.characters!r}")
@@ -101,40 +55,63 @@ def data(arguments: Sequence[str]) -> None:
 
 def train(arguments: Sequence[str]) -> None:
     """Train or resume, and say where the run is."""
+    start, others = read_start(arguments)
+    if start.vocab_size is not None:
+        raise ConfigError("--vocab-size follows from the corpus: leave it away")
+    experts = any(flag.startswith("--moe.") for flag in others)
+    if start.resume is None:
+        trainer = _new(start.preset, arguments, experts)
+    elif start.out is not None or start.preset is not None:
+        raise ConfigError("--resume goes on in the run's own folder: leave --out, --preset away")
+    else:
+        trainer = _resumed(start.resume, arguments, experts, start.max_steps is not None)
+    with patient_output():
+        print(f"the run is in {trainer.run.folder}", flush=True)
+        for last in trainer.fit().rows[-1:]:
+            print(
+                f"step {last['step']}: validation loss {last['val_lm_loss']:.4f} nats, perplexity "
+                f"{last['val_perplexity']:.2f}; best {trainer.best_val_loss:.4f} at step "
+                f"{trainer.best_step}"
+            )
+
+
+def _new(name: str | None, arguments: Sequence[str], experts: bool):
+    """The trainer of a new run: a preset's settings, then the flags."""
     from .model import TinyGPT
     from .runtime import seed_all
-    from .training import RUNS, Trainer
+    from .training import Run, Trainer
 
-    args = tyro.cli(
-        TrainArgs,
-        args=arguments,
-        prog="tinygpt train",
-        default=_defaults(arguments),
-    )
-    if args.resume:
-        if args.out or _value_of("--preset", arguments):
-            raise ConfigError(
-                "--resume goes on in the run's own folder: leave --out, --preset away"
-            )
-        corpus = load_corpus(args.corpus) if args.corpus else None
-        trainer = Trainer.resume(args.resume, corpus, args.train)
-        if args.model != trainer.model.config:
-            raise ConfigError("--resume goes on with the run's own model; leave its flags away")
-    else:
-        corpus = load_corpus(args.corpus or find_preset(args.preset).corpus)
-        if _value_of("--vocab-size", arguments):
-            raise ConfigError("--vocab-size follows from the corpus: leave it away")
-        config = replace(args.model, vocab_size=corpus.tokenizer.vocab_size)
-        seed_all(args.train.seed)
-        out = args.out or RUNS / args.preset
-        trainer = Trainer(TinyGPT(config), corpus, args.train, out)
-    for last in trainer.fit().rows[-1:]:
-        print(
-            f"step {last['step']}: validation loss {last['val_lm_loss']:.4f} nats, perplexity "
-            f"{last['val_perplexity']:.2f}; best {trainer.best_val_loss:.4f} at step "
-            f"{trainer.best_step}"
-        )
-    print(f"the run is in {trainer.run.folder}")
+    start = TrainArgs() if name is None else TrainArgs(preset=name)
+    preset = _preset(start.preset)
+    model = _with_experts(preset.model, experts)
+    start = replace(start, model=model, train=preset.train)
+    args = read_arguments(TrainArgs, "train", arguments, start)
+    corpus = load_corpus(preset.corpus if args.corpus is None else args.corpus)
+    config = replace(args.model, vocab_size=corpus.tokenizer.vocab_size)
+    if args.out == "":
+        raise ConfigError("--out is empty; name a folder, or leave it away")
+    seed_all(args.train.seed)
+    return Trainer(TinyGPT(config), corpus, args.train, args.out or Run.fresh(args.preset))
+
+
+def _resumed(run: str, arguments: Sequence[str], experts: bool, steps: bool):
+    """The trainer of a run that goes on: its own settings, then the flags."""
+    from .training import Trainer, latest_checkpoint, read_settings
+
+    model, settings = read_settings(latest_checkpoint(_run(run)))
+    if steps:  # else the epochs would go on counting instead
+        settings = replace(settings, epochs=None)
+    start = TrainArgs(resume=run, model=_with_experts(model, experts), train=settings)
+    args = read_arguments(TrainArgs, "train", arguments, start)
+    if args.model != model:
+        raise ConfigError("--resume goes on with the run's own model; leave its flags away")
+    corpus = None if args.corpus is None else load_corpus(args.corpus)
+    return Trainer.resume(run, corpus, args.train)
+
+
+def _with_experts(model: ModelConfig, experts: bool) -> ModelConfig:
+    """Of a dense model, when flags ask for experts: one that has them."""
+    return replace(model, moe=MoEConfig()) if experts and model.moe is None else model
 
 
 def generate(arguments: Sequence[str]) -> None:
@@ -142,8 +119,10 @@ def generate(arguments: Sequence[str]) -> None:
     from .decoding import generate_temperature
     from .training import load_run
 
-    args = tyro.cli(GenerateArgs, args=arguments, prog="tinygpt generate")
-    model = load_run(args.run, args.which, args.device)
+    args = read_arguments(GenerateArgs, "generate", arguments)
+    if args.seed is not None:
+        check_value(TrainConfig, "seed", args.seed)
+    model = load_run(_run(args.run), args.which, args.device)
     print(
         generate_temperature(
             model, args.prompt, args.max_new_tokens, args.temperature, seed=args.seed
@@ -157,14 +136,15 @@ def benchmark(arguments: Sequence[str]) -> None:
 
     from .benchmark import decoding_speed, moe_speed, step_time
 
-    args = tyro.cli(BenchmarkArgs, args=arguments, prog="tinygpt benchmark")
-    for name in ("rounds", "threads"):
+    args = read_arguments(BenchmarkArgs, "benchmark", arguments)
+    for name, most in (("rounds", 10**9), ("threads", 1024)):
         value = getattr(args, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"{name}={value} must be at least 1")
+        if value is not None and not 1 <= value <= most:
+            raise ConfigError(f"{name}={value} must be between 1 and {most}")
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.what == "step":
+        _preset(args.preset)
         step_time(args.preset, args.rounds or 50, args.device)
     elif args.what == "moe":
         moe_speed(args.rounds or 20, args.device)
@@ -180,7 +160,7 @@ def info(arguments: Sequence[str]) -> None:
     from .runtime import environment
     from .training import load_run
 
-    args = tyro.cli(InfoArgs, args=arguments, prog="tinygpt info")
+    args = read_arguments(InfoArgs, "info", arguments)
     if args.name is None:
         for name, value in environment().items():
             print(f"{name:12} {value}")
@@ -190,8 +170,11 @@ def info(arguments: Sequence[str]) -> None:
     elif args.name in PRESETS:
         with torch.device("meta"):  # shapes without numbers: a large one costs nothing
             _describe(TinyGPT(PRESETS[args.name].model))
+        if args.name in _runs():
+            its = f"{program()} info {_path_of_run(args.name)}"
+            print(f"\nThis is the preset. There is also a run of this name: {its}")
     else:
-        _describe(load_run(args.name, device="cpu"))
+        _describe(load_run(_run(args.name, {"the preset": PRESETS}), device="cpu"))
 
 
 def lab(arguments: Sequence[str]) -> int:
@@ -207,63 +190,105 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 2 for what the user can mend, 130 after Ctrl-C."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a Windows console may know few characters
-            stream.reconfigure(encoding="utf-8", errors="replace")
+    """Run one command; returns the exit code: 2 for what the user can mend, 130 after Ctrl-C.
+
+    What is wrong is one line on stderr. SIGTERM raises `SystemExit` (143).
+    """
+    prepare_streams()
+    try:
+        with ending_signals(), one_line_warnings():
+            code = _run_command(sys.argv[1:] if argv is None else list(argv))
+            sys.stdout.flush()  # here, where a failure can still be said
+            return code
+    except KeyboardInterrupt:
+        drop_output()
+        return 128 + signal.SIGINT
+    except TinyGPTError as error:
+        return fail(str(error))
+    except OSError as error:
+        return fail(describe_os_error(error))
+    except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
+        if not is_too_large(error):
+            raise
+        first = str(error).partition("\n")[0]
+        return fail(f"this machine cannot hold what was asked for: {first}")
+
+
+def _run_command(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE)
+        print(USAGE.format(program=program()))
         return 0
+    if any("\0" in word for word in argv):
+        raise ConfigError("a flag holds a NUL character, which no name and no text may have")
     command = COMMANDS.get(argv[0])
     if command is None:
-        print(f"there is no command {argv[0]!r}\n\n{USAGE}", file=sys.stderr)
-        return 2
+        near = did_you_mean(argv[0], {"": COMMANDS})
+        raise ConfigError(f"there is no command {argv[0]!r}; there are {', '.join(COMMANDS)}{near}")
     try:
         return command(argv[1:]) or 0
-    except TinyGPTError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            sys.stdout.flush()
+        drop_output()
+        raise
 
 
-def _defaults(arguments: Sequence[str]) -> TrainArgs:
-    """What the flags start from: the preset's settings, or those of the run to resume."""
-    from .training import find_run, latest_checkpoint, read_settings
-
-    resume, name = _value_of("--resume", arguments), _value_of("--preset", arguments) or "tiny"
-    if resume:
-        model, train = read_settings(latest_checkpoint(find_run(resume)))
-        if _value_of("--max-steps", arguments):
-            train = replace(train, epochs=None)
-        return TrainArgs(resume=resume, model=model, train=train)
-    preset = find_preset(name)
-    model = preset.model
-    if model.moe is None and any(word.startswith("--moe.") for word in arguments):
-        model = replace(model, moe=MoEConfig())  # a dense preset, with experts from here on
-    return TrainArgs(preset=name, model=model, train=preset.train)
+# --- names: of presets and runs ---
 
 
-def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
-    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
-        if word == flag:
-            return following
-        if word.startswith(flag + "="):
-            return word.partition("=")[2]
-    return None
+def _preset(name: str) -> Preset:
+    """The preset of this name; the error names what is near, also among the runs."""
+    try:
+        return find_preset(name)
+    except ConfigError as error:
+        near = did_you_mean(name, {"the preset": PRESETS, "--resume": _runs()})
+        raise ConfigError(f"{error}{near}") from None
+
+
+def _run(name: str, others: dict[str, Iterable[str]] | None = None):
+    """The folder of this run; the error names what is near, also among the presets."""
+    from .training import find_run
+
+    try:
+        return find_run(name)
+    except CheckpointError as error:
+        if name in PRESETS:
+            hint = f". {name} is a preset; train it: {program()} train --preset {name}"
+        else:
+            hint = did_you_mean(name, {"the run": _runs()} | (others or {}))
+        raise CheckpointError(f"{error}{hint}") from None
+
+
+def _runs() -> list[str]:
+    """The names of the runs under checkpoints/, as far as one may look."""
+    from .training import RUNS, Run
+
+    found = []
+    with suppress(OSError):
+        for folder in sorted(RUNS.iterdir()):
+            with suppress(OSError, CheckpointError):
+                found += [folder.name] * Run(folder).exists()
+    return found
+
+
+def _path_of_run(name: str) -> str:
+    """A path, where the mere name would be that of a preset."""
+    from .training import RUNS
+
+    path = os.path.relpath(RUNS / name)
+    return path if os.sep in path else str(RUNS / name)
 
 
 def _describe(model) -> None:
     from .measure import count_parameters, flops_per_token
 
-    count = count_parameters(model)
+    counts = count_parameters(model)
     fields = {k: v for k, v in vars(model.config).items() if k != "moe"}
     if model.config.moe is not None:
         fields |= {f"moe.{name}": value for name, value in vars(model.config.moe).items()}
     for name, value in fields.items():
         print(f"{name:26} {value}")
-    print(f"\nparameters                 {count.total:,} ({count.embedding:,} in embeddings)")
+    print(f"\nparameters                 {counts.total:,} ({counts.embedding:,} in embeddings)")
     if model.config.moe is not None:
-        print(f"active                     {count.active:,} that one token passes through")
+        print(f"active                     {counts.active:,} that one token passes through")
     print(f"training FLOPs             {flops_per_token(model):,} per token")

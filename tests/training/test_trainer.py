@@ -33,7 +33,7 @@ from tinygpt.errors import (
 from tinygpt.files import ROOT
 from tinygpt.measure import evaluate
 from tinygpt.text import Corpus, get_batch
-from tinygpt.training import checkpoints, latest_checkpoint, load_checkpoint, lr_factor
+from tinygpt.training import checkpoints, find_run, latest_checkpoint, load_checkpoint, lr_factor
 from tinygpt.training.manifest import write_manifest
 
 from ..tools import CHANCE, QUICK, byte_tokenizer, interrupt_after
@@ -716,6 +716,15 @@ def test_a_text_without_line_ends_can_be_trained_on(tmp_path, small):
     text.write_text("abcdefgh " * 200, encoding="utf-8")
     corpus = load_corpus(f"file:{text}")
     trained(corpus, replace(small, vocab_size=corpus.tokenizer.vocab_size))
+
+
+def test_a_bare_name_is_a_run_and_another_path_starts_here(corpus, small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tinygpt.training.run.RUNS", tmp_path / "repository" / "checkpoints")
+    for given, folder in {"mine": "repository/checkpoints/mine", "./mine": "mine"}.items():
+        trained(corpus, small, out_dir=given)
+        assert checkpoints(tmp_path / folder)
+        assert find_run(given) == tmp_path / folder
 
 
 def test_a_folder_that_cannot_be_made_is_refused_at_once(corpus, small, tmp_path):

@@ -1,15 +1,17 @@
 """The log of a run: one row per evaluation."""
 
-import csv
-import io
 import math
+import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, TinyGPTError
-from ..files import write_text
+from ..files import flush_to_disk, write_text
+from .rows import Found, Row, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,8 +20,13 @@ if TYPE_CHECKING:
 class MetricsLogger:
     """One row per evaluation, kept in memory and, with a `path`, in a CSV file.
 
-    An existing file is continued; a last line torn by a crash is dropped. TensorBoard and
-    Weights & Biases get the same numbers when asked for (and installed).
+    An existing file is continued, also when a spreadsheet has been at it: its numbers are read
+    (see `read_rows`) and written again in this log's own form. Where that would lose something,
+    such as a column that somebody added or a cell that is no number, the file is first set aside
+    as metrics.csv.1 (.2, ...) with a warning, and so is a file that is no log at all. Nothing is
+    written before the first row, or before a run is resumed. A step has one row: the last.
+
+    TensorBoard and Weights & Biases get the same numbers when asked for (and installed).
     """
 
     COLUMNS = (
@@ -44,17 +51,13 @@ class MetricsLogger:
         self, path: str | Path | None = None, tensorboard: bool = False, wandb: str | None = None
     ):
         self.path = Path(path) if path else None
-        self.rows: list[dict[str, float]] = []
-        if self.path and self.path.exists():
-            self.rows = self.read(self.path)
-            self._rewrite()
+        self.rows: list[Row] = self._found().rows
+        self._left: tuple | None = None  # the file's state after our last write
         self._sinks = [_tensorboard(self.path)] if tensorboard else []
         if wandb:
             self._sinks.append(_wandb(wandb))
 
-    def log(
-        self, *, step: int, train_lm_loss: float, val_lm_loss: float, **values: float
-    ) -> dict[str, float]:
+    def log(self, *, step: int, train_lm_loss: float, val_lm_loss: float, **values: float) -> Row:
         """Add a row; the perplexities are filled in from the losses, what is not given is nan."""
         unknown = set(values) - set(self.COLUMNS)
         if unknown:
@@ -67,30 +70,31 @@ class MetricsLogger:
         }
         row = {name: float(values.get(name, math.nan)) for name in self.COLUMNS}
         row["step"] = int(step)
-        self.rows.append(row)
+        earlier = [each for each in self.rows if each["step"] != row["step"]]
+        again = len(earlier) < len(self.rows)
+        self.rows = [*earlier, row]
         if self.path:
-            self._append(row)
+            if again or self._left is None or self._left != _state(self.path):
+                self._rewrite(self._found())
+            else:
+                self._append(row)
         for sink in self._sinks:
             sink(row)
         return row
 
     def truncate(self, step: int) -> None:
-        """Forget the rows after `step`: a resumed run writes them again."""
-        self.rows = [row for row in self.rows if row["step"] <= step]
-        if self.path:
-            self._rewrite()
-
-    @classmethod
-    def read(cls, path: str | Path) -> list[dict[str, float]]:
-        """The rows of a CSV file; an incomplete last line is left out."""
-        text = Path(path).read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        rows = list(csv.DictReader(io.StringIO(whole)))
-        good = [row for row in rows if None not in row and None not in row.values()]
-        blank = dict.fromkeys(cls.COLUMNS, math.nan)  # what an older file does not have
-        return [
-            blank | {k: int(v) if k == "step" else float(v) for k, v in r.items()} for r in good
-        ]
+        """Forget the rows after `step`, at which a run is resumed: they are written again."""
+        if self.path is None:
+            self.rows = [row for row in self.rows if row["step"] <= step]
+            return
+        if step and not os.path.lexists(self.path):
+            warnings.warn(
+                f"{self.path} is gone; the log goes on after step {step}, without the rows before",
+                stacklevel=2,
+            )
+        found = self._found(step)
+        found.rows = self.rows = [row for row in found.rows if row["step"] <= step]
+        self._rewrite(found)
 
     def frame(self) -> "pd.DataFrame":
         """The rows as a table."""
@@ -98,16 +102,40 @@ class MetricsLogger:
 
         return pd.DataFrame(self.rows, columns=list(self.COLUMNS))
 
-    def _append(self, row: dict[str, float]) -> None:
+    def _found(self, resumed: int | None = None) -> Found:
+        """What the file holds at this moment."""
+        if self.path is None or not os.path.lexists(self.path):
+            return Found()
+        return read_rows(self.path, self.COLUMNS, resumed)
+
+    def _append(self, row: Row) -> None:
         with self._writable():
-            if not self.path.exists():
-                write_text(self.path, ",".join(self.COLUMNS) + "\n")
             with open(self.path, "a", encoding="utf-8", newline="\n") as file:
                 file.write(_line(row))
+            flush_to_disk(self.path)  # the row is safe before the checkpoint of its step
+            self._left = _state(self.path)
 
-    def _rewrite(self) -> None:
+    def _rewrite(self, found: Found) -> None:
+        """Replace the file, in which this was found; set it aside if something would be lost."""
+        steps = {row["step"] for row in self.rows}
+        lost, others = list(found.lost), sum(row["step"] not in steps for row in found.rows)
+        if others:
+            lost.append(f"{others} rows of other steps")
         with self._writable():
+            if lost:
+                self._set_aside(lost)
             write_text(self.path, ",".join(self.COLUMNS) + "\n" + "".join(map(_line, self.rows)))
+            self._left = _state(self.path)
+
+    def _set_aside(self, lost: list[str]) -> None:
+        names = (self.path.with_name(f"{self.path.name}.{n}") for n in count(1))
+        aside = next(name for name in names if not os.path.lexists(name))
+        os.rename(self.path, aside)
+        warnings.warn(
+            f"{self.path} holds what this log has no place for ({'; '.join(lost)}); it is kept as "
+            f"{aside.name}, and the log goes on with the rows that could be read",
+            stacklevel=4,
+        )
 
     @contextmanager
     def _writable(self) -> Iterator[None]:
@@ -115,11 +143,21 @@ class MetricsLogger:
             yield
         except OSError as error:
             raise TinyGPTError(
-                f"could not write {self.path}: {error}; make room or choose another folder"
+                f"could not write {self.path}: {error}; make room, close what has it open, or "
+                f"choose another folder"
             ) from error
 
 
-def _line(row: dict[str, float]) -> str:
+def _state(path: Path) -> tuple | None:
+    """What changes when somebody else writes to a file; None: it is not there."""
+    try:
+        at = path.stat()
+    except OSError:
+        return None
+    return at.st_ino, at.st_size, at.st_mtime_ns
+
+
+def _line(row: Row) -> str:
     return ",".join(repr(value) for value in row.values()) + "\n"
 
 
@@ -132,7 +170,7 @@ def _tensorboard(path: Path | None):
         ) from error
     writer = SummaryWriter(str(path.parent) if path else None)
 
-    def write(row: dict[str, float]) -> None:
+    def write(row: Row) -> None:
         for name, value in row.items():
             if name != "step":
                 writer.add_scalar(name, value, row["step"])
