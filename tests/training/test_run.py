@@ -61,7 +61,9 @@ def test_what_is_later_than_a_step_is_forgotten(run):
     folder = Run(run)
     folder.save_tables({step: torch.full((1, 3, 2), step) for step in (10, 20, 30)})
     (run / ".tmp-step_0000040-x").mkdir()
-    (run / "step_0000035").mkdir()  # a removal that was killed
+    for half in ("step_0000035", "step_0000015"):  # removals that were killed
+        (run / half).mkdir()
+        (run / half / "model.safetensors").write_text("")
     folder.forget_after(20)
     assert not list(run.glob(".tmp-*"))
     assert visible(run) == [
