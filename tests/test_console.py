@@ -102,7 +102,7 @@ def test_other_programs_keep_their_signals():
 
 @posix
 @pytest.mark.parametrize("where", ["a closed pipe", "a full disk"])
-@pytest.mark.parametrize("command", ["train --help", "info tiny"])
+@pytest.mark.parametrize("command", ["data --help", "info tiny"])
 def test_output_that_cannot_be_written(command, where):
     with output_to(where) as stdout:
         code, _, err = finish(start(command.split(), stdout=stdout))
