@@ -228,7 +228,7 @@ import torch
 from tinygpt import CharTokenizer, ModelConfig, TinyGPT, load_corpus
 from tinygpt.widgets import sampling_playground, window_explorer
 torch.manual_seed(0)
-tokenizer = CharTokenizer("abcdefghijklmnopqrstuvwxyz ROMEO:\\n")
+tokenizer = CharTokenizer("abcdefghijklmnopqrstuvwxyz EMOR:\\n")
 model = TinyGPT(ModelConfig(tokenizer.vocab_size, block_size=64, n_layer=1, n_head=2, n_embd=32))
 model.tokenizer = tokenizer
 for parameter in model.parameters():

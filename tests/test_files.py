@@ -1,8 +1,8 @@
-"""Atomic writes, and downloads from a local server that misbehaves on purpose."""
+"""Atomic writes, locks, and where relative paths lead."""
 
 import errno
-import hashlib
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -11,26 +11,21 @@ import sys
 import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from importlib.metadata import distributions
+from importlib.util import find_spec
 
 import pytest
 
 from tinygpt import files
-from tinygpt.errors import CorpusError
 from tinygpt.files import (
     ROOT,
+    alone,
     atomic_path,
-    download,
     locked,
     resolve,
-    sha256,
     sweep_temporaries,
     write_text,
 )
-
-CONTENT = os.urandom(300_000)
-SHA = hashlib.sha256(CONTENT).hexdigest()
 
 
 def test_an_error_while_writing_keeps_the_old_file_and_leaves_nothing(tmp_path):
@@ -71,16 +66,56 @@ def test_a_killed_writer_leaves_the_old_file_and_a_leftover_that_is_swept(tmp_pa
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_bare_name_is_in_its_home_a_path_where_one_is(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    home = tmp_path / "home"
-    assert resolve("mine", home) == home / "mine"
-    assert resolve(Path("mine"), home) == home / "mine"
-    for path in ("./mine", "a/mine"):
-        assert resolve(path, home) == tmp_path / path
-    assert resolve("mine") == tmp_path / "mine"
-    assert resolve(home / "mine", home) == home / "mine"
-    assert resolve("~", home) == Path.home()
+# --- one at a time -------------------------------------------------------------------------------
+
+
+def test_one_at_a_time_is_at_work_on_a_folder(tmp_path, capsys):
+    inside, most, folder = 0, 0, tmp_path / "x"
+
+    def work():
+        nonlocal inside, most
+        for _ in range(20):
+            with alone(folder):
+                inside += 1
+                most = max(most, inside)
+                threading.Event().wait(0.001)
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    with alone(tmp_path / "y"):  # another folder is no obstacle
+        for thread in threads:
+            thread.join()
+    assert most == 1
+    assert "waiting for another process that is at work on" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_does_not_wait_is_told(tmp_path):
+    with alone(tmp_path / "x"):
+        with pytest.raises(TimeoutError), alone(tmp_path / "x", wait=False):
+            pass
+        with pytest.raises(TimeoutError), alone(tmp_path / "x", wait=False):  # the lock still holds
+            pass
+    with alone(tmp_path / "x", wait=False):
+        pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_lock_dies_with_its_process(tmp_path):
+    code = f"""
+        import os, signal
+        from pathlib import Path
+        from tinygpt.files import alone
+        with alone(Path({str(tmp_path / "x")!r})):
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    with alone(tmp_path / "x", wait=False):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_of_others_is_not_swept(tmp_path):
@@ -188,121 +223,111 @@ def test_where_there_can_be_no_lock(tmp_path, monkeypatch, error):
         pass
 
 
-class Server:
-    """Serves CONTENT; `cut` ends the first answer after so many bytes, `busy` refuses at first."""
-
-    def __init__(self, cut=None, status=None, content=CONTENT, busy=0):
-        outer = self
-        self.requests = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                outer.requests.append(self.headers.get("Range"))
-                if status:
-                    return self.send_error(status)
-                start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
-                if len(outer.requests) <= busy:
-                    return self.send_error(503)
-                self.send_response(206 if start else 200)
-                self.send_header("Content-Length", str(len(content) - start))
-                self.end_headers()
-                body = content[start:]
-                first = len(outer.requests) == 1
-                self.wfile.write(body[:cut] if cut and first else body)
-
-            def log_message(self, *args):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/input.txt"
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *error):
-        self.server.shutdown()
-        self.server.server_close()
+# --- where paths lead ----------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
-    monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+def test_a_bare_name_is_at_home_and_another_path_starts_at_the_current_folder(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "me"))
+    runs = tmp_path / "runs"
+    assert resolve("mine", runs) == runs / "mine"
+    assert resolve("mine") == tmp_path / "mine"
+    for given in ("./mine", "mine/", "a/mine", "../mine", ".", "..", "", tmp_path / "mine"):
+        assert resolve(given, runs) == resolve(given) == tmp_path / given
+    assert resolve("~/mine", runs) == tmp_path / "me" / "mine"
+    assert resolve("~no user/mine", runs) == tmp_path / "~no user" / "mine"
 
 
-def test_download(tmp_path):
-    with Server() as server:
-        download(server.url, tmp_path / "d" / "input.txt", SHA)
-    assert sha256(tmp_path / "d" / "input.txt") == SHA
-    assert [p.name for p in (tmp_path / "d").iterdir()] == ["input.txt"]
+def test_the_workspace_of_a_repository_is_the_repository():
+    assert ROOT == files.WORKSPACE
+    assert not files.INSTALLED
 
 
-def test_a_broken_transfer_goes_on_where_it_stopped(tmp_path):
-    with Server(cut=100_000) as server:
-        download(server.url, tmp_path / "input.txt", SHA)
-    assert server.requests == [None, "bytes=100000-"]
-    assert sha256(tmp_path / "input.txt") == SHA
+INSTALLED = """
+    import hashlib, os
+    from pathlib import Path
+    import tinygpt
+    from tinygpt import ModelConfig, TinyGPT, TrainConfig, Trainer, load_corpus, load_run
+    from tinygpt.errors import TinyGPTError
+    from tinygpt.lab import open_lab
+    from tinygpt.text import corpus
+
+    assert "site-packages" in tinygpt.__file__
+    for call in (lambda: load_run("laptop"), lambda: open_lab([])):
+        try:
+            call()
+        except TinyGPTError as error:
+            print(error)
+
+    Path("data", "hamlet").mkdir(parents=True)
+    text = b"to be or not to be\\n" * 20
+    Path("data", "hamlet", "hamlet.txt").write_bytes(text)
+    digest = hashlib.sha256(text).hexdigest()
+    corpus.REGISTRY["hamlet"] = corpus.Remote("hamlet.txt", "", digest, len(text), "none")
+    corpus = load_corpus("hamlet")
+    print(corpus.source)
+
+    shape = ModelConfig(
+        vocab_size=corpus.tokenizer.vocab_size, block_size=8, n_layer=1, n_head=1, n_embd=8
+    )
+    config = TrainConfig(max_steps=1, eval_interval=1, sample_tokens=0)
+    Trainer(TinyGPT(shape), corpus, config, out_dir="mine").fit(progress=False)
+    load_run("mine")
+    os.chdir("data")
+    load_run("mine")  # the workspace is where Python began
+    load_run("../checkpoints/mine")
+"""
 
 
-def test_a_busy_server_is_asked_again(tmp_path):
-    (tmp_path / "input.txt.part").write_bytes(CONTENT[:1000])
-    with Server(busy=2) as server:
-        download(server.url, tmp_path / "input.txt", SHA)
-    assert sha256(tmp_path / "input.txt") == SHA
+def check_installed(site_packages, workspace):
+    """The package, and nothing around it, used in an empty folder."""
+    environment = os.environ | {"PYTHONPATH": str(site_packages), "TINYGPT_DATA": ""}
+    workspace.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(INSTALLED)],
+        cwd=workspace,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    no_run, no_lab, source = done.stdout.splitlines()
+    assert f"no run 'laptop', which would be {workspace / 'checkpoints' / 'laptop'}" in no_run
+    assert "the course's runs are in its repository, not in what pip installs" in no_run
+    assert "the notebooks are in the course's repository" in no_lab
+    assert source == "data/hamlet/hamlet.txt"
+    assert sorted(p.name for p in workspace.iterdir()) == ["checkpoints", "data"]
+    assert [p.name for p in (workspace / "checkpoints").iterdir()] == ["mine"]
+    left = {p.name for p in site_packages.iterdir() if not p.name.endswith(".dist-info")}
+    assert left == {"tinygpt"}
 
 
-def test_two_processes_that_fetch_the_same_at_once(tmp_path, monkeypatch):
-    under_way, copy = threading.Barrier(2, timeout=10), files._copy
-
-    def copy_together(read, write, progress):
-        write(read(1000))
-        under_way.wait()
-        copy(read, write, progress)
-
-    monkeypatch.setattr(files, "_copy", copy_together)
-    monkeypatch.setattr("os.getpid", threading.get_ident)  # a thread stands for a process
-    with Server() as server, ThreadPoolExecutor(2) as pool:
-        for _ in range(2):
-            done = [pool.submit(download, server.url, tmp_path / "x", SHA) for _ in range(2)]
-            assert [future.result() for future in done] == [None, None]
-            assert sha256(tmp_path / "x") == SHA
-            assert [p.name for p in tmp_path.iterdir()] == ["x"]
+def test_an_installed_package_works_in_the_current_folder(tmp_path):
+    site_packages = tmp_path / "site-packages"
+    shutil.copytree(
+        ROOT / "tinygpt", site_packages / "tinygpt", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    check_installed(site_packages, tmp_path / "work")
 
 
-def test_an_old_part_of_another_version_is_thrown_away(tmp_path):
-    (tmp_path / "input.txt.part").write_bytes(b"x" * 1000)
-    with Server() as server:
-        download(server.url, tmp_path / "input.txt", SHA)
-    assert server.requests == ["bytes=1000-", None]
-    assert sha256(tmp_path / "input.txt") == SHA
-
-
-def test_an_answer_that_is_no_http_is_one_clear_error(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer():
-            connection, _ = server.accept()
-            connection.recv(1000)
-            connection.sendall(b"garbage\r\n\r\n")
-            connection.close()
-
-        threading.Thread(target=answer, daemon=True).start()
-        url = f"http://127.0.0.1:{server.getsockname()[1]}/x"
-        with pytest.raises(CorpusError, match="could not download"):
-            download(url, tmp_path / "input.txt", SHA, tries=1)
-
-
-def test_wrong_content_is_not_kept(tmp_path):
-    wanted = pytest.raises(CorpusError, match="expected.*nothing was kept")
-    with Server(content=b"<html>log in first</html>") as server, wanted:
-        download(server.url, tmp_path / "input.txt", SHA)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_missing_page_and_a_dead_server_are_named(tmp_path):
-    with Server(status=404) as server, pytest.raises(CorpusError, match="404"):
-        download(server.url, tmp_path / "new" / "input.txt", SHA)
-    with pytest.raises(CorpusError, match="could not download http://127.0.0.1:9/"):
-        download("http://127.0.0.1:9/x", tmp_path / "new" / "input.txt", SHA, timeout=2)
-    assert list(tmp_path.iterdir()) == []  # no empty folder either
+@pytest.mark.full
+def test_a_package_that_pip_installed_works_in_the_current_folder(tmp_path):
+    there = {d.name: d.version for d in distributions(name="setuptools")}
+    if find_spec("pip") is None or int(there.get("setuptools", "0").split(".")[0]) < 77:
+        pytest.skip("needs pip, and setuptools 77 or later, which pip would have to fetch")
+    source, site_packages = tmp_path / "source", tmp_path / "site-packages"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(
+        ROOT / "tinygpt", source / "tinygpt", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    options = ["--no-deps", "--no-build-isolation", "--quiet", "--target", str(site_packages)]
+    install = [sys.executable, "-m", "pip", "install", *options, str(source)]
+    subprocess.run(install, check=True)
+    shutil.rmtree(site_packages / "bin", ignore_errors=True)  # the command tinygpt
+    check_installed(site_packages, tmp_path / "work")

@@ -1,5 +1,7 @@
 """Devices, precision and what the machine is said to be."""
 
+import threading
+
 import pytest
 import torch
 
@@ -72,3 +74,77 @@ def test_one_thread_is_given_back():
             assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_one_thread_in_another_order_or_in_each_other(two_threads):
+    first, second = runtime.one_thread(), runtime.one_thread()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__()
+    assert torch.get_num_threads() == 1
+    second.__exit__()
+    assert torch.get_num_threads() == 2
+    with pytest.raises(KeyError), runtime.one_thread():
+        with runtime.one_thread():
+            pass
+        assert torch.get_num_threads() == 1
+        raise KeyError
+    assert torch.get_num_threads() == 2
+
+
+def test_one_thread_in_two_threads_of_python(two_threads):
+    """One that is new and begins inside of another's context is not left with one for good."""
+    inside, left, counts = threading.Event(), threading.Event(), {}
+
+    def other():
+        with runtime.one_thread():
+            inside.set()
+            left.wait(10)
+            counts["inside"] = torch.get_num_threads()
+        counts["after"] = torch.get_num_threads()
+
+    thread = threading.Thread(target=other)
+    with runtime.one_thread():
+        thread.start()
+        inside.wait(10)
+    assert torch.get_num_threads() == 2
+    left.set()
+    thread.join()
+    assert counts == {"inside": 1, "after": 2}
+    assert torch.get_num_threads() == 2
+    newest = []
+    thread = threading.Thread(target=lambda: newest.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert newest == [2]
+
+
+def test_one_thread_in_generators_that_take_turns(two_threads):
+    def work():
+        for i in range(3):
+            with runtime.one_thread():
+                torch.rand(3)
+            yield i
+
+    one, other = work(), work()
+    for _ in zip(one, other, strict=True):
+        assert torch.get_num_threads() == 2
+
+    def bad():  # yields in it, and is broken off
+        with runtime.one_thread():
+            yield
+
+    first, second = bad(), bad()
+    next(first)
+    next(second)
+    first.close()
+    del second
+    assert torch.get_num_threads() == 2

@@ -14,7 +14,7 @@ import torch
 from hypothesis import strategies as st
 
 from tinygpt import ModelConfig, MoEConfig, TinyGPT, TrainConfig
-from tinygpt.model import MLP, MoE, Router, Routing
+from tinygpt.model import MLP, MoE, Router, Routing, rotary_table
 from tinygpt.text import CharTokenizer, Tokenizer
 
 SHAPE = ModelConfig(vocab_size=65, block_size=24, n_layer=2, n_head=2, n_embd=16)
@@ -219,7 +219,7 @@ QUICK = TrainConfig(max_steps=40, batch_size=4, eval_interval=10, warmup_steps=5
 CHANCE = ["seconds", "tokens_per_s"]  # differ from run to run
 
 
-def interrupt_after(trainer, step):
+def interrupt_after(trainer, step, progress=False):
     """Press Ctrl-C while update number `step` is being made."""
     train_step, evaluation = trainer.train_step, trainer._evaluate
 
@@ -235,7 +235,7 @@ def interrupt_after(trainer, step):
 
     trainer.train_step, trainer._evaluate = watched, watched_evaluation
     with pytest.raises(KeyboardInterrupt):
-        trainer.fit(progress=False)
+        trainer.fit(progress)
     assert trainer.step == step
 
 
@@ -312,3 +312,45 @@ def byte_tokenizer() -> ByteTokenizer:
     alone = {bytes([byte]) for byte in "the cat sat. é😀\n".encode()}
     runs = [b"the", b" cat", b" sat", b"at", b".\n", b"\n\n", b"t.", "é".encode(), b" \xc3", b""]
     return ByteTokenizer([*sorted(alone), *runs])
+
+
+def byte_model(tokenizer: ByteTokenizer | None = None) -> TinyGPT:
+    """A random model whose tokens are several characters or part of one, `byte_tokenizer`'s."""
+    tokenizer = tokenizer or byte_tokenizer()
+    model = ready(replace(VARIANTS["modern"], vocab_size=tokenizer.vocab_size))
+    model.tokenizer = tokenizer
+    return model
+
+
+# --- decoding -----------------------------------------------------------------------------------
+
+
+def random_logits(V: int, seed: int, rows: int = 2000) -> torch.Tensor:
+    """Rows from flat to peaked; without ties, which only exact arithmetic would decide alike."""
+    generator = torch.Generator().manual_seed(seed)
+    scale = torch.rand(rows, 1, generator=generator) * 6
+    return torch.randn(rows, V, generator=generator) * scale
+
+
+def histories(V: int, length: int, seed: int, rows: int = 2000) -> torch.Tensor:
+    return torch.randint(V, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def scripted(monkeypatch, tokens: list[int]) -> None:
+    """Let the next text be these tokens, whatever the model says."""
+    left = iter(tokens)
+    monkeypatch.setattr(
+        "tinygpt.decoding.writer.pick", lambda logits, noise: torch.tensor([next(left)])
+    )
+
+
+def sliding_window_logits(model: TinyGPT, idx: torch.Tensor, T: int) -> torch.Tensor:
+    """One forward pass in which each token sees itself and the T - 1 before it."""
+    n = idx.shape[1]
+    distance = torch.arange(n)[:, None] - torch.arange(n)
+    table = rotary_table(torch.arange(n), model.config.head_size, model.config.rope_theta)
+    mask = (distance >= 0) & (distance < T)
+    x = model.wte(idx)
+    for block in model.blocks:
+        x, _ = block(x, table, mask)
+    return model.lm_head(model.ln_f(x))

@@ -4,6 +4,7 @@ from . import console  # noqa: F401  first: Ctrl-C may come while the others are
 from .config import DecodingConfig, ModelConfig, MoEConfig, TrainConfig
 from .decoding import (
     generate,
+    generate_batch,
     generate_beam,
     generate_combined,
     generate_greedy,
@@ -36,6 +37,7 @@ __all__ = [
     "UnknownCharacterError",
     "generate",
     "generateV2",
+    "generate_batch",
     "generate_beam",
     "generate_combined",
     "generate_greedy",

@@ -83,6 +83,8 @@ class Rule:
             words = str(self.limit)
         else:
             words = NAMES.get(self.kind) or f"a {self.kind.__name__}"
+            if self.kind in (int, float) and hasattr(value, "item"):  # numpy's, or a tensor
+                words += f" of Python: {self.kind.__name__}(...) makes one"
         way_out = f" ({self.limit.way_out})" if self.limit.way_out else ""
         return words + (", or None" if self.optional else "") + way_out
 

@@ -193,15 +193,21 @@ class TrainConfig:
         check(bool(self.sample_prompt), "sample_prompt is empty; a sample needs one character")
 
 
-# What a value of the decoding has to be, and how it is switched off.
-Temperature = Annotated[float, Limit(at_least=0, way_out="0: the most probable, 1: unchanged")]
+# What a value of the decoding has to be, and how it is switched off. The last number of a range is
+# the widest for which float32 says the right thing: what comes of logits up to 10^4 is finite, and
+# after 10^4 uses of a token its logit is still exact to 1/16.
+Temperature = Annotated[
+    float, Limit(at_least=0, at_most=1e30, way_out="0: the most probable, 1: unchanged")
+]
 TopK = Annotated[int, Limit(at_least=0, way_out="0 or None: off")]
 Kept = Annotated[float, Limit(above=0, at_most=1, way_out="1: off")]
 Floor = Annotated[float, Limit(at_least=0, at_most=1, way_out="0: off")]
 Cutoff = Annotated[float, Limit(at_least=0, below=1, way_out="0: off")]
-Penalty = Annotated[float, Limit(above=0, way_out="1: off, above 1: fewer repetitions")]
+Penalty = Annotated[
+    float, Limit(at_least=1e-30, at_most=1e30, way_out="1: off, above 1: fewer repetitions")
+]
 Window = Annotated[int, Limit(at_least=1, way_out="None: all tokens")]
-Amount = Annotated[float, Limit(way_out="0: off")]
+Amount = Annotated[float, Limit(at_least=-100, at_most=100, way_out="0: off")]
 Length = Annotated[int, Limit(at_least=0, way_out="0: off")]
 Texts = Annotated[tuple[str, ...], Limit(way_out="stop takes several texts: stop=('\\n\\n',)")]
 

@@ -35,7 +35,7 @@ class CheckpointError(TinyGPTError):
 
 
 class NonFiniteError(TinyGPTError):
-    """The loss or a gradient became NaN or infinite; the update was not made."""
+    """A loss, a gradient or logits became NaN or infinite; no update or text was made of them."""
 
 
 def _positions(positions: list[int], limit: int = 5) -> str:

@@ -1,28 +1,22 @@
-"""Files that are either whole or not there: atomic writes, checksums, locks, checked downloads."""
+"""Files that are either whole or not there: atomic writes, checksums, locks; where they lie."""
 
 import errno
 import hashlib
-import http.client
 import os
 import secrets
 import shutil
 import socket
 import stat
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .errors import CorpusError
-
 ROOT = Path(__file__).resolve().parent.parent  # the repository, or where packages are installed
 INSTALLED = not all((ROOT / name).exists() for name in ("pyproject.toml", "notebooks"))
 # where data/ and checkpoints/ lie: the repository, or without one the folder that Python began in
 WORKSPACE = Path.cwd() if INSTALLED else ROOT
-CHUNK = 1 << 16  # bytes read at a time
 GLANCE = 0.3  # seconds
 
 
@@ -133,74 +127,27 @@ def _holder(note: Path) -> str:
         return "another process"
 
 
-def download(url: str, path: Path, checksum: str, timeout: float = 15, tries: int = 3) -> None:
-    """Fetch `url` into `path`, with a progress bar; a broken transfer goes on where it stopped.
+@contextmanager
+def alone(folder: Path, wait: bool = True) -> Iterator[None]:
+    """Of all processes and threads one at a time is in such a block with this folder.
 
-    The content is checked against `checksum` (SHA-256) before `path` exists. `timeout` is in
-    seconds without any byte arriving. Raises `CorpusError` when the content cannot be had.
-    Processes that fetch the same at once do not disturb each other: what an earlier one left is
-    taken by the first of them, and each writes a file of its own.
+    The others wait until it is done or dead, or get a `Timeout` with `wait=False`. The lock is a
+    file beside the folder, which may itself not exist; the system frees it with its process.
     """
-    left = path.with_name(path.name + ".part")
-    part = path.with_name(f"{path.name}.part{os.getpid()}")
-    made = not path.parent.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_name(f".{folder.name}.lock")
+    lock = FileLock(path)
     try:
-        with suppress(FileNotFoundError):
-            os.replace(left, part)
-        resumed = part.exists()
-        _fetch_patiently(url, part, timeout, tries)
-        if resumed and sha256(part) != checksum:  # an old part, of another version
-            part.unlink()
-            _fetch_patiently(url, part, timeout, tries)
-        if (found := sha256(part)) != checksum:
-            part.unlink()
-            raise CorpusError(f"{url} has sha256 {found}, expected {checksum}; nothing was kept")
-        os.replace(part, path)
-    except (OSError, http.client.HTTPException) as error:
-        raise CorpusError(f"could not download {url}: {error!r}") from error
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            raise
+        print(f"waiting for another process that is at work on {folder}")
+        lock.acquire()
+    except NotImplementedError as error:
+        raise OSError(f"no locks on the file system of {folder}: {error}") from error
+    try:
+        yield
     finally:
-        with suppress(FileNotFoundError):
-            os.replace(part, left)
-        if made and not any(path.parent.iterdir()):
-            path.parent.rmdir()
-
-
-def _fetch_patiently(url: str, part: Path, timeout: float, tries: int) -> None:
-    """Fetch, and try again where that can help: a busy server, a connection that broke."""
-    for attempt in range(tries):
-        try:
-            return _fetch(url, part, timeout)
-        except (OSError, http.client.HTTPException) as error:
-            code = getattr(error, "code", None)
-            if code == 416:  # the part is already the whole file
-                return None
-            # without an answer or a first byte there is nothing to wait for
-            hopeless = code < 500 and code != 429 if code else not part.exists()
-            if hopeless or attempt == tries - 1:
-                raise
-            time.sleep(2**attempt)
-    return None
-
-
-def _fetch(url: str, part: Path, timeout: float) -> None:
-    from tqdm.auto import tqdm
-
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=timeout) as answer:
-        if answer.status != 206:  # the server starts from the beginning
-            have = 0
-        length = answer.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=part.stem)
-        with bar, open(part, "ab" if have else "wb") as file:
-            _copy(answer.read, file.write, bar.update)
-    if total is not None and part.stat().st_size < total:
-        raise OSError(f"the connection ended after {part.stat().st_size} of {total} bytes")
-
-
-def _copy(read: Callable, write: Callable, progress: Callable) -> None:
-    while chunk := read(CHUNK):
-        write(chunk)
-        progress(len(chunk))
+        with suppress(OSError):  # Windows keeps what is open
+            path.unlink()
+        lock.release()

@@ -6,8 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
-from .errors import TinyGPTError
-from .files import ROOT, atomic_path, sha256, write_text
+from .errors import ConfigError, TinyGPTError
+from .files import INSTALLED, ROOT, atomic_path, sha256, write_text
 from .text import load_corpus
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -95,6 +95,11 @@ def open_lab(flags: list[str]) -> int:
 
     `flags` go to JupyterLab as they are (`--no-browser`, `--port 9999`).
     """
+    if INSTALLED:
+        raise ConfigError(
+            "the notebooks are in the course's repository, not in what pip installs; clone it, and "
+            "in its folder run: pip install -r requirements.txt, python -m tinygpt lab"
+        )
     try:
         from jupyterlab.labapp import main
     except ImportError as error:

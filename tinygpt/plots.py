@@ -35,9 +35,9 @@ class Picture(Figure):
         return buffer.getvalue()
 
 
-def visible(character: str) -> str:
-    """A character as it is labelled in figures: space and line end get a sign."""
-    return {" ": "␣", "\n": "⏎", "\t": "⇥"}.get(character, character)
+def visible(piece: str) -> str:
+    """A character or token as it is labelled in figures: spaces and line ends get signs."""
+    return piece.translate(str.maketrans(" \n\t", "␣⏎⇥"))
 
 
 def plot_training(
@@ -312,9 +312,10 @@ def _places(text: str, columns: int) -> list[tuple[int, int]]:
     return places
 
 
-def ends_line(text: str, i: int) -> bool:
-    """Whether the next character stands on a new line; several line ends stand on one."""
-    return text[i] == "\n" and text[i + 1 : i + 2] != "\n"
+def ends_line(pieces: Sequence[str], i: int) -> bool:
+    """Whether the next character or token stands on a new line; several line ends take one."""
+    after = "".join(pieces[i + 1 : i + 2])
+    return pieces[i].endswith("\n") and not after.startswith("\n")
 
 
 def _tile(row: int, column: int, chosen: np.ndarray, weight: float, n_experts: int) -> list[Patch]:

@@ -3,8 +3,10 @@
 import platform
 import re
 import sys
+import threading
 from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
+from typing import ClassVar
 
 import torch
 
@@ -69,18 +71,36 @@ class one_thread:
 
     Steps as small as those of a small model gain nothing from more, and where other programs keep
     the cores busy, threads that wait for each other take ten times as long.
+
+    Torch keeps the number for each thread of Python, and a new one takes what was set last, be it
+    in here. So what is put back is the number that was found outside of all such contexts that are
+    open, in whatever order they end. A generator must not yield in it: who takes what it yields
+    would compute on one thread, too.
     """
+
+    _open: ClassVar[list["one_thread"]] = []  # in all threads of Python
+    _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, when: bool = True):
         self.when = when
 
     def __enter__(self) -> None:
-        self.threads = torch.get_num_threads()
-        if self.when:
+        if not self.when:
+            return
+        self.caller = threading.get_ident()
+        with self._lock:
+            found = torch.get_num_threads()
+            self.threads = max([found, *(other.threads for other in self._open)])
+            self._open.append(self)
             torch.set_num_threads(1)
 
     def __exit__(self, *error) -> None:
-        torch.set_num_threads(self.threads)
+        if not self.when:
+            return
+        with self._lock:
+            self._open.remove(self)
+            if all(other.caller != self.caller for other in self._open):
+                torch.set_num_threads(self.threads)
 
 
 def peak_flops(device: torch.device) -> float | None:

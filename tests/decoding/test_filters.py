@@ -2,7 +2,11 @@
 
 import doctest
 import math
+import random
+from fractions import Fraction
+from itertools import accumulate, pairwise
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -10,7 +14,6 @@ from transformers import (
     EtaLogitsWarper,
     MinPLogitsWarper,
     NoRepeatNGramLogitsProcessor,
-    PrefixConstrainedLogitsProcessor,
     RepetitionPenaltyLogitsProcessor,
     SuppressTokensLogitsProcessor,
     TemperatureLogitsWarper,
@@ -27,7 +30,6 @@ from tinygpt.decoding import (
     apply_repetition_penalty,
     apply_temperature,
     ban_repeated_ngrams,
-    draw,
     filter_epsilon,
     filter_eta,
     filter_min_p,
@@ -35,26 +37,10 @@ from tinygpt.decoding import (
     filter_top_p,
     filter_typical,
     filters,
-    noise,
-    process,
-    processors,
 )
 from tinygpt.errors import ConfigError
-from tinygpt.text import CharTokenizer
 
-ROWS = 2000  # random rows per filter
-
-
-def random_logits(V: int, seed: int) -> torch.Tensor:
-    """Rows from flat to peaked; without ties, which only exact arithmetic would decide alike."""
-    generator = torch.Generator().manual_seed(seed)
-    scale = torch.rand(ROWS, 1, generator=generator) * 6
-    return torch.randn(ROWS, V, generator=generator) * scale
-
-
-def histories(V: int, length: int, seed: int) -> torch.Tensor:
-    return torch.randint(V, (ROWS, length), generator=torch.Generator().manual_seed(seed))
-
+from ..tools import histories, random_logits
 
 PAIRS = {
     "temperature": (apply_temperature, TemperatureLogitsWarper, [0.3, 0.7, 1.0, 2.5]),
@@ -104,27 +90,94 @@ def test_ngram_ban_equals_transformers(n):
     assert (result == -torch.inf).any()
 
 
+def exact_distribution(rng: random.Random) -> tuple[list[int], int]:
+    """Probabilities of one to three decimals: the numerators, and what they add up to."""
+    whole = 10 ** rng.randint(1, 3)
+    cuts = sorted(rng.randint(0, whole) for _ in range(rng.choice([1, 2, 3, 9, 40])))
+    return [b - a for a, b in pairwise([0, *cuts, whole])], whole
+
+
+def in_float32(parts: list[int], whole: int) -> torch.Tensor:
+    return (torch.tensor([parts]) / whole).log()
+
+
+def places(kept: torch.Tensor) -> list[int]:
+    return kept[0].isfinite().nonzero()[:, 0].tolist()
+
+
+def test_top_p_keeps_the_fewest_that_reach_p_by_exact_fractions():
+    """Half of the limits are a sum that some of the tokens have exactly."""
+    rng, ties = random.Random(0), 0
+    for _ in range(4000):
+        parts, whole = exact_distribution(rng)
+        ranked = sorted(range(len(parts)), key=lambda i: -parts[i])
+        sums = list(accumulate(parts[i] for i in ranked))
+        limit = rng.choice(sums) if rng.random() < 0.5 else rng.randint(1, whole)
+        if not 0 < limit < whole:
+            continue
+        needed = next(n for n, s in enumerate(sums, start=1) if s >= limit)
+        shift = rng.choice([0.0, 0.0, -5.0, 5.0])
+        kept = filter_top_p(in_float32(parts, whole) + shift, limit / whole)
+        assert places(kept) == sorted(ranked[:needed]), (parts, limit)
+        ties += limit in sums
+    assert ties > 1000
+
+
+def test_min_p_and_epsilon_keep_what_equals_the_limit_by_exact_fractions():
+    rng, ties = random.Random(0), 0
+    for _ in range(4000):
+        parts, whole = exact_distribution(rng)
+        share = Fraction(rng.randint(1, 20), 20)  # of the largest
+        expected = [i for i, n in enumerate(parts) if n > 0 and n >= share * max(parts)]
+        assert places(filter_min_p(in_float32(parts, whole), float(share))) == expected
+        limit = rng.choice([n for n in parts if n] + [rng.randint(1, whole)])
+        expected = [i for i, n in enumerate(parts) if n >= limit or n == max(parts)]
+        if limit < whole:
+            assert places(filter_epsilon(in_float32(parts, whole), limit / whole)) == expected
+        ties += share * max(parts) in parts[1:]
+    assert ties > 200
+
+
+def test_typical_keeps_the_fewest_that_reach_its_mass():
+    """Among equal tokens all are as typical: the first k have the mass k / V."""
+    for V in (3, 7, 10, 50):
+        for k in range(1, V):
+            kept = filter_typical(in_float32([1] * V, V), k / V)
+            assert places(kept) == list(range(k)), (V, k)
+
+
+def test_what_is_no_tie_is_left_alone():
+    """p = .999 over 65 symbols, and nearer to 1: as in plain float64, of 8,000 rows at most one."""
+    logits = random_logits(65, 3)
+    p, order = logits.double().softmax(-1).sort(descending=True)
+    before, different = p.cumsum(-1) - p, 0
+    for mass in (0.9, 0.999, 0.999999, 1 - 1e-9):
+        expected = torch.zeros_like(before < mass).scatter(-1, order, before < mass)
+        different += (filter_top_p(logits, mass).isfinite() != expected).any(-1).sum()
+    assert different <= 1
+
+
+@pytest.mark.parametrize("t", [5e-324, 1e-46, 1e-38, 1e-30, 0.009, 0.01, 1.0, 1e30])
+def test_temperatures_to_the_ends_of_their_range(t):
+    """By exact fractions; a banned token stays banned, an empty row empty."""
+    rows = [
+        [2.0, -1.0, 1.999999, -math.inf], [-9e3, -9e3, -1e4, -math.inf],
+        [1e-30, 0.0, -1e-30, -math.inf], [0.0, 0.0, 0.0, -math.inf], [1e4, 1e4 - 1, 0, -math.inf],
+    ]  # fmt: skip
+    result = apply_temperature(torch.tensor(rows), t).softmax(-1)
+    for row, p in zip(torch.tensor(rows).tolist(), result.tolist(), strict=True):
+        differences = [(Fraction(x) - Fraction(max(row))) / Fraction(t) for x in row[:3]]
+        odds = [math.exp(max(d, -1000)) for d in differences]
+        assert p == pytest.approx([*(x / sum(odds) for x in odds), 0.0], rel=1e-3, abs=1e-6)
+    assert (apply_temperature(torch.full((1, 3), -math.inf), t) == -math.inf).all()
+
+
 def test_bans_equal_transformers():
     logits, banned = random_logits(65, 0), [3, 7, 64]
     expected = SuppressTokensLogitsProcessor(banned)(None, logits.clone())
     allowed = torch.ones(65, dtype=torch.bool)
     allowed[banned] = False
     torch.testing.assert_close(allow_only(logits, allowed), expected)
-
-
-def test_constraint_equals_transformers():
-    tokenizer = CharTokenizer("abcdefgh")
-    logits, tokens = random_logits(8, 0)[:50], histories(8, 6, 1)[:50]
-
-    def next_ids(batch_id, ids):
-        return [int(ids[-1]), (int(ids[-1]) + 1) % 8]
-
-    def next_symbols(text):
-        return [text[-1], "abcdefgh"[("abcdefgh".index(text[-1]) + 1) % 8]]
-
-    expected = PrefixConstrainedLogitsProcessor(next_ids, 1)(tokens, logits.clone())
-    chain = processors(DecodingConfig(), tokenizer, next_symbols)
-    torch.testing.assert_close(process(logits, tokens, 0, chain), expected)
 
 
 def test_frequency_and_presence_by_hand():
@@ -171,53 +224,6 @@ def test_the_order_of_temperature_and_top_p_matters():
     assert cut_first.isfinite().sum() == 2
 
 
-def test_the_chain_has_the_documented_order_and_nothing_that_is_off():
-    tokenizer = CharTokenizer("abcdefgh")
-    everything = DecodingConfig(
-        eta=0.1, epsilon=0.1, typical=0.9, min_p=0.1, top_p=0.9, top_k=5, temperature=0.5,
-        banned="a", no_repeat_ngram=3, presence=0.1, repetition_penalty=1.2,
-    )  # fmt: skip
-    names = [name.split(" ")[0] for name, _ in processors(everything, tokenizer)]
-    assert names == [
-        "repetition", "frequency", "no", "bans", "temperature",
-        "top-k", "top-p", "min-p", "typical", "epsilon", "eta",
-    ]  # fmt: skip
-    assert processors(DecodingConfig(), tokenizer) == []
-    assert processors(DecodingConfig(top_k=0), tokenizer) == []
-
-
-def test_the_draw_equals_torch_multinomial_bit_for_bit():
-    logits = random_logits(65, 5)
-    ours, theirs = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
-    for row in logits[:300]:
-        expected = torch.multinomial(row.softmax(0), 1, generator=theirs)
-        assert draw(row[None], [ours]) == expected
-
-
-def test_noise_for_many_draws_is_the_noise_of_each():
-    def generators():
-        return [torch.Generator().manual_seed(i) for i in range(3)]
-
-    ours, one_by_one = list(noise(generators(), 65, 300, torch.device("cpu"))), generators()
-    assert len(ours) == 300  # more than one block of them
-    for block in ours:
-        expected = [torch.empty(65).exponential_(generator=g) for g in one_by_one]
-        assert torch.equal(block, torch.stack(expected))
-
-
-def test_a_removed_token_is_never_drawn():
-    logits = filter_top_k(torch.zeros(2000, 50), 3)
-    generator = torch.Generator().manual_seed(0)
-    assert draw(logits, [generator] * 2000).max() < 3
-
-
-def test_a_row_with_nothing_left_names_the_filters():
-    tokenizer = CharTokenizer("ab")
-    chain = processors(DecodingConfig(no_repeat_ngram=1, temperature=0.5), tokenizer)
-    with pytest.raises(ConfigError, match="no symbol is left for row 1 after no repeated 1-gram"):
-        process(torch.zeros(2, 2), torch.tensor([[0, 0], [0, 1]]), 0, chain)
-
-
 @pytest.mark.parametrize(
     ("function", "value"),
     [
@@ -238,10 +244,41 @@ def test_values_out_of_range(function, value):
         function(torch.zeros(1, 3), value)
 
 
+EXTREME = [math.inf, -math.inf, math.nan, 1e300, 1e31, -1e31, 1e-31, 1e-46, 5e-324, 10**400]
+
+
+@pytest.mark.parametrize("value", EXTREME)
+def test_penalties_beyond_what_float32_can_tell_are_refused(value):
+    tokens = torch.zeros(1, 2, dtype=torch.long)
+    with pytest.raises(ConfigError, match="repetition_penalty=.* must be"):
+        apply_repetition_penalty(torch.ones(1, 3), tokens, value)
+    if abs(value) > 1 or math.isnan(value):
+        with pytest.raises(ConfigError, match="frequency=.* must be"):
+            apply_frequency_penalty(torch.ones(1, 3), tokens, value, 0.0)
+        with pytest.raises(ConfigError, match="presence=.* must be"):
+            apply_frequency_penalty(torch.ones(1, 3), tokens, 0.0, value)
+        for options in ({"frequency": value}, {"presence": value}, {"repetition_penalty": value}):
+            with pytest.raises(ConfigError, match="must be"):
+                DecodingConfig(**options)
+    if value > 1e30 or not math.isfinite(value):
+        with pytest.raises(ConfigError, match="temperature=.* must be"):
+            apply_temperature(torch.ones(1, 3), value)
+
+
+@pytest.mark.parametrize("value", [np.int64(2), np.float32(0.5), torch.tensor(2)])
+def test_numbers_of_numpy_and_torch_are_refused_with_the_way_out(value):
+    """But numpy's float64 is a Python float."""
+    with pytest.raises(ConfigError, match=r"top_k=.* number of Python: int\(\.\.\.\) makes"):
+        filter_top_k(torch.ones(1, 3), value)
+    with pytest.raises(ConfigError, match=r"temperature=.* of Python: float\(\.\.\.\) makes one"):
+        apply_temperature(torch.ones(1, 3), value)
+    assert filter_top_p(torch.ones(1, 3), np.float64(0.5)).isfinite().sum() == 2
+
+
 def test_penalties_out_of_range():
     tokens = torch.zeros(1, 2, dtype=torch.long)
     for penalty in (0.0, -1.0):
-        with pytest.raises(ConfigError, match=f"repetition_penalty={penalty} must be above 0"):
+        with pytest.raises(ConfigError, match=f"repetition_penalty={penalty} must be between"):
             apply_repetition_penalty(torch.zeros(1, 3), tokens, penalty)
     with pytest.raises(ConfigError, match="repetition_window=0"):
         apply_repetition_penalty(torch.zeros(1, 3), tokens, 1.2, window=0)

@@ -4,6 +4,7 @@ import torch
 from tinygpt import (
     UnknownCharacterError,
     generate,
+    generate_batch,
     generate_beam,
     generate_combined,
     generate_greedy,
@@ -11,9 +12,10 @@ from tinygpt import (
     generate_temperature,
     generate_top_k,
     generateV2,
+    seed_all,
     stream,
 )
-from tinygpt.decoding import clean_text, generate_lookup
+from tinygpt.decoding import clean_text, generate_details, generate_lookup
 from tinygpt.errors import ConfigError
 from tinygpt.text import CharTokenizer
 
@@ -38,94 +40,35 @@ from ..tools import ALPHABET, VARIANTS, gpt2, ready
 def test_each_row_is_what_its_prompt_gives_alone(variant, options, past_block):
     model = ready(VARIANTS[variant])
     prompts = ["ABC", "A", "ABCDEFGHIJKLMNOP", ALPHABET[:30]]
-    together = generateV2(model, prompts, 30, seed=7, past_block=past_block, **options)
+    together = generate_batch(model, prompts, 30, seed=7, past_block=past_block, **options)
     for i, prompt in enumerate(prompts):
-        alone = generateV2(model, prompt, 30, seed=7 + i, past_block=past_block, **options)
+        alone = generate(model, prompt, 30, seed=7 + i, past_block=past_block, **options)
         assert together[i] == alone
 
 
 def test_equal_prompts_in_a_batch_differ():
-    texts = generate(gpt2(), ["ABC"] * 8, 20, seed=0)
+    texts = generate_batch(gpt2(), ["ABC"] * 8, 20, seed=0)
     assert len(set(texts)) == 8
 
 
-def scripted(monkeypatch, model, text):
-    """Let the model write `text`, whatever it is asked."""
-    ids = iter(model.tokenizer.encode(text))
-    monkeypatch.setattr(
-        "tinygpt.decoding.writer.pick", lambda logits, noise: torch.tensor([next(ids)])
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "stop", "expected"),
-    [
-        ("aab", ("ab",), "a"),  # a counter that starts anew after a mismatch misses these
-        ("aaab", ("aab",), "a"),
-        ("XXXQ", ("XXQ",), "X"),
-        ("abcd", ("d", "bcd"), "a"),  # both end here: the longer one is cut off
-        ("abcd", ("b", "abc"), "a"),  # the first to end wins
-        ("abcd", ("Q",), "abcd"),
-    ],
-)
-def test_stop_sequences(monkeypatch, text, stop, expected):
+def test_short_names_are_generate_with_one_option():
     model = gpt2()
-    scripted(monkeypatch, model, text)
-    assert generate(model, "ZZ", len(text), stop=stop) == "ZZ" + expected
-    scripted(monkeypatch, model, text)
-    pieces = list(stream(model, "ZZ", len(text), stop=stop))
-    assert "".join(pieces) == expected
-
-
-def test_a_stop_sequence_does_not_count_the_prompt(monkeypatch):
-    model = gpt2()
-    scripted(monkeypatch, model, "bcab")
-    assert generate(model, "Xa", 4, stop=("ab",)) == "Xabc"
-
-
-def test_streaming_gives_text_as_it_comes_and_holds_back_what_may_be_a_stop(monkeypatch):
-    model = gpt2()
-    scripted(monkeypatch, model, "nENDmENDE")
-    assert list(stream(model, "Z", 9, stop=("ENDE",))) == ["n", "ENDm"]
-    scripted(monkeypatch, model, "nEN")
-    assert list(stream(model, "Z", 3, stop=("END",))) == ["n", "EN"]  # the end: nothing to wait for
-
-
-def test_streams_equal_generate_with_the_same_seed():
-    model = gpt2()
-    whole = generateV2(model, "ABC", 80, seed=5, temperature=0.8, stop=("Z",))
-    assert "ABC" + "".join(stream(model, "ABC", 80, seed=5, temperature=0.8, stop=("Z",))) == whole
-
-
-def test_who_takes_a_stream_computes_as_they_please():
-    model, threads = gpt2(), torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        for _ in stream(model, "ABC", 3, seed=0):
-            assert torch.get_num_threads() == 3
-            assert not torch.is_inference_mode_enabled()
-    finally:
-        torch.set_num_threads(threads)
-
-
-def test_short_names_are_generateV2_with_one_option():
-    model = gpt2()
+    assert generateV2 is generate
     for function, options in (
-        (generate, {}),
         (generate_greedy, {"temperature": 0.0}),
         (generate_temperature, {"temperature": 0.8}),
         (generate_top_k, {"top_k": 10}),
         (generate_nucleus, {"top_p": 0.9}),
         (generate_combined, {"temperature": 0.8, "top_k": 20, "top_p": 0.95}),
     ):
-        expected = generateV2(model, "ABC", 30, seed=2, **options)
+        expected = generate(model, "ABC", 30, seed=2, **options)
         assert function(model, "ABC", 30, seed=2) == expected
     assert generate_top_k(model, "ABC", 30, top_k=1, seed=0) == generate_greedy(model, "ABC", 30)
 
 
 def test_log_probabilities_raw_and_processed():
     model = gpt2()
-    out = generateV2(model, "ABC", 10, seed=0, temperature=0.5, top_k=3, details=True)
+    (out,) = generate_details(model, ["ABC"], 10, seed=0, temperature=0.5, top_k=3)
     ids = torch.tensor([model.tokenizer.encode(out.text)])
     log_p = model(ids).logits[0, 2:-1].log_softmax(-1)
     assert out.tokens == ids[0, 3:].tolist()
@@ -151,7 +94,24 @@ def test_a_seed_repeats_and_the_global_state_is_left_alone():
     first, second = (generate(model, "A", 40, seed=3) for _ in range(2))
     assert first == second
     assert generate(model, "A", 40, seed=4) != first
-    assert generate(model, "A", 40) != generate(model, "A", 40)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_without_a_seed_the_global_generator_decides():
+    model = gpt2()
+
+    def texts():
+        batch = generate_batch(model, ["A", "A"], 20)
+        return [generate(model, "A", 20), *batch, "".join(stream(model, "A", 20))]
+
+    seed_all(0)
+    first = texts()
+    assert len(set(first)) == 4
+    assert texts() != first
+    seed_all(0)
+    assert texts() == first
+    state = torch.get_rng_state()
+    generate_greedy(model, "A", 20)  # draws nothing
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -159,7 +119,7 @@ def test_samples_follow_the_distribution():
     model = gpt2()
     ids = torch.tensor([model.tokenizer.encode("ABC")])
     expected = (model(ids).logits[0, -1] / 0.7).softmax(0)
-    draws = generate_temperature(model, ["ABC"] * 3000, 1, 0.7, seed=0)
+    draws = generate_batch(model, ["ABC"] * 3000, 1, seed=0, temperature=0.7)
     drawn = model.tokenizer.encode("".join(text[-1] for text in draws))
     counts = torch.bincount(torch.tensor(drawn), minlength=65)
     error = (counts / 3000 - expected).abs()
@@ -169,7 +129,7 @@ def test_samples_follow_the_distribution():
 def test_mode_and_nothing_to_write():
     model = gpt2().train()
     assert generate(model, "A", 0) == "A"
-    assert generate(model, ["A", "BC"], 0) == ["A", "BC"]
+    assert generate_batch(model, ["A", "BC"], 0) == ["A", "BC"]
     assert generate_beam(model, "A", 0) == "A"
     generate(model, "A", 3)
     assert model.training
@@ -198,19 +158,20 @@ def test_clean_text(text, clean):
     ("arguments", "options", "words"),
     [
         (("",), {}, "prompt is empty"),
-        ((["A", ""],), {}, "prompt is empty"),
-        (([],), {}, "prompt is empty"),
+        ((["A", "B"],), {}, "must be one text, not a list; .* generate_batch"),
         (("A", -1), {}, "max_new_tokens=-1"),
-        (("A",), {"temperature": -1}, "temperature=-1 must be at least 0"),
+        (("A", 2.0), {}, "max_new_tokens=2.0 must be a whole number"),
+        (("A",), {"temperature": -1}, "temperature=-1 must be between 0 and"),
         (("A",), {"top_k": -1}, "top_k=-1 must be at least 0"),
         (("A",), {"top_p": 0}, "top_p=0 must be above 0"),
         (("A",), {"top_p": 1.5}, "top_p=1.5"),
         (("A",), {"min_p": 2}, "min_p=2"),
-        (("A",), {"repetition_penalty": 0}, "repetition_penalty=0 must be above 0"),
+        (("A",), {"repetition_penalty": 0}, "repetition_penalty=0 must be between 1e-30"),
         (("A",), {"stop": ("ok", "")}, "stop sequence is empty"),
         (("A",), {"stop": "abc"}, "stop takes several texts"),
         (("A",), {"past_block": "fly"}, "past_block='fly' must be one of crop, roll, stop"),
-        (("A",), {"top_q": 3}, "no option top_q; there are temperature"),
+        (("A",), {"details": True}, "no option details"),
+        (("A",), {"top_q": 3}, "no option top_q .did you mean top_p.*; there are temp"),
         (("A",), {"allowed": ""}, "leave no symbol"),
         (("A",), {"constraint": lambda text: ""}, "no symbol is left for row 0 after constraint"),
     ],
@@ -218,8 +179,17 @@ def test_clean_text(text, clean):
 def test_bad_arguments_are_value_errors_and_say_what_is_valid(arguments, options, words):
     model = gpt2()
     with pytest.raises(ConfigError, match=words):
-        generateV2(model, *arguments, **options)
+        generate(model, *arguments, **options)
     assert issubclass(ConfigError, ValueError)
+
+
+def test_bad_lists_of_prompts():
+    for function in (generate_batch, generate_details):
+        for prompts in ([], ["A", ""]):
+            with pytest.raises(ConfigError, match="prompt is empty"):
+                function(gpt2(), prompts)
+        with pytest.raises(ConfigError, match="must be a list of texts"):
+            function(gpt2(), "ABC")
 
 
 def test_unknown_characters_and_a_missing_tokenizer():
@@ -251,7 +221,5 @@ def test_bad_beams_and_drafts():
     model = gpt2()
     with pytest.raises(ConfigError, match="n_beams=0"):
         generate_beam(model, "A", n_beams=0)
-    with pytest.raises(ConfigError, match="n_best=5 must be between 1 and n_beams=4"):
-        generate_beam(model, "A", n_best=5)
     with pytest.raises(ConfigError, match="ngram=0"):
         generate_lookup(model, "A", ngram=0)

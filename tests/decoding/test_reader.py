@@ -3,11 +3,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tinygpt import TinyGPT, generate, generate_greedy, generateV2
+from tinygpt import TinyGPT, generate, generate_greedy
+from tinygpt.decoding import generate_details
 from tinygpt.errors import ConfigError
 from tinygpt.model import KVCache
 
-from ..tools import ALPHABET, VARIANTS, ready
+from ..tools import ALPHABET, VARIANTS, byte_model, ready, sliding_window_logits
 
 
 def test_the_cache_changes_no_logit(model):
@@ -21,8 +22,8 @@ def test_the_cache_changes_no_logit(model):
 @pytest.mark.parametrize("options", [{"temperature": 0.0}, {"seed": 3}, {"seed": 4, "top_p": 0.9}])
 def test_with_and_without_the_cache_the_same_text(model, options):
     for new in (15, 60):  # inside the block, and beyond it
-        cached = generateV2(model, "ABCDE", new, **options)
-        assert cached == generateV2(model, "ABCDE", new, use_cache=False, **options)
+        cached = generate(model, "ABCDE", new, **options)
+        assert cached == generate(model, "ABCDE", new, use_cache=False, **options)
 
 
 def test_crop_equals_recomputing_the_last_block(model):
@@ -46,20 +47,6 @@ def test_roll_equals_a_sliding_window_mask(prompt):
     assert generate_greedy(model, prompt, 60) != model.tokenizer.decode(ids)  # crop is another
 
 
-def sliding_window_logits(model, idx, T):
-    """One forward pass in which each token sees itself and the T - 1 before it."""
-    from tinygpt.model import rotary_table
-
-    n = idx.shape[1]
-    distance = torch.arange(n)[:, None] - torch.arange(n)
-    table = rotary_table(torch.arange(n), model.config.head_size, model.config.rope_theta)
-    mask = (distance >= 0) & (distance < T)
-    x = model.wte(idx)
-    for block in model.blocks:
-        x, _ = block(x, table, mask)
-    return model.lm_head(model.ln_f(x))
-
-
 def test_stop_fills_the_block_and_one_token_more(model):
     text = generate_greedy(model, "ABC", 100, past_block="stop")
     assert len(text) == 25  # the last token is written, never read
@@ -72,6 +59,18 @@ def test_a_prompt_longer_than_the_block(model):
     assert generate_greedy(model, prompt, 5)[40:] == generate_greedy(model, prompt[-24:], 5)[24:]
     with pytest.raises(ConfigError, match="40 tokens is longer than block_size=24.*'crop'"):
         generate(model, prompt, 5, past_block="stop")
+
+
+def test_the_prompt_is_counted_in_tokens():
+    model = byte_model()  # its block_size is 24
+    text = "the cat sat" * 8
+    assert len(model.tokenizer.encode(text)) == 24
+    (row,) = generate_details(model, [text], 5, seed=0, past_block="stop")
+    assert len(row.tokens) == 1
+    with pytest.raises(ConfigError, match="28 tokens is longer than block_size=24"):
+        generate(model, "😀" * 7, 5, past_block="stop")
+    with pytest.raises(ConfigError, match="prompt is empty"):
+        generate(model, "")
 
 
 def test_roll_is_refused_for_learned_positions():

@@ -3,11 +3,14 @@
 import re
 
 import pytest
+import torch
 
+from tinygpt.decoding import filter_top_p
 from tinygpt.exercises import examine
+from tinygpt.exercises.nb03 import TENTHS
 from tinygpt.files import ROOT
 
-from ..tools import define, solutions
+from ..tools import cells, define, random_logits, solutions
 
 NOTEBOOK = ROOT / "notebooks" / "03_decoding_strategies.ipynb"
 
@@ -23,10 +26,16 @@ ALTERNATIVES = [
     (
         "keep_top_p",
         "p_sorted, order = logits.softmax(-1).sort(dim=-1, descending=True)\n"
-        "gone = p_sorted.cumsum(-1) >= p\n"
+        "gone = p_sorted.cumsum(-1) >= p - 1e-6\n"
         "gone = gone.roll(1, -1)\n"
         "gone[:, 0] = False\n"
         "return logits.masked_fill(gone.gather(1, order.argsort(-1)), -torch.inf)",
+    ),
+    (
+        "keep_top_p",
+        "p_sorted, order = logits.double().softmax(-1).sort(dim=-1, descending=True)\n"
+        "before = (p_sorted.cumsum(-1) - p_sorted).round(decimals=6)\n"
+        "return logits.masked_fill((before >= p).gather(1, order.argsort(-1)), -torch.inf)",
     ),
     (
         "cut_at_stop",
@@ -231,6 +240,24 @@ MISTAKES = [
         "A row must not depend",
     ),
     (
+        "keep_top_p",
+        f"{NUCLEUS}return logits.masked_fill(~none.scatter(1, order, mass - q < p), -torch.inf)",
+        "equals p but for rounding",
+    ),
+    (
+        "keep_top_p",
+        f"{NUCLEUS}gone = (mass >= p).roll(1, -1)\ngone[:, 0] = False\n"
+        "return logits.masked_fill(none.scatter(1, order, gone), -torch.inf)",
+        "equals p but for rounding",
+    ),
+    (
+        "keep_top_p",
+        "p_sorted, order = logits.double().softmax(-1).sort(dim=-1, descending=True)\n"
+        "gone = p_sorted.cumsum(-1) - p_sorted >= p\n"
+        "return logits.masked_fill(gone.gather(1, order.argsort(-1)), -torch.inf)",
+        "equals p but for rounding",
+    ),
+    (
         "cut_at_stop",
         "text, matched = '', 0\n"
         "for character in characters:\n"
@@ -293,6 +320,23 @@ MISTAKES = [
         "too far",
     ),
 ]
+
+
+def test_notebook_solution_and_package_agree_on_ties_and_elsewhere():
+    """The `top_p` of the notebook goes through the characters one by one."""
+    code = next(cell for cell in cells(NOTEBOOK, "code") if cell.startswith("def top_p("))
+    by_hand = define(NOTEBOOK, "top_p", code)
+    solution = define(NOTEBOOK, "keep_top_p", solutions(NOTEBOOK)["keep_top_p"])
+    tied = [
+        ((torch.tensor([tenths]) / 10).log(), sum(tenths[:n]) / 10)
+        for tenths in TENTHS
+        for n in range(1, len(tenths))
+    ]
+    other = [(row[None], p) for row in random_logits(65, 0, rows=300) for p in (0.1, 0.9, 0.999)]
+    for logits, p in tied + other:
+        expected = filter_top_p(logits, p)
+        assert torch.equal(by_hand(logits, p), expected)
+        assert torch.equal(solution(logits, p), expected)
 
 
 @pytest.mark.parametrize(("name", "body", "word"), MISTAKES)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tinygpt import generate
+from tinygpt import generate_batch
 from tinygpt.decoding import Step
 from tinygpt.errors import ConfigError
 from tinygpt.model import FixedCache, KVCache
@@ -34,9 +34,9 @@ def test_writing_with_a_cache_equals_recomputation(mode, shape):
     model.lm_head.weight.data.mul_(2)
     model.tokenizer = CharTokenizer("".join(chr(48 + i) for i in range(65)))
     prompts = ["0", "ABCDE", "hello"]  # of unlike lengths: padded on the left
-    fast, slow = (generate(model, prompts, 20, seed=3, use_cache=c) for c in (True, False))
+    fast, slow = (generate_batch(model, prompts, 20, seed=3, use_cache=c) for c in (True, False))
     assert fast == slow
-    assert fast[2] == generate(model, prompts, 20, seed=3)[2]
+    assert fast[2] == generate_batch(model, prompts, 20, seed=3)[2]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -1,3 +1,4 @@
+import copy
 import math
 from dataclasses import replace
 
@@ -6,7 +7,7 @@ import torch
 
 from tinygpt import ModelConfig, TinyGPT
 from tinygpt.errors import ConfigError
-from tinygpt.model import rotary_table, rotate
+from tinygpt.model import KVCache, rotary_table, rotate
 
 from ..tools import VARIANTS, ids, shaken
 
@@ -201,6 +202,25 @@ def test_rotary_dot_products_depend_on_distance_only():
     assert products[0] == pytest.approx(products[1], abs=1e-5)
     assert products[0] == pytest.approx(products[2], abs=1e-4)
     assert products[0] != pytest.approx((q * k).sum().item(), abs=1e-3)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("traced", [False, True])
+def test_half_weights_run_in_every_shape(config, dtype, traced):
+    """Close to float32 up to the digits that 16 bits hold; a rotary table has all of them."""
+    model, idx = shaken(config), ids(config)
+    expected = model(idx, idx, return_attention=traced)
+    half = copy.deepcopy(model).to(dtype)
+    actual = half(idx, idx, return_attention=traced)
+    assert actual.logits.dtype == torch.float32
+    assert (actual.logits - expected.logits).abs().max() < 0.05 * expected.logits.abs().max()
+    actual.loss.backward()
+    assert all(p.grad.dtype == dtype and p.grad.isfinite().all() for p in half.parameters())
+    cache = KVCache(config, batch_size=3, dtype=dtype, padding=torch.tensor([0, 2, 4]))
+    with torch.inference_mode():
+        pieces = [half.eval()(part, cache=cache).logits for part in idx.split([5, 1, 18], dim=1)]
+    assert torch.cat(pieces, dim=1).isfinite().all()
 
 
 @pytest.mark.cuda

@@ -1,6 +1,8 @@
 import itertools
 import math
+import random
 from dataclasses import replace
+from itertools import accumulate, pairwise
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from ..tools import (
     close,
     layer_of,
     model_of,
+    moe_config,
     normal,
     random_ids,
     routers,
@@ -203,6 +206,30 @@ def test_top_p_takes_the_fewest_experts_that_reach_it(top_k, top_p, norm):
         assert routing.weights[b, t].tolist() == pytest.approx(weights, abs=1e-6)
         sizes.add(len(expected))
     assert len(sizes) > 1 or top_p in (1.0, 0.05)
+
+
+def test_top_p_takes_the_fewest_experts_by_exact_fractions():
+    """Probabilities of two decimals, and of three; half of the limits are a sum of some of them."""
+    rng, ties = random.Random(0), 0
+    for _ in range(600):
+        E, whole = rng.randint(2, 10), rng.choice([10, 100, 1000])
+        cuts = sorted(rng.randint(0, whole) for _ in range(E - 1))
+        parts = sorted((b - a for a, b in pairwise([0, *cuts, whole])), reverse=True)
+        sums = list(accumulate(parts))
+        limit = rng.choice(sums) if rng.random() < 0.5 else rng.randint(1, whole)
+        if not 0 < limit < whole:
+            continue
+        K = rng.randint(1, E)
+        config = moe_config(n_experts=E, top_k=K, top_p=limit / whole)
+        logits = (torch.tensor([[parts]]) / whole).log().clamp(min=-1e4)
+        router = Router(replace(config, n_embd=E, n_head=1))
+        with torch.no_grad():
+            router.proj.weight.copy_(torch.eye(E))
+        needed = next(n for n, s in enumerate(sums, start=1) if s >= limit)
+        used = router(logits).experts[0, 0] < E
+        assert used.tolist() == [k < needed for k in range(K)], (parts, limit)
+        ties += limit in sums[: K - 1]
+    assert ties > 50
 
 
 @pytest.mark.parametrize("offset", [0.0, -5.0])

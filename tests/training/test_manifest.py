@@ -5,7 +5,7 @@ import pytest
 
 from tinygpt.errors import CheckpointError
 from tinygpt.training import latest_checkpoint, load_checkpoint, load_run, verify
-from tinygpt.training.manifest import LARGEST, _manifest, read_json
+from tinygpt.training.manifest import LARGEST, _manifest, read_json, write_json
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_list_of_other_files_is_refused(folder, add, drop):
     content = json.loads((folder / "manifest.json").read_text())
     files = content["files"] | dict.fromkeys(add, "0" * 64)
     files = {name: digest for name, digest in files.items() if name not in drop}
-    (folder / "manifest.json").write_text(_manifest(files), newline="\n")
+    write_json(folder / "manifest.json", _manifest(files))
     with pytest.raises(CheckpointError, match=r"manifest\.json is no list of a checkpoint's files"):
         load_checkpoint(folder)
 
@@ -71,7 +71,7 @@ def test_a_folder_in_a_files_place(folder):
 def test_what_is_not_listed_is_not_read(folder, name):
     content = json.loads((folder / "manifest.json").read_text())
     del content["files"][name]
-    (folder / "manifest.json").write_text(_manifest(content["files"]), newline="\n")
+    write_json(folder / "manifest.json", _manifest(content["files"]))
     with pytest.raises(CheckpointError, match=rf"{name} is not in manifest\.json; remove it"):
         load_checkpoint(folder)
     (folder / name).unlink()

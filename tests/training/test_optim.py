@@ -8,8 +8,9 @@ from torch import nn
 
 from tinygpt import PRESETS, TinyGPT, TrainConfig
 from tinygpt.training import Muon, lr_factor, make_optimizers, orthogonalize, set_lr
+from tinygpt.training.optim import NEWTON_SCHULZ
 
-from ..tools import model_of
+from ..tools import SHAPE, model_of
 
 
 def test_muon_takes_the_experts_and_adamw_the_router():
@@ -148,7 +149,7 @@ def test_stacked_experts_and_fused_qkv_are_treated_matrix_by_matrix():
     torch.testing.assert_close(experts.detach(), expected)
 
     fused = nn.Parameter(starts.reshape(12, 6).clone())
-    one_step([fused], [gradients.reshape(12, 6).clone()], qkv={id(fused)})
+    one_step([fused], [gradients.reshape(12, 6).clone()], parts={id(fused): 3})
     torch.testing.assert_close(fused.detach(), expected.view(12, 6))
 
     whole = nn.Parameter(starts.reshape(12, 6).clone())  # not told: one 12 x 6 matrix
@@ -164,3 +165,68 @@ def test_a_batch_of_equal_shapes_equals_one_by_one():
         alone = nn.Parameter(s.clone())
         one_step([alone], [g.clone()])
         torch.testing.assert_close(p.detach(), alone.detach())
+
+
+def levelled(matrix, steps=5):
+    """What `orthogonalize` tends to, by singular values: each goes through the polynomial alone."""
+    u, values, v = torch.linalg.svd(matrix.double(), full_matrices=False)
+    values = values / values.norm(dim=-1, keepdim=True)
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(steps):
+        values = a * values + b * values**3 + c * values**5
+    return (u * values[..., None, :]) @ v
+
+
+def moved(model, name):
+    """By how much Muon's first step, at a rate of 1, moves a weight; and its direction."""
+    _, muon = make_optimizers(model, TrainConfig(optimizer="muon", muon_lr=1.0, weight_decay=0.0))
+    p, generator = model.get_parameter(name), torch.manual_seed(0)
+    p.grad = torch.randn(p.shape, generator=generator)
+    start = p.detach().clone()
+    muon.step()
+    return start - p.detach(), (1 - 0.95**2) * p.grad  # Nesterov on an average of zeros
+
+
+FUSED = {  # a weight, and how many matrices lie in its rows
+    "blocks.0.attn.c_attn.weight": 3,
+    "blocks.0.ffn.c_fc.weight": 2,
+    "blocks.1.ffn.experts.c_fc.weight": 2,
+    "blocks.1.ffn.shared.c_fc.weight": 2,
+}
+
+
+@pytest.mark.parametrize(("name", "parts"), FUSED.items())
+def test_fused_weights_are_moved_as_the_matrices_that_they_are(name, parts):
+    """SwiGLU's gate and value, as query, key and value: each levelled and scaled alone."""
+    model = model_of(replace(SHAPE, mlp="swiglu"), n_shared=1, first_dense=1)
+    change, direction = moved(model, name)
+    rows, columns = direction.shape[-2] // parts, direction.shape[-1]
+    alone = levelled(direction.view(-1, rows, columns))
+    expected = max(1.0, rows / columns) ** 0.5 * alone
+    torch.testing.assert_close(change, expected.view_as(change).float(), atol=2e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("mlp", ["gelu", "relu2"])
+@pytest.mark.parametrize("name", [name for name in FUSED if "ffn" in name])
+def test_a_feed_forward_layer_without_a_gate_is_one_matrix(mlp, name):
+    model = model_of(replace(SHAPE, mlp=mlp), n_shared=1, first_dense=1)
+    change, direction = moved(model, name)
+    rows, columns = direction.shape[-2:]
+    expected = max(1.0, rows / columns) ** 0.5 * levelled(direction)
+    torch.testing.assert_close(change, expected.float(), atol=2e-5, rtol=1e-3)
+
+
+def test_a_closure_is_called_first_with_gradients():
+    p = nn.Parameter(torch.ones(2, 2))
+    muon = Muon([p], lr=0.1)
+
+    def closure():
+        muon.zero_grad()
+        loss = (p * torch.eye(2)).sum()
+        loss.backward()
+        return loss
+
+    assert muon.step(closure).item() == 2
+    assert p.detach()[0, 0] < 1
+    p.grad = None
+    assert muon.step() is None  # nothing to do

@@ -1,3 +1,6 @@
+import errno
+import io
+import json
 import math
 import os
 import signal
@@ -5,16 +8,33 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from tinygpt import MetricsLogger, TinyGPT, TrainConfig, Trainer, load_corpus, load_run
-from tinygpt.errors import CheckpointError, ConfigError, NonFiniteError, UnknownCharacterError
+from tinygpt import (
+    MetricsLogger,
+    MoEConfig,
+    TinyGPT,
+    TrainConfig,
+    Trainer,
+    load_corpus,
+    load_run,
+)
+from tinygpt.errors import (
+    CheckpointError,
+    ConfigError,
+    NonFiniteError,
+    TinyGPTError,
+    UnknownCharacterError,
+)
 from tinygpt.files import ROOT
 from tinygpt.measure import evaluate
 from tinygpt.text import Corpus, get_batch
-from tinygpt.training import checkpoints, latest_checkpoint, load_checkpoint, lr_factor
+from tinygpt.training import checkpoints, find_run, latest_checkpoint, load_checkpoint, lr_factor
+from tinygpt.training.manifest import write_manifest
 
 from ..tools import CHANCE, QUICK, byte_tokenizer, interrupt_after
 
@@ -282,6 +302,124 @@ def test_nan_is_caught_before_the_update(corpus, small, tmp_path, bad):
     assert checkpoints(tmp_path / "run")[-1].name == "step_0000010"
 
 
+@pytest.mark.parametrize("steps", [10, 17])
+def test_a_last_update_that_ruins_the_weights_is_not_saved(corpus, small, tmp_path, steps):
+    """Weights of 1e38 are finite, and give no finite loss."""
+    config = replace(QUICK, max_steps=steps, warmup_steps=0, grad_clip=None)
+    trainer = Trainer(model_for(corpus, small), corpus, config, tmp_path / "run")
+    train_step = trainer.train_step
+
+    def last_too_far():
+        if trainer.step == steps - 1:
+            for group in trainer.optimizers[0].param_groups:
+                group["initial_lr"] = 1e38
+        return train_step()
+
+    trainer.train_step = last_too_far
+    wanted = rf"step {steps}, which was not saved; the last.*step_00000{steps // 11}0. Lower the le"
+    with pytest.raises(NonFiniteError, match=wanted):
+        trainer.fit(progress=False)
+    last = checkpoints(tmp_path / "run")[-1]
+    assert last.name == ("step_0000000" if steps == 10 else "step_0000010")
+    assert [row["step"] for row in trainer.metrics.rows][-1] == steps  # the log tells it
+    resumed = Trainer.resume(tmp_path / "run", corpus)
+    resumed.fit(progress=False)
+    assert resumed.step == steps
+    assert math.isfinite(resumed.metrics.rows[-1]["val_lm_loss"])
+
+
+def test_ruined_weights_are_not_saved_when_a_run_is_stopped(corpus, small, tmp_path):
+    trainer = Trainer(model_for(corpus, small), corpus, QUICK, tmp_path / "run")
+    train_step = trainer.train_step
+
+    def ruin_and_stop():
+        loss = train_step()
+        if trainer.step == 7:
+            trainer.model.ln_f.bias.data[0] = math.nan
+            signal.raise_signal(signal.SIGINT)
+        return loss
+
+    trainer.train_step = ruin_and_stop
+    wanted = (
+        r"at step 7 weights are NaN.*ln_f.bias; they were not saved; the last checkpoint is .*0000"
+    )
+    with pytest.raises(NonFiniteError, match=wanted):
+        trainer.fit(progress=False)
+    assert [p.name for p in checkpoints(tmp_path / "run")] == ["step_0000000"]
+    assert not list((tmp_path / "run").glob(".tmp-*"))
+
+
+# --- what is shown or logged never decides what is saved ---
+
+
+class Console(io.TextIOWrapper):
+    """A console of Windows that knows few characters, or a pipe that nobody reads any more."""
+
+    def __init__(self, broken=False):
+        super().__init__(io.BytesIO(), encoding="cp1252", write_through=True)
+        self.broken = broken
+
+    def write(self, text):
+        if self.broken:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        return super().write(text)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_console_that_cannot_show_a_sample(small, tmp_path, monkeypatch, broken):
+    corpus = bytes_corpus()  # with an emoji
+    shape = replace(small, vocab_size=corpus.tokenizer.vocab_size)
+    config = replace(QUICK, max_steps=20, sample_tokens=40, sample_prompt="é😀")
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, Console(broken))
+    trainer = Trainer(model_for(corpus, shape), corpus, config, tmp_path / "run")
+    interrupt_after(trainer, 15, progress=True)
+    monkeypatch.undo()
+    assert [p.name for p in checkpoints(tmp_path / "run")] == ["step_0000010", "step_0000015"]
+    assert [step for step, _ in trainer.samples] == [0, 10]
+
+
+def test_what_fails_while_a_sample_is_written_comes_after_the_checkpoint(
+    corpus, small, tmp_path, monkeypatch
+):
+    def fail(*args, **options):
+        raise MemoryError
+
+    monkeypatch.setattr("tinygpt.training.trainer.generate", fail)
+    config = replace(QUICK, sample_tokens=5)
+    trainer = Trainer(model_for(corpus, small), corpus, config, tmp_path / "run")
+    with pytest.raises(MemoryError):
+        trainer.fit(progress=False)
+    assert [p.name for p in checkpoints(tmp_path / "run")] == ["step_0000000"]
+
+
+@pytest.mark.parametrize("what", ["log", "tables"])
+def test_a_log_that_cannot_be_written_loses_no_checkpoint(corpus, small, tmp_path, what):
+    """As on Windows, while a spreadsheet has it open."""
+    trainer = moe_trainer(corpus, small, tmp_path / "run")
+    owner, name = (trainer.metrics, "log") if what == "log" else (trainer.hooks, "at_evaluation")
+    write = getattr(owner, name)
+
+    def refused(*args, **options):
+        if trainer.step == 10:
+            raise TinyGPTError("could not write it")
+        return write(*args, **options)
+
+    setattr(owner, name, refused)
+    with pytest.raises(TinyGPTError, match="could not write it"):
+        trainer.fit(progress=False)
+    assert checkpoints(tmp_path / "run")[-1].name == "step_0000010"
+    resumed = Trainer.resume(tmp_path / "run", corpus)
+    resumed.fit(progress=False)
+    whole = moe_trainer(corpus, small)
+    whole.fit(progress=False)
+    assert same_weights(resumed.model, whole.model)
+
+
+def moe_trainer(corpus, small, out_dir=None):
+    return Trainer(model_for(corpus, small, moe=MoEConfig()), corpus, QUICK, out_dir)
+
+
 def test_a_run_that_died_before_its_first_checkpoint_can_be_started_again(corpus, small, tmp_path):
     trainer = Trainer(model_for(corpus, small), corpus, QUICK, tmp_path / "run")
     trainer._save = lambda: None
@@ -361,6 +499,127 @@ def test_a_run_can_be_made_longer(corpus, small, tmp_path):
     longer = Trainer.resume(tmp_path / "run", corpus, replace(QUICK, max_steps=60))
     longer.fit(progress=False)
     assert list(longer.metrics.frame()["step"]) == [0, 10, 20, 30, 40, 50, 60]
+
+
+README = {"cosine": 0.1, "wsd": 0.0, "constant": 1.0}  # schedules, and where they end
+
+
+@pytest.mark.parametrize("schedule", README)
+def test_a_longer_run_goes_on_without_a_jump_and_says_how(
+    corpus, small, tmp_path, capsys, schedule
+):
+    config = replace(QUICK, schedule=schedule, min_lr_ratio=README[schedule], warmup_steps=10)
+    trained(corpus, small, config, tmp_path / "run")
+    capsys.readouterr()
+    longer = Trainer.resume(tmp_path / "run", corpus, replace(config, max_steps=140))
+    said = capsys.readouterr().out
+    assert said.startswith("from step 40 on: max_steps 40 -> 140; ")
+    assert said.count("\n") == 1
+    rates = []
+    train_step = longer.train_step
+
+    def watched():
+        loss = train_step()
+        rates.append(longer.optimizers[0].param_groups[0]["lr"] / config.lr)
+        return loss
+
+    longer.train_step = watched
+    interrupt_after(longer, 77)
+    assert Trainer.resume(tmp_path / "run", corpus).max_steps == 140
+    assert capsys.readouterr().out.count("\n") == 1  # that it stopped; nothing has changed since
+    resumed = Trainer.resume(tmp_path / "run", corpus)
+    longer.train_step, resumed.train_step = train_step, resumed.train_step
+    for trainer in (longer, resumed):
+        while trainer.step < 140:
+            trainer.train_step()
+    assert same_weights(longer.model, resumed.model)
+    assert rates[0] == pytest.approx(README[schedule], abs=0.11)
+    assert max(b - a for a, b in pairwise(rates)) < 0.11
+    assert max(rates) == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_stopped_run_of_constant_rate_may_be_longer_as_if_from_the_start(corpus, small, tmp_path):
+    config = replace(QUICK, schedule="wsd")
+    whole = trained(corpus, small, replace(config, max_steps=60))
+    stopped = Trainer(model_for(corpus, small), corpus, config, tmp_path / "run")
+    interrupt_after(stopped, 12)
+    longer = Trainer.resume(tmp_path / "run", corpus, replace(config, max_steps=60))
+    longer.fit(progress=False)
+    assert same_weights(longer.model, whole.model)
+
+
+def test_what_is_resumed_with_other_settings_says_so(corpus, small, tmp_path, capsys):
+    trained(corpus, small, out_dir=tmp_path / "run")
+    capsys.readouterr()
+    other = replace(QUICK, max_steps=60, lr=1e-4, schedule="constant", batch_size=8)
+    Trainer.resume(tmp_path / "run", corpus, other)
+    assert capsys.readouterr().out == (
+        "from step 40 on: max_steps 40 -> 60, batch_size 4 -> 8, lr 0.003 -> 0.0001, "
+        "schedule cosine -> constant; the learning rate goes on by the new schedule, from 0.102 of "
+        "its peak\n"
+    )
+    Trainer.resume(tmp_path / "run", corpus, QUICK)
+    assert "step 40 is the last of the run; a larger max_steps" in capsys.readouterr().out
+    Trainer.resume(tmp_path / "run", corpus, replace(QUICK, max_steps=20))
+    assert "max_steps 40 -> 20; nothing is left to do" in capsys.readouterr().out
+
+
+def test_an_older_checkpoint_has_one_round_over_all_updates(corpus, small, tmp_path):
+    stopped = Trainer(model_for(corpus, small), corpus, QUICK, tmp_path / "run")
+    interrupt_after(stopped, 13)
+    folder = latest_checkpoint(tmp_path / "run")
+    state = json.loads((folder / "state.json").read_text())
+    assert (state.pop("max_steps"), state.pop("rounds")) == (40, [[0, 40, 0.0, 1.0, 5, 0.6]])
+    (folder / "state.json").write_text(json.dumps(state))
+    (folder / "manifest.json").unlink()
+    write_manifest(folder)
+    resumed = Trainer.resume(tmp_path / "run", corpus)
+    resumed.fit(progress=False)
+    assert same_weights(resumed.model, trained(corpus, small).model)
+
+
+BROKEN = [
+    ("state.json", lambda c: c.update(rounds=[[1]]), "rounds .* are none"),
+    ("config.json", lambda c: c.update(train=[]), "nobody can go on with .*is read from a dict"),
+    ("config.json", lambda c: c["train"].update(lr="x"), "nobody can go on with .*lr='x'"),
+    ("config.json", lambda c: c.pop("train"), "nobody can go on with"),
+    ("config.json", lambda c: c.update(corpus=3), "corpus=3 names no corpus"),
+    ("config.json", lambda c: c["corpus"].update(name=[]), "names no corpus"),
+    ("config.json", lambda c: c["corpus"].pop("sha256"), "trained on another text"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "words"), BROKEN)
+def test_a_checkpoint_that_says_nonsense_of_its_training(corpus, run, name, change, words):
+    before = sorted(p.name for p in run.iterdir())
+    for folder in checkpoints(run):
+        content = json.loads((folder / name).read_text())
+        change(content)
+        (folder / name).write_text(json.dumps(content))
+        (folder / "manifest.json").unlink()
+        write_manifest(folder)
+    with pytest.raises(CheckpointError, match=words):
+        Trainer.resume(run, corpus)
+    assert sorted(p.name for p in run.iterdir()) == before
+
+
+@pytest.mark.parametrize("change", ["rng.data", "rng.cpu", "rng.cpu dtype", "averages", "names"])
+def test_a_training_state_of_another_hand(corpus, run, change):
+    path = latest_checkpoint(run) / "training.safetensors"
+    tensors = load_file(path)
+    if change.startswith("rng"):
+        name, *other = change.split()
+        tensors[name] = tensors[name].float() if other else tensors[name][:7].clone()
+    elif change == "averages":
+        del tensors["optimizer.0.3.exp_avg"]
+    else:
+        tensors["optimizer.0.x.exp_avg"] = tensors["optimizer.0.3.exp_avg"].clone()
+    path.unlink()
+    save_file(tensors, path)
+    (path.parent / "manifest.json").unlink()
+    write_manifest(path.parent)
+    with pytest.raises(CheckpointError, match="cannot be put back|does not fit"):
+        Trainer.resume(run, corpus)
 
 
 def test_samples_do_not_disturb_training(corpus, small, capsys):
@@ -457,6 +716,15 @@ def test_a_text_without_line_ends_can_be_trained_on(tmp_path, small):
     text.write_text("abcdefgh " * 200, encoding="utf-8")
     corpus = load_corpus(f"file:{text}")
     trained(corpus, replace(small, vocab_size=corpus.tokenizer.vocab_size))
+
+
+def test_a_bare_name_is_a_run_and_another_path_starts_here(corpus, small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tinygpt.training.run.RUNS", tmp_path / "repository" / "checkpoints")
+    for given, folder in {"mine": "repository/checkpoints/mine", "./mine": "mine"}.items():
+        trained(corpus, small, out_dir=given)
+        assert checkpoints(tmp_path / folder)
+        assert find_run(given) == tmp_path / folder
 
 
 def test_a_folder_that_cannot_be_made_is_refused_at_once(corpus, small, tmp_path):

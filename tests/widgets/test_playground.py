@@ -1,10 +1,8 @@
 import asyncio
 import math
 import re
-import time
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
@@ -19,20 +17,25 @@ from tinygpt.decoding import (
     processors,
 )
 from tinygpt.errors import ConfigError
+from tinygpt.widgets import frame, sampling_playground
 from tinygpt.widgets import playground_chart as chart
-from tinygpt.widgets import sampling_playground
-from tinygpt.widgets.frame import in_slices
-from tinygpt.widgets.playground import sample
+from tinygpt.widgets.playground import AS_DRAWN
+from tinygpt.widgets.stages import ROWS, sample
 
 from ..conftest import LINES
 
 
 @pytest.fixture
 def playground(model):
+    return made(model)
+
+
+def made(model):
     playground = sampling_playground(model, "the cat ")
     playground.length.value = 30
     playground.penalty.value = 1.3  # now every slider has something to say
     playground.min_p.value = 0.1
+    playground.finish()
     return playground
 
 
@@ -41,6 +44,10 @@ def numbers(playground):
     row = r"<tr><th class='c' scope='row'>(.*?)</th>(.*?)</tr>"
     rows = re.findall(row, playground.picture.value)
     return [[symbol, *re.findall(r"<td[^>]*>(.*?)</td>", cells)] for symbol, cells in rows]
+
+
+def token(playground, character):
+    return playground.tokenizer.encode(character)[0]
 
 
 YOURS, GREEDY, TEMPERATURE, TOP_K, TOP_P, MIN_P = range(6)
@@ -90,10 +97,10 @@ def test_a_window_without_a_penalty_changes_nothing(playground):
 
 
 def test_a_prompt_starts_anew(playground):
-    playground.step.value, playground.replacement.value = 5, "o"
+    playground.step.value, playground.replacement.value = 5, token(playground, "o")
     playground.prompt.value = "dog"
     assert playground.step.value == 1
-    assert playground.replacement.value == ""
+    assert playground.replacement.value == AS_DRAWN
     assert all(text.startswith("dog") for text in playground.results.values())
     assert "<code>dog</code>" in playground.picture.value
 
@@ -120,7 +127,10 @@ def test_each_text_is_what_generate_v2_gives(playground, model, seed):
 
 
 def test_where_texts_part_is_marked():
-    shown = chart.cards("p", {"a": "same x", "b": "same\ny", "c": "same x"}, 0, {})
+    tokenizer = CharTokenizer("aemsxy \n")
+    texts = {"a": "same x", "b": "same\ny", "c": "same x"}
+    texts = {name: tokenizer.encode(text) for name, text in texts.items()}
+    shown = chart.cards(tokenizer, "p", texts, 0, {})
     assert "same<mark class='parts'>⏎</mark>\ny" in shown
     assert "parts after 4 characters" in shown
     assert "the same text" in shown
@@ -205,7 +215,7 @@ def test_a_replaced_character_stays_and_the_draws_go_on(playground, model):
     place = len("the cat ") + 4
     playground.step.value = 5
     symbol = "m" if yours[place] != "m" else "g"
-    playground.replacement.value = symbol
+    playground.replacement.value = token(playground, symbol)
     after = playground.results
     new = after.pop("all sliders together")
     del before["all sliders together"]
@@ -223,21 +233,22 @@ def test_a_replaced_character_stays_and_the_draws_go_on(playground, model):
         **playground.options,
     )
     assert f"<mark class='here pin'>{symbol}</mark>" in playground.texts.value
-    playground.replacement.value = ""
+    playground.replacement.value = AS_DRAWN
     assert playground.results["all sliders together"] == yours
 
 
 def test_an_earlier_replacement_forgets_the_later_one(playground, model):
     def put(step, symbol):
-        playground.step.value, playground.replacement.value = step, symbol
+        playground.step.value = step
+        playground.replacement.value = token(playground, symbol)
         return playground.results["all sliders together"]
 
     both = put(5, "m"), put(9, "g")
     assert both[1] == continued(model, "the cat ", 30, 1, playground.options, {4: "m", 8: "g"})
     playground.step.value = 5
-    assert playground.replacement.value == "m"  # the menu follows the slider
+    assert playground.replacement.value == token(playground, "m")  # the menu follows the slider
     playground.step.value = 6
-    assert playground.replacement.value == ""
+    assert playground.replacement.value == AS_DRAWN
     assert playground.results["all sliders together"] == both[1]
     only = put(3, "b")
     assert only == continued(model, "the cat ", 30, 1, playground.options, {2: "b"})
@@ -257,16 +268,6 @@ def test_the_draws_are_counted(playground):
     assert "200 draws" not in playground.picture.value
     assert "<s style" not in playground.picture.value
     assert playground.texts.value == cards
-
-
-def test_the_draws_follow_the_distribution_and_the_seed():
-    p = np.array([0.5, 0.3, 0.2, 0.0])
-    counts = sample(p, 20_000, seed=3)
-    assert counts.sum() == 20_000
-    assert counts / 20_000 == pytest.approx(p, abs=0.015)
-    assert counts[3] == 0
-    assert (sample(p, 200, seed=3) == sample(p, 200, seed=3)).all()
-    assert (sample(p, 200, seed=3) != sample(p, 200, seed=4)).any()
 
 
 def test_the_first_draw_is_the_first_character_of_the_text(playground, model):
@@ -311,7 +312,7 @@ def test_a_bad_start_says_so(model):
 
 
 def test_a_replacement_that_is_banned_is_said(playground):
-    playground.step.value, playground.replacement.value = 3, "o"
+    playground.step.value, playground.replacement.value = 3, token(playground, "o")
     playground.banned.value = "o"
     assert "never write &#x27;o&#x27;? You put it at character 3" in playground.message.value
     playground.overlay.value = False
@@ -325,12 +326,11 @@ def test_a_model_without_a_tokenizer_is_refused(small):
         sampling_playground(TinyGPT(small))
 
 
-def test_the_model_is_read_in_eval_mode_on_one_thread(model, monkeypatch):
+def test_the_model_is_read_on_one_thread(model, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     calls = []
     monkeypatch.setattr(torch, "set_num_threads", calls.append)
-    sampling_playground(model.train(), "the")
-    assert not model.training
+    sampling_playground(model, "the")
     assert set(calls[::2]) == {1}
     assert set(calls[1::2]) == {4}
 
@@ -346,10 +346,11 @@ def test_html_in_texts_is_only_text(small):
         assert not re.search(r"<b>&|&[ '<]", view.value)
 
 
-def test_in_a_notebook_the_picture_comes_first_and_the_texts_follow(playground):
-    playground.length.value = 200  # more than is written in a slice
-
-    async def move():
+def test_in_a_notebook_the_picture_comes_first_and_the_texts_follow(model):
+    async def cell():
+        playground = made(model)
+        playground.length.value = 200  # more than is written in a slice
+        playground.finish()
         picture, cards = playground.picture.value, playground.texts.value
         playground.temperature.value = 1.5
         playground.temperature.value = 1.7
@@ -359,8 +360,9 @@ def test_in_a_notebook_the_picture_comes_first_and_the_texts_follow(playground):
         assert len(asyncio.all_tasks()) <= 2  # this one, and no more than one that writes
         while "pending" in playground.texts.value:
             await asyncio.sleep(0.01)
+        return playground
 
-    asyncio.run(move())
+    playground = asyncio.run(cell())
     assert "<b>temperature 1.7</b>" in playground.texts.value
     shown, results = playground.texts.value, playground.results
     playground.temperature.value = 1.5
@@ -368,35 +370,131 @@ def test_in_a_notebook_the_picture_comes_first_and_the_texts_follow(playground):
     assert (playground.texts.value, playground.results) == (shown, results)
 
 
-def test_in_a_notebook_a_new_prompt_has_no_text_yet(playground):
-    async def move():
+def test_in_a_notebook_a_new_prompt_has_no_text_yet(model):
+    async def cell():
+        playground = made(model)
         playground.prompt.value = "dog"
         return playground.picture.value, playground.results["greedy"], playground.picture.value
 
-    before, text, after = asyncio.run(move())
+    before, text, after = asyncio.run(cell())
     assert "row written" not in before
     assert text.startswith("dog")
     assert "row written" in after
 
 
-def test_in_a_notebook_results_wait_for_the_texts(playground, model):
-    async def move():
+def test_in_a_notebook_results_wait_for_the_texts(model):
+    async def cell():
+        playground = made(model)
         playground.temperature.value = 1.7
         return playground.results, playground.texts.value
 
-    results, shown = asyncio.run(move())
+    results, shown = asyncio.run(cell())
     expected = generateV2(model, "the cat ", 30, seed=1, temperature=1.7)
     assert results["temperature 1.7"] == expected
     assert "class='tg '" in shown
 
 
-def test_in_a_notebook_the_user_is_answered_between_slices():
-    async def main():
-        ticks, work = [], (time.sleep(0.005) for _ in range(30))
-        task = asyncio.create_task(in_slices(work, seconds=0.01))
-        while not task.done():
-            ticks.append(1)
-            await asyncio.sleep(0)
-        return len(ticks)
+# --- tokens that are several characters, or a part of one ----------------------------------------
 
-    assert asyncio.run(main()) > 5
+
+@pytest.fixture
+def spoken(byte_model):
+    playground = sampling_playground(byte_model, "the cat é")
+    playground.length.value = 30
+    return playground
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", 1.6),
+        ("top_k", 3),
+        ("top_p", 0.3),
+        ("min_p", 0.3),
+        ("penalty", 2.0),
+        ("banned", "é"),
+        ("seed", 7),
+        ("step", 9),
+    ],
+)
+def test_a_control_of_tokens_changes_picture_and_texts(spoken, name, value):
+    views = spoken.picture, spoken.texts
+    before, results = [view.value for view in views], spoken.results
+    control = getattr(spoken, name)
+    old, control.value = control.value, value
+    assert spoken.message.value == ""
+    assert all(view.value != shown for view, shown in zip(views, before, strict=True))
+    assert (spoken.results == results) == (name == "step")
+    control.value = old
+    assert ([view.value for view in views], spoken.results) == (before, results)
+
+
+def test_a_text_of_tokens_is_what_generate_v2_gives(spoken, byte_model):
+    spoken.penalty.value, spoken.banned.value = 1.3, "s"
+    spoken.window.value = 3
+    expected = generateV2(byte_model, "the cat é", 30, seed=1, **spoken.options)
+    results = spoken.results
+    assert results["all sliders together"] == expected
+    assert results["greedy"] == generate_greedy(byte_model, "the cat é", 30)
+    assert "s" not in expected
+    assert len(expected) != len("the cat é") + 30
+
+
+def test_the_picture_is_of_the_token_that_is_looked_at(spoken, byte_model):
+    before = torch.tensor([byte_model.tokenizer.encode("the cat é")])
+    with torch.inference_mode():
+        p = byte_model(before).logits[0, -1].double().softmax(dim=-1)
+    assert "<b>Token 1</b>, after <code>the cat é</code>" in spoken.picture.value
+    assert "the next token after each step" in spoken.picture.value
+    assert spoken.step.description == "token"
+    labels = {frame.shown(piece): i for i, piece in enumerate(byte_model.tokenizer.pieces)}
+    assert len(numbers(spoken)) == ROWS + 1
+    for symbol, first, *_ in numbers(spoken)[:-1]:
+        assert first == f"{100 * p[labels[symbol]]:.2f}"
+    assert "character" not in spoken.picture.value + spoken.texts.value
+
+
+def test_a_replaced_token_stays_and_the_draws_go_on(spoken, byte_model):
+    """Sampling by hand: place i takes the i-th draw, or what was put there."""
+    tokenizer, put = byte_model.tokenizer, {}
+    for step, token in ((3, b" cat"), (4, b" \xc3"), (5, b"\xa9"), (9, b"\xf0")):
+        spoken.step.value, spoken.replacement.value = step, tokenizer.tokens.index(token)
+        put[step - 1] = tokenizer.tokens.index(token)
+    generator = torch.Generator().manual_seed(1)
+    chain = processors(DecodingConfig(**spoken.options), tokenizer)
+    prompt = tokenizer.encode("the cat é")
+    tokens = list(prompt)
+    for place in range(30):
+        luck = torch.empty(tokenizer.vocab_size).exponential_(generator=generator)
+        ids = torch.tensor([tokens])
+        with torch.inference_mode():
+            logits = byte_model(ids[:, -byte_model.config.block_size :]).logits[:, -1]
+        p = process(logits, ids, len(prompt), chain)[0].softmax(dim=-1)
+        tokens.append(put.get(place, (p / luck).argmax().item()))
+    text = spoken.results["all sliders together"]
+    assert text == "the cat é" + tokenizer.decode(tokens[len(prompt) :])
+    cards = spoken.texts.value
+    assert "<mark class='pin'>␣cat</mark>" in cards
+    assert "<mark class='pin'>&lt;20&gt;&lt;C3&gt;</mark>" in cards
+    assert "<mark class='here pin'>&lt;F0&gt;</mark>" in cards
+    assert "put here" in spoken.picture.value or "written" in spoken.picture.value
+    spoken.banned.value = "😀"  # the last replacement begins it
+    assert "never write &#x27;&lt;F0&gt;&#x27;? You put it at token 9" in spoken.message.value
+
+
+def test_the_other_controls_of_tokens(spoken, byte_model):
+    picture = spoken.picture.value
+    spoken.overlay.value = False
+    assert "<s style" not in spoken.picture.value
+    spoken.overlay.value = True
+    assert spoken.picture.value == picture
+    spoken.length.value, spoken.prompt.value = 50, "sat. "
+    assert spoken.results["greedy"] == generate_greedy(byte_model, "sat. ", 50)
+
+
+def test_a_mark_without_text_can_be_put_there(spoken, byte_model):
+    mark = byte_model.tokenizer.tokens.index(b"")
+    spoken.replacement.value = mark
+    assert spoken.replacement.label == "∅"
+    assert "<div class='row written'>∅</div>" in spoken.picture.value
+    assert "<mark class='here pin'>∅</mark>" in spoken.texts.value

@@ -1,22 +1,27 @@
 """Every control of the routing explorer is moved, and what is drawn is read."""
 
 import asyncio
-import copy
 import html
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
 from tinygpt import CharTokenizer, ModelConfig, MoEConfig, TinyGPT, generateV2, plots
 from tinygpt.errors import ConfigError
-from tinygpt.measure import measure_routing, mutual_information, variation
-from tinygpt.model import Routing
+from tinygpt.measure import (
+    measure_routing,
+    mutual_information,
+    read,
+    variation,
+    without_expert,
+)
 from tinygpt.text import STYLES, write_plays
 from tinygpt.widgets import routing as module
-from tinygpt.widgets import routing_chart, routing_explorer
-from tinygpt.widgets.routing import LONGEST, passages, read, windows, without
+from tinygpt.widgets import routing_chart, routing_explorer, routing_figures, routing_history
+from tinygpt.widgets.passages import LONGEST, passages
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ !,.:;?<&'-\n"
 TEXT = "The cat, <b>& the Dog:\n\nit's raining on and on; who cares?\n".replace(">", "")
@@ -79,64 +84,6 @@ def routing(model, text, place):
     return read(model, torch.tensor(model.tokenizer.encode(text))).routings[place]
 
 
-@pytest.mark.parametrize(("n", "block"), [(2, 8), (8, 8), (9, 8), (12, 8), (31, 8), (7, 1), (5, 3)])
-def test_windows_show_each_character_once_with_half_a_block_before_it(n, block):
-    positions, fresh = windows(n, block)
-    assert positions[fresh].tolist() == list(range(n))
-    assert positions.max() == n - 1
-    for row, new in zip(positions, fresh, strict=True):
-        first = int(row[new][0])
-        assert new.any()
-        assert first == 0 or first - int(row[0]) >= block - block // 2 - 1
-
-
-def test_a_text_within_the_block_is_read_as_the_model_reads_it(model):
-    tokens = torch.tensor(model.tokenizer.encode(TEXT[:20]))
-    reading = read(model, tokens)
-    out = model(tokens[None, :-1], tokens[None, 1:], return_routing=True)
-    assert reading.loss == pytest.approx(out.lm_loss.item(), abs=1e-5)
-    assert reading.nats.mean().item() == pytest.approx(reading.loss, abs=1e-5)
-    for mine, theirs in zip(reading.routings, out.routing, strict=True):
-        assert (mine.experts[:, :-1] == theirs.experts).all()
-        assert torch.allclose(mine.weights[:, :-1], theirs.weights, atol=1e-5)
-
-
-def test_a_longer_text_is_read_with_the_context_it_has(model):
-    tokens = torch.tensor(model.tokenizer.encode((TEXT * 3)[:70]))
-    reading = read(model, tokens)
-    assert len(reading.nats) == 69
-    assert reading.routings[0].experts.shape == (1, 70, 1)
-    alone = model(tokens[None, 12:36], return_routing=True).routing  # 24 to 35 are new in it
-    assert (reading.routings[1].experts[0, 24:36] == alone[1].experts[0, 12:]).all()
-
-
-def test_without_an_expert_is_what_the_mask_gives(model):
-    """The weights of a copy, zeroed by hand, say the same as expert_mask and as `without`."""
-    tokens = torch.tensor(model.tokenizer.encode(TEXT))
-    for place, block, expert in ((0, 1, 2), (1, 3, 0)):
-        mask = torch.ones(2, 4)
-        mask[place, expert] = 0
-        masked = read(model, tokens, mask)
-        by_hand = copy.deepcopy(model)
-        with torch.no_grad():
-            by_hand.blocks[block].ffn.experts.c_proj.weight[expert] = 0
-            by_hand.blocks[block].ffn.experts.c_proj.bias[expert] = 0
-        assert torch.equal(read(by_hand, tokens).nats, masked.nats)
-        assert torch.equal(read(without(model, place, expert), tokens).nats, masked.nats)
-        assert not torch.equal(read(model, tokens).nats, masked.nats)  # the model is as it was
-
-
-def test_a_copy_without_an_expert_shares_all_other_weights(model):
-    names = {
-        name
-        for (name, p), q in zip(
-            model.named_parameters(), without(model, 0, 1).parameters(), strict=True
-        )
-        if p is not q
-    }
-    assert names == {f"blocks.1.ffn.experts.c_proj.{kind}" for kind in ("weight", "bias")}
-
-
 def test_each_tile_shows_its_expert_and_weight(explorer, model):
     chosen = routing(model, TEXT, 0)
     experts, weights = chosen.experts[0, :, 0].tolist(), chosen.weights[0, :, 0].tolist()
@@ -149,6 +96,16 @@ def test_each_tile_shows_its_expert_and_weight(explorer, model):
     assert [int(i) for i, _ in rows] == list(range(1, len(TEXT) + 1))
     for (_, cells), e, w in zip(rows, experts, weights, strict=True):
         assert f"<td>{e} ({w:.2f})</td>" in cells
+
+
+def test_what_is_shown_is_what_the_model_does(explorer, model):
+    explorer.text.value = TEXT[:20]  # within the block
+    tokens = torch.tensor([model.tokenizer.encode(TEXT[:20])])
+    with torch.inference_mode():
+        out = model(tokens[:, :-1], tokens[:, 1:], return_routing=True)
+    chosen = out.routing[0].experts[0, :, 0].tolist()
+    assert [int(e) for e in numbers(explorer.picture.value)[:-1]] == chosen
+    assert explorer.results["loss"] == pytest.approx(out.lm_loss.item(), abs=1e-5)
 
 
 def test_another_layer_changes_picture_loss_and_history(explorer, model):
@@ -186,8 +143,8 @@ def test_the_menu_offers_texts_that_the_model_can_read(explorer):
         assert explorer.text.value == explorer.passages[name].text
         assert 100 < len(explorer.text.value) <= LONGEST or name == "the given text"
     assert len(explorer.passages) == 3
-    assert list(passages("xyz")) == ["a short passage"]
-    assert passages("xyz")["a short passage"].text == "xyzxyz"
+    assert list(passages(CharTokenizer("xyz"))) == ["a short passage"]
+    assert passages(CharTokenizer("xyz"))["a short passage"].text == "xyzxyz"
 
 
 def test_html_is_escaped_and_line_ends_are_shown(explorer):
@@ -234,15 +191,19 @@ def test_classes():
     assert names[:6] == [vowel, vowel, consonant, consonant, "capitals", "capitals"]
     assert names[6:] == ["space", "digits", "newline", "punctuation", "space"]
     assert routing_chart.classes("aeiou").unique().tolist() == [0]
+    tokens = [" the", "  ", "\n\n", ".\n", " Cat", "", "<C3>", "at 7"]
+    names = [routing_chart.CLASSES[i] for i in routing_chart.classes(tokens)]
+    assert names[:4] == [consonant, "space", "newline", "punctuation"]
+    assert names[4:] == ["capitals", "punctuation", "punctuation", vowel]
 
 
 def test_information_of_known_tables():
     even, sure = torch.full((2, 2), 25), torch.tensor([[50, 0], [0, 50], [0, 0]])
-    assert "<b>0.00 nats</b>" in routing_chart.information(even, "class")
-    shown = routing_chart.information(sure, "class")
+    assert "<b>0.00 nats</b>" in routing_figures.information(even, "class")
+    shown = routing_figures.information(sure, "class")
     assert f"<b>{math.log(2):.2f} nats</b> about the class of the 0.69 there are (100 %)" in shown
     assert "about 0.01 with" in shown  # 1 / 200
-    one = routing_chart.information(torch.tensor([[5, 5]]), "class")
+    one = routing_figures.information(torch.tensor([[5, 5]]), "class")
     assert "<b>0.00 nats</b> about the class:" in one  # nothing there to tell
 
 
@@ -256,9 +217,9 @@ def test_loads_and_layers(explorer, model):
     entropy = routing(model, TEXT, 0).entropy().item()
     assert f"<td>{entropy:.2f} nats</td>" in explorer.picture.value
     assert f"<td>{100 * entropy / math.log(4):.0f} %</td>" in explorer.picture.value
-    collapsed = routing(model, TEXT, 0)
-    collapsed.experts = torch.zeros_like(collapsed.experts)
-    shown = routing_chart.layers([collapsed], [0], routing_chart.classes(TEXT), 0)
+    chosen = routing(model, TEXT, 0)
+    collapsed = replace(chosen, experts=torch.zeros_like(chosen.experts))
+    shown = routing_figures.layers([collapsed], [0], routing_chart.classes(TEXT), 0)
     assert "<td>3.00</td>" in shown  # max violation E - 1
     assert "<td>1, 2, 3</td>" in shown
 
@@ -287,16 +248,6 @@ def test_a_place_that_is_not_used_is_marked():
     assert "<td>none</td>" in routing_chart.facts("ab", experts, weights, 4)
     model = build(n_experts=4, top_k=3, top_p=0.6)
     assert "border-bottom-color" in routing_explorer(model, TEXT).picture.value
-
-
-def test_what_was_dropped_counts_as_no_expert(model):
-    chosen = routing(model, "abc", 0)
-    fields = chosen.logits, chosen.probs, chosen.experts, chosen.weights
-    dropped = torch.tensor([[[False], [True], [False]]])
-    kept = module._pick(Routing(*fields, dropped), torch.ones(1, 3, dtype=torch.bool))
-    assert kept.experts[0, 1, 0] == 4
-    assert kept.weights[0, 1, 0] == 0
-    assert (kept.experts[0, ::2] == chosen.experts[0, ::2]).all()
 
 
 def test_many_experts_are_told_apart_by_stripes_and_numbers():
@@ -328,7 +279,7 @@ def test_dropping_an_expert_changes_loss_text_and_tiles(explorer, model):
     assert after["loss without"] != pytest.approx(before["loss"], abs=1e-4)
     assert after["text without"] != before["text"]
     assert after["text without"].startswith(TEXT)
-    cut = without(model, 0, mine)
+    cut = without_expert(model, 0, mine)
     assert after["loss without"] == read(cut, torch.tensor(model.tokenizer.encode(TEXT))).loss
     assert after["text without"] == generateV2(cut, TEXT, 40, seed=1, temperature=0.8)
     assert after["text"] == generateV2(model, TEXT, 40, seed=1, temperature=0.8)
@@ -337,7 +288,7 @@ def test_dropping_an_expert_changes_loss_text_and_tiles(explorer, model):
     assert f"<b>Layer 1 without expert {mine}</b>" in explorer.loss.value
     assert f"{after['loss']:.3f} nats per character with all experts" in explorer.loss.value
     assert f"{after['loss without']:.3f} without" in explorer.loss.value
-    difference = routing_chart._signed(after["loss without"] - after["loss"])
+    difference = routing_figures.signed(after["loss without"] - after["loss"])
     assert f"<b>{difference}</b>" in explorer.loss.value
     assert f"<span>{difference}</span>" in explorer.loss.value  # among the bars
     assert "<mark class='parts'>" in explorer.loss.value
@@ -362,11 +313,11 @@ def test_dropping_an_unused_expert_changes_nothing(model):
 
 def test_where_an_expert_is_missed_is_said():
     before, after = torch.tensor([1.0, 1.0, 1.0]), torch.tensor([3.0, 1.0, 0.5])
-    shown = routing_chart.damage(before, after, torch.tensor([True, False, False]))
+    shown = routing_figures.damage(before, after, torch.tensor([True, False, False]))
     assert "3 predictions: 1.000 nats" in shown
     assert "+2.000 at its own characters (1)" in shown
     assert "−0.250 at the others (2)" in shown
-    never = routing_chart.damage(before, before, torch.tensor([False] * 3))
+    never = routing_figures.damage(before, before, torch.tensor([False] * 3))
     assert "its own" not in never
 
 
@@ -382,17 +333,24 @@ def test_the_seed_changes_the_texts_alone(explorer):
 
 
 def test_the_same_text_has_no_mark():
-    shown = routing_chart.comparison("p" * 70, "one <\n", "one <\n", ["all", "without"])
+    tokenizer, names = CharTokenizer("enos <\n"), ["all", "without"]
+
+    def compare(prompt, *texts):
+        whole, without = map(tokenizer.encode, texts)
+        return routing_figures.comparison(tokenizer, prompt, whole, without, names)
+
+    shown = compare("p" * 70, "one <\n", "one <\n")
     assert "the same text" in shown
     assert "<mark" not in shown
     assert "one &lt;\n" in shown
     assert f"<span>…{'p' * 60}</span>" in shown
-    shown = routing_chart.comparison("p", "one\n", "ones", ["all", "without"])
+    shown = compare("p", "one\n", "ones")
     assert "one<mark class='parts'>s</mark>" in shown
 
 
-def test_in_a_notebook_the_picture_comes_first_and_the_texts_follow(explorer):
-    async def move():
+def test_in_a_notebook_the_picture_comes_first_and_the_texts_follow(model, tables):
+    async def cell():
+        explorer = routing_explorer(model, TEXT, tables)
         loss = explorer.loss.value
         explorer.drop.value = 2
         explorer.drop.value = used(explorer)[0]
@@ -402,17 +360,19 @@ def test_in_a_notebook_the_picture_comes_first_and_the_texts_follow(explorer):
         assert len(asyncio.all_tasks()) <= 2
         while "pending" in explorer.loss.value:
             await asyncio.sleep(0.01)
+        return explorer
 
-    asyncio.run(move())
+    explorer = asyncio.run(cell())
     assert f"without expert {explorer.drop.value}" in explorer.loss.value
 
 
-def test_in_a_notebook_results_wait(explorer):
-    async def move():
+def test_in_a_notebook_results_wait(model):
+    async def cell():
+        explorer = routing_explorer(model, TEXT)
         explorer.drop.value = used(explorer)[0]
         return explorer.results, explorer.loss.value
 
-    results, shown = asyncio.run(move())
+    results, shown = asyncio.run(cell())
     assert results["loss without"] != results["loss"]
     assert "class='tg '" in shown
 
@@ -446,11 +406,11 @@ def test_each_character_is_listed_with_the_expert_that_takes_most_of_it():
 
 
 def test_the_mark_of_a_curve_stands_at_its_step():
-    shown = routing_chart.curve([0, 50, 200], [1.0, 0.5, 0.25], 50, "load CV", 1.0)
+    shown = routing_history.curve([0, 50, 200], [1.0, 0.5, 0.25], 50, "load CV", 1.0)
     assert "points='0.0,0.0 75.0,45.0 300.0,67.5'" in shown
     assert "<circle cx='75.0' cy='45.0'" in shown
     assert "load CV: 1.00 at step 0, 0.50 at step 50, 0.25 at step 200" in shown
-    assert "points='0.0,90.0'" in routing_chart.curve([7], [0.0], 7, "load CV", 0.0)
+    assert "points='0.0,90.0'" in routing_history.curve([7], [0.0], 7, "load CV", 0.0)
 
 
 def test_without_tables_nothing_of_training_is_shown(model):
@@ -531,7 +491,7 @@ def test_models_that_cannot_be_shown_are_refused(model, tables, small):
     with pytest.raises(ConfigError, match="no tokenizer"):
         routing_explorer(TinyGPT(model.config))
     dense = TinyGPT(small)
-    dense.tokenizer = CharTokenizer("ab")
+    dense.tokenizer = CharTokenizer(ALPHABET[: small.vocab_size])
     with pytest.raises(ConfigError, match="no experts"):
         routing_explorer(dense)
     with pytest.raises(ConfigError, match="table of step 3 has shape .1, 2, 4."):
@@ -551,7 +511,7 @@ def test_shared_experts_stay_and_a_bias_free_layer_works():
     explorer = routing_explorer(model, TEXT)
     explorer.drop.value = used(explorer)[0]
     assert explorer.results["loss without"] != explorer.results["loss"]
-    assert not model.training
+    assert model.training
 
 
 def test_plot_routing_places_and_colours_each_character():
@@ -582,3 +542,64 @@ def test_plot_loads_has_the_even_line():
         assert axes.lines[0].get_ydata()[0] == 0.5
     assert [bar.get_height() for bar in figure.axes[0].patches] == [0.1, 0.9]
     assert len(plots.plot_loads(torch.full((16,), 1 / 16), ["all"]).axes[0].patches) == 16
+
+
+# --- tokens that are several characters, or a part of one ----------------------------------------
+
+SPOKEN = "the cat sat. \u00e9\n\nthe \U0001f600 sat\n"
+
+
+@pytest.fixture
+def spoken(byte_model):
+    shape = 2, byte_model.config.vocab_size, 4
+    tables = {0: torch.ones(shape), 5: torch.arange(2.0 * shape[1] * 4).view(shape)}
+    labels = [i % 3 - 1 for i, _ in enumerate(byte_model.tokenizer.encode(SPOKEN))]
+    return routing_explorer(byte_model, SPOKEN, tables, labels, ["x", "y"])
+
+
+def test_each_token_has_a_tile(spoken, byte_model):
+    tokens = byte_model.tokenizer.encode(SPOKEN)
+    chosen = routing(byte_model, SPOKEN, 0).experts[0, :, 0].tolist()
+    assert numbers(spoken.picture.value) == [str(e) for e in chosen]
+    tiles = spoken.picture.value[: spoken.picture.value.index("<div class='side'")]
+    shown = html.unescape("".join(re.findall(r"'>([^<]*)<i>", tiles)))
+    pieces = [byte_model.tokenizer.pieces[t] for t in tokens]
+    assert shown == "".join(map(plots.visible, pieces))
+    assert "<F0>" in shown
+    assert "␣cat" in shown
+    assert tiles.count("<br>") == 2
+    rows = re.findall(r"<tr><td>\d+</td><td>(.*?)</td><td>(.*?)</td>", spoken.picture.value)
+    assert dict(rows)["␣cat"] == "consonants"
+    assert dict(rows)["⏎⏎"] == "newline"
+    assert "each token with the number" in spoken.picture.value
+    assert "What the expert tells of its token" in spoken.history.value
+    assert "character" not in re.sub("[Cc]haracter class", "", spoken.picture.value)
+
+
+def test_all_controls_of_tokens(spoken, byte_model):
+    views = spoken.picture, spoken.loss, spoken.history
+    for name, value in (("drop", 0), ("layer", 1), ("seed", 3), ("step", 0)):
+        before = [view.value for view in views]
+        getattr(spoken, name).value = value
+        assert [view.value for view in views] != before
+    results = spoken.results
+    assert results["text"] == generateV2(byte_model, SPOKEN, 40, seed=3, temperature=0.8)
+    cut = without_expert(byte_model, 1, 0)
+    assert results["text without"] == generateV2(cut, SPOKEN, 40, seed=3, temperature=0.8)
+    assert f"{results['loss']:.3f} nats per token with all experts" in spoken.loss.value
+    spoken.text.value = "t"
+    assert "has length 1; it needs 2 to 600 tokens" in spoken.message.value
+    for name in spoken.passages:
+        spoken.source.value = name
+        assert spoken.message.value == ""
+
+
+def test_labels_are_of_tokens(spoken, byte_model):
+    n = len(byte_model.tokenizer.encode(SPOKEN))
+    labels = [i % 3 - 1 for i in range(n)]
+    counts = [labels.count(0), labels.count(1)]
+    assert "".join(
+        f"<th>{name}<br><small>{k}</small></th>" for name, k in zip("xy", counts, strict=True)
+    ) in (spoken.picture.value)
+    with pytest.raises(ConfigError, match=f"2 labels, but the text has {n} tokens"):
+        routing_explorer(byte_model, SPOKEN, labels=[0, 1])

@@ -1,5 +1,12 @@
+import re
+from dataclasses import replace
+
+import torch
+
 from tinygpt import load_corpus
 from tinygpt.widgets import window_explorer
+
+from ..tools import byte_tokenizer
 
 
 def test_window_explorer_shows_inputs_targets_and_examples(corpus):
@@ -25,7 +32,6 @@ def test_window_explorer_reaches_the_end_of_the_text(corpus):
 
 
 def test_characters_are_escaped_and_visible(tmp_path):
-
     path = tmp_path / "t.txt"
     path.write_text("<b> &\n" * 30, newline="\n")
     shown = window_explorer(load_corpus(f"file:{path}"), block_size=6).view.value
@@ -34,3 +40,17 @@ def test_characters_are_escaped_and_visible(tmp_path):
     assert "␣" in shown
     assert "⏎" in shown
     assert "<b>" not in shown
+
+
+def test_tokens_of_several_characters_and_parts_of_one(corpus):
+    tokenizer = byte_tokenizer()
+    tokens = torch.tensor(tokenizer.encode("the cat sat é\n\n" * 9))
+    explorer = window_explorer(replace(corpus, tokenizer=tokenizer, train=tokens), block_size=4)
+    shown = explorer.view.value
+    tiles = re.findall(r">([^<>]+)</span><br><small>(\d+)<", shown)
+    x, y = ["the", "␣cat", "␣sat", "&lt;20&gt;&lt;C3&gt;"], "&lt;A9&gt;"
+    assert [piece for piece, _ in tiles] == [*x, *x[1:], y]
+    assert [int(i) for _, i in tiles] == [*tokens[:4], *tokens[1:5]]
+    assert "4 examples in one window" in shown
+    explorer.start.value, explorer.block_size.value = explorer.start.max, 9
+    assert "⏎⏎" in explorer.view.value

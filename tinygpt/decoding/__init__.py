@@ -1,7 +1,8 @@
 """From a prompt to a text: filters, the draw, sampling, beams, streams."""
 
-from .beam import generate_beam
+from .beam import beam_search, generate_beam
 from .chain import Processor, process, processors
+from .constraint import Constraint
 from .draw import draw, noise, pick
 from .filters import (
     NONE,
@@ -20,22 +21,25 @@ from .filters import (
 from .generate import (
     clean_text,
     generate,
+    generate_batch,
     generate_combined,
+    generate_details,
     generate_greedy,
     generate_nucleus,
     generate_temperature,
     generate_top_k,
     generateV2,
-    stream,
 )
 from .lookup import generate_lookup
 from .reader import Reader
 from .step import CompiledStep, Step
+from .stream import stream, stream_tokens
 from .writer import Generated, Writer
 
 __all__ = [
     "NONE",
     "CompiledStep",
+    "Constraint",
     "Generated",
     "Processor",
     "Reader",
@@ -46,6 +50,7 @@ __all__ = [
     "apply_repetition_penalty",
     "apply_temperature",
     "ban_repeated_ngrams",
+    "beam_search",
     "clean_text",
     "draw",
     "filter_epsilon",
@@ -56,8 +61,10 @@ __all__ = [
     "filter_typical",
     "generate",
     "generateV2",
+    "generate_batch",
     "generate_beam",
     "generate_combined",
+    "generate_details",
     "generate_greedy",
     "generate_lookup",
     "generate_nucleus",
@@ -68,4 +75,5 @@ __all__ = [
     "process",
     "processors",
     "stream",
+    "stream_tokens",
 ]

@@ -1,78 +1,84 @@
 """Beam search: the most probable text that a wide search finds."""
 
 import torch
+from torch import Tensor
 
 from ..config import DecodingConfig
-from ..errors import ConfigError
 from ..model import TinyGPT, evaluating
-from ..text import CharTokenizer
+from ..text import Tokenizer
+from .chain import damaged
 from .reader import Reader
-from .writer import Writer
+from .rows import Rows, check_arguments, no_others, one
+from .stops import find_stop
 
 
-def generate_beam(
+def generate_beam(model: TinyGPT, prompt: str, max_new_tokens: int = 200, **options) -> str:
+    """The best text that `beam_search` finds; the options are the same."""
+    return beam_search(model, prompt, max_new_tokens, **options)[0][0]
+
+
+def beam_search(
     model: TinyGPT,
     prompt: str,
     max_new_tokens: int = 200,
     *,
     n_beams: int = 4,
     length_penalty: float = 1.0,
-    n_best: int = 1,
-    tokenizer: CharTokenizer | None = None,
+    tokenizer: Tokenizer | None = None,
     stop: tuple[str, ...] = (),
     past_block: str = "crop",
-) -> str | list[tuple[str, float]]:
-    """Beam search: keep the `n_beams` most probable continuations, grown by a token at a time.
+    **unknown,
+) -> list[tuple[str, float]]:
+    """Keep the `n_beams` most probable continuations, grown by a token at a time.
 
-    The score is the sum of log-probabilities over the new tokens, divided by their number to the
-    power `length_penalty` (above 0 favours long texts; they differ in length only with `stop`).
-    With `n_best` above 1, the best texts with their scores in nats, best first.
+    Returns the best texts, at most `n_beams`, with their scores in nats, best first. A score is
+    the sum of log-probabilities over the new tokens, divided by their number to the power
+    `length_penalty` (above 0 favours long texts; they differ in length only with `stop`).
     """
-    _check_beams(n_beams, n_best)
+    no_others(unknown, ("n_beams", "length_penalty", "tokenizer", "stop", "past_block"))
+    check_arguments(n_beams=n_beams, length_penalty=length_penalty)
     config = DecodingConfig(temperature=0.0, stop=stop, past_block=past_block)
-    writer = Writer(model, [prompt] * n_beams, max_new_tokens, tokenizer, config)
+    beams = Rows(model, one(prompt) * n_beams, max_new_tokens, tokenizer, config)
     with evaluating(model):
-        finished = _beam_search(writer, n_beams, length_penalty)
-    best = sorted(finished, key=lambda pair: -pair[1])[:n_best]
-    return best if n_best > 1 else best[0][0]
+        finished = _search(beams, n_beams, length_penalty)
+    return sorted(finished, key=lambda pair: -pair[1])[:n_beams]
 
 
 @torch.inference_mode()
-def _beam_search(w: Writer, n_beams: int, length_penalty: float) -> list[tuple[str, float]]:
-    read = Reader(w.model, w.padding, w.config.past_block)
-    sums = torch.full((n_beams, 1), -torch.inf, device=w.tokens.device)
+def _search(beams: Rows, n_beams: int, length_penalty: float) -> list[tuple[str, float]]:
+    read = Reader(beams.model, beams.padding, beams.config.past_block)
+    sums = torch.full((n_beams, 1), -torch.inf, device=beams.tokens.device)
     sums[0] = 0  # all beams are equal at first: only one may grow
-    finished, V = [], w.tokenizer.vocab_size
-    last = w.tokens.shape[1]
-    if w.config.past_block == "stop":
-        last = min(last, w.model.config.block_size + 1)
+    finished, stop, V = [], beams.config.stop, beams.tokenizer.vocab_size
 
-    def score(row: int) -> float:
-        new = w.length - w.prompt_length
-        return float(sums[row]) / max(1, new) ** length_penalty
+    def finish(row: int, text: str, cut: int | None) -> None:
+        new = beams.length - beams.prompt_length
+        score = float(sums[row]) / max(1, new) ** length_penalty
+        finished.append((beams.prompts[row] + text[:cut], score))
 
-    while w.length < last and len(finished) < n_beams:
-        totals = sums + read(w.tokens, w.length).log_softmax(dim=-1)  # (n_beams, V)
+    while beams.length < beams.last and len(finished) < n_beams:
+        totals = sums + read(beams.tokens, beams.length).log_softmax(dim=-1)  # (n_beams, V)
         sums, best = totals.flatten().topk(n_beams)
         sums, rows = sums[:, None], best // V
-        w.tokens.copy_(w.tokens[rows])
-        w.tokens[:, w.length] = best % V
-        w.length += 1
+        beams.tokens.copy_(beams.tokens[rows])
+        beams.tokens[:, beams.length] = best % V
+        beams.length += 1
         read.reorder(rows)
-        for row in range(n_beams) if w.stop else ():
-            new = w.new_tokens(row)
-            lengths = [len(s) for s in w.stop if new[-len(s) :] == s]
-            if lengths and sums[row] > -torch.inf:
-                finished.append((w.text(row)[: -max(lengths)], score(row)))
+        for row in _growing(sums) if stop else ():
+            decoder = beams.tokenizer.decoder()
+            text = "".join(map(decoder.add, beams.new_tokens(row)))
+            if (cut := find_stop(text, stop)) is not None:
+                finish(row, text, cut)
                 sums[row] = -torch.inf  # grows no more
-        if (sums == -torch.inf).all():
+        if stop and not _growing(sums):
             break
-    alive = [row for row in range(n_beams) if sums[row] > -torch.inf]
-    return finished + [(w.text(row), score(row)) for row in alive]
+    if sums.isnan().any():  # once NaN, a sum is the largest for topk and stays NaN
+        raise damaged(0)
+    for row in _growing(sums):
+        text = beams.tokenizer.decode(beams.new_tokens(row))
+        finish(row, text, find_stop(text, stop))
+    return finished
 
 
-def _check_beams(n_beams: int, n_best: int) -> None:
-    if n_beams < 1:
-        raise ConfigError(f"n_beams={n_beams} must be at least 1")
-    if not 1 <= n_best <= n_beams:
-        raise ConfigError(f"n_best={n_best} must be between 1 and n_beams={n_beams}")
+def _growing(sums: Tensor) -> list[int]:
+    return (sums[:, 0] > -torch.inf).nonzero()[:, 0].tolist()

@@ -35,4 +35,6 @@ def noise(
         for rows in block.unbind():
             for row, generator in zip(rows.unbind(), generators, strict=True):
                 row.exponential_(generator=generator)
+        # not 0: what was removed has p = 0, and 0 / 0 is NaN, which argmax takes for the largest
+        block.clamp_(min=torch.finfo(block.dtype).tiny)
         yield from block.to(device, non_blocking=on_gpu).unbind()

@@ -3,7 +3,8 @@
 B batch, T time, V vocabulary
 
 The filters are pure: `(B, V)` logits in, new float32 logits out, what is removed is -inf. Token
-histories `(B, T)` hold -1 where there is no token (padding), and that counts nowhere.
+histories `(B, T)` hold -1 where there is no token (padding), and that counts nowhere. What equals
+a limit but for rounding counts as equal: .3 is half of .6, whatever float32 makes of them.
 """
 
 import math
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..config import DecodingConfig, check_value
+from ..model import ROUNDING, fewest, float64
 
 NONE = -1  # in a token history: no token here
 
@@ -25,12 +27,16 @@ def apply_temperature(logits: Tensor, t: float) -> Tensor:
     tensor([[6., 4., 2.]])
     """
     check_value(DecodingConfig, "temperature", t)
-    if t > 0:
-        logits = logits.float()
-        # what a softmax gives is the same with the largest at 0, where no small t overflows
-        return (logits - logits.amax(dim=-1, keepdim=True)) / t if t < 0.01 else logits / t
-    best = torch.zeros_like(logits, dtype=torch.bool)
-    return _keep(logits, best.scatter(-1, logits.argmax(dim=-1, keepdim=True), True))
+    if t == 0:
+        best = torch.zeros_like(logits, dtype=torch.bool)
+        return _keep(logits, best.scatter(-1, logits.argmax(dim=-1, keepdim=True), True))
+    logits, t = logits.float(), float(t)  # torch takes no whole number beyond 64 bits
+    if t >= 0.01:
+        return logits / t
+    # what a softmax gives is the same with the largest at 0, where no small t overflows
+    float32 = torch.finfo(torch.float32)
+    largest = logits.amax(dim=-1, keepdim=True).clamp(min=float32.min)  # of an empty row -inf
+    return (logits - largest) / max(t, float32.tiny)  # 1e-46 would be 0, and 0 / 0 is NaN
 
 
 def filter_top_k(logits: Tensor, k: int | None) -> Tensor:
@@ -52,7 +58,7 @@ def filter_top_p(logits: Tensor, p: float) -> Tensor:
     """Keep the fewest tokens whose probabilities add up to p or more (Holtzman et al. 2020).
 
     The token that crosses p stays. With probabilities .5, .3, .2 and p = .6: .5 alone is not
-    enough, so .5 and .3 stay.
+    enough, so .5 and .3 stay. With p = .8 they stay too: a sum that equals p is enough.
 
     >>> filter_top_p(torch.tensor([[0.5, 0.3, 0.2]]).log(), 0.6).exp()
     tensor([[0.5000, 0.3000, 0.0000]])
@@ -70,8 +76,8 @@ def filter_min_p(logits: Tensor, p: float) -> Tensor:
     check_value(DecodingConfig, "min_p", p)
     if p == 0:
         return logits.float()
-    logits = logits.float()
-    return _keep(logits, logits >= logits.amax(dim=-1, keepdim=True) + math.log(p))
+    least = float64(logits.amax(dim=-1, keepdim=True)) + (math.log(p) - ROUNDING)
+    return _keep(logits, logits >= least)
 
 
 def filter_typical(logits: Tensor, p: float) -> Tensor:
@@ -87,7 +93,7 @@ def filter_typical(logits: Tensor, p: float) -> Tensor:
     check_value(DecodingConfig, "typical", p)
     if p == 1:
         return logits.float()
-    log_p = logits.float().log_softmax(dim=-1)
+    log_p = float64(logits).log_softmax(dim=-1)
     entropy = -(log_p.exp() * log_p).nansum(dim=-1, keepdim=True)  # 0 * -inf is nan: counts 0
     return _keep_mass(logits, (-log_p - entropy).abs(), p)
 
@@ -115,7 +121,7 @@ def filter_eta(logits: Tensor, e: float) -> Tensor:
     logits = logits.float()
     if e == 0:
         return logits
-    log_p = logits.log_softmax(dim=-1)
+    log_p = float64(logits).log_softmax(dim=-1)
     entropy = -(log_p.exp() * log_p).nansum(dim=-1, keepdim=True)
     return _keep_at_least(logits, (math.sqrt(e) * (-entropy).exp()).clamp(max=e))
 
@@ -133,9 +139,9 @@ def apply_repetition_penalty(
     """
     check_value(DecodingConfig, "repetition_penalty", penalty)
     check_value(DecodingConfig, "repetition_window", window)
-    logits = logits.float()
+    logits, penalty = logits.float(), float(penalty)
     if window is not None:
-        tokens = tokens[:, -window:]
+        tokens = tokens[:, max(0, tokens.shape[1] - window) :]
     punished = torch.where(logits < 0, logits * penalty, logits / penalty)
     return torch.where(_counts(tokens, logits) > 0, punished, logits)
 
@@ -148,6 +154,8 @@ def apply_frequency_penalty(
     >>> apply_frequency_penalty(torch.zeros(1, 3), torch.tensor([[0, 0, 1]]), 0.5, 1.0)
     tensor([[-2.0000, -1.5000,  0.0000]])
     """
+    check_value(DecodingConfig, "frequency", frequency)
+    check_value(DecodingConfig, "presence", presence)
     counts = _counts(tokens, logits)
     return logits.float() - frequency * counts - presence * (counts > 0)
 
@@ -187,15 +195,14 @@ def _keep(logits: Tensor, mask: Tensor) -> Tensor:
 def _keep_mass(logits: Tensor, order: Tensor, mass: float) -> Tensor:
     """Keep tokens by ascending `order` until they have this mass, the crossing one included."""
     order = order.argsort(dim=-1, stable=True)
-    p = logits.float().softmax(dim=-1).gather(-1, order)
-    kept = p.cumsum(dim=-1) - p < mass  # what comes before is not enough yet
-    kept[..., 0] = True
+    kept = fewest(float64(logits).softmax(dim=-1).gather(-1, order), mass)
     return _keep(logits, torch.zeros_like(kept).scatter(-1, order, kept))
 
 
 def _keep_at_least(logits: Tensor, limit: Tensor | float) -> Tensor:
     largest = logits >= logits.amax(dim=-1, keepdim=True)
-    return _keep(logits, (logits.softmax(dim=-1) >= limit) | largest)
+    p = float64(logits).softmax(dim=-1)
+    return _keep(logits, (p >= limit * (1 - ROUNDING)) | largest)
 
 
 def _counts(tokens: Tensor, logits: Tensor) -> Tensor:

@@ -1,133 +1,142 @@
 """From a prompt to a text."""
 
 import re
-from collections.abc import Iterator
 
+from ..errors import ConfigError
 from ..model import TinyGPT
-from ..text import CharTokenizer
-from .writer import Constraint, Generated, Writer, _decoding_config
+from ..text import Tokenizer
+from .constraint import Constraint
+from .rows import decoding_config, one, several
+from .writer import Generated, Writer
 
 
-def generateV2(
-    model: TinyGPT,
-    prompt: str | list[str],
-    max_new_tokens: int = 200,
-    *,
-    seed: int | None = None,
-    tokenizer: CharTokenizer | None = None,
-    constraint: Constraint | None = None,
-    use_cache: bool = True,
-    details: bool = False,
-    compile: bool = False,
-    **options,
-) -> str | list[str] | Generated | list[Generated]:
-    """The prompt and its continuation, with every option of `DecodingConfig` by name.
-
-    A list of prompts gives a list. Row i draws from its own generator, seeded `seed + i`, so it
-    is what that prompt would give alone. `constraint(text)` gives the symbols that may follow a
-    text. With `details`, a `Generated` with tokens and log-probabilities. `compile` is for a GPU,
-    see `CompiledStep`. Bad input raises `ConfigError` or `UnknownCharacterError`, both
-    `ValueError`, before anything is written.
-    """
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-    config = _decoding_config(options)
-    writer = Writer(model, prompts, max_new_tokens, tokenizer, config, constraint)
-    for _ in writer.run(seed, use_cache, details, compile):
-        pass
-    results = [writer.details(i) if details else writer.text(i) for i in range(len(prompts))]
-    return results[0] if isinstance(prompt, str) else results
-
-
-def generate(model: TinyGPT, prompt: str | list[str], max_new_tokens: int = 200, **options):
-    """The prompt and its continuation: plain sampling, at temperature 1. See `generateV2`."""
-    return generateV2(model, prompt, max_new_tokens, **options)
-
-
-def generate_greedy(model: TinyGPT, prompt: str | list[str], max_new_tokens: int = 200, **options):
-    """Always the most probable token. See `generateV2`."""
-    return generateV2(model, prompt, max_new_tokens, temperature=0.0, **options)
-
-
-def generate_temperature(
-    model: TinyGPT,
-    prompt: str | list[str],
-    max_new_tokens: int = 200,
-    temperature: float = 0.8,
-    **options,
-):
-    """From the sharpened (below 1) or flattened (above 1) distribution. See `generateV2`."""
-    return generateV2(model, prompt, max_new_tokens, temperature=temperature, **options)
-
-
-def generate_top_k(
-    model: TinyGPT, prompt: str | list[str], max_new_tokens: int = 200, top_k: int = 10, **options
-):
-    """From the k most probable tokens. See `generateV2`."""
-    return generateV2(model, prompt, max_new_tokens, top_k=top_k, **options)
-
-
-def generate_nucleus(
-    model: TinyGPT,
-    prompt: str | list[str],
-    max_new_tokens: int = 200,
-    top_p: float = 0.9,
-    **options,
-):
-    """From the fewest tokens that together have probability p. See `generateV2`."""
-    return generateV2(model, prompt, max_new_tokens, top_p=top_p, **options)
-
-
-def generate_combined(
-    model: TinyGPT,
-    prompt: str | list[str],
-    max_new_tokens: int = 200,
-    temperature: float = 0.8,
-    top_k: int = 20,
-    top_p: float = 0.95,
-    **options,
-):
-    """Temperature, then top-k, then top-p: a usual mixture. See `generateV2`."""
-    cuts = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    return generateV2(model, prompt, max_new_tokens, **cuts, **options)
-
-
-def stream(
+def generate(
     model: TinyGPT,
     prompt: str,
     max_new_tokens: int = 200,
     *,
     seed: int | None = None,
-    tokenizer: CharTokenizer | None = None,
+    tokenizer: Tokenizer | None = None,
     constraint: Constraint | None = None,
+    use_cache: bool = True,
     compile: bool = False,
     **options,
-) -> Iterator[str]:
-    """Yield the continuation as it comes; joined, it is what `generateV2` adds to the prompt.
+) -> str:
+    """The prompt and its continuation; `generate` and `generateV2` are two names of one function.
 
-    What may be the beginning of a stop sequence is held back until it is clear that it is not.
-    Bad input raises here, not at the first piece.
+    Without options it is plain sampling, at temperature 1; with them, every setting of
+    `DecodingConfig` by name. `constraint(text)` gives the characters that may follow a text.
+    `compile` is for a GPU, see `CompiledStep`. Bad input raises `ConfigError` or
+    `UnknownCharacterError`, both `ValueError`, before anything is written; a model whose logits
+    are NaN or infinite raises `NonFiniteError`.
+
+    With a `seed` the text is always the same, and torch's global generator is left alone. Without
+    one the seed is drawn from it, so that `seed_all` makes a whole notebook repeatable.
     """
-    config = _decoding_config(options)
-    writer = Writer(model, [prompt], max_new_tokens, tokenizer, config, constraint)
-    return _pieces(writer, writer.run(seed, compile=compile))
+    writer = _write(
+        model,
+        one(prompt),
+        max_new_tokens,
+        False,
+        seed=seed,
+        tokenizer=tokenizer,
+        constraint=constraint,
+        use_cache=use_cache,
+        compile=compile,
+        **options,
+    )
+    return writer.text(0)
 
 
-def _pieces(writer: Writer, steps: Iterator[None]) -> Iterator[str]:
-    shown = 0
-    for _ in steps:
-        new = writer.tokenizer.decode(writer.new_tokens(0))
-        safe = len(new) - (_unfinished(new, writer.config.stop) if None in writer.ends else 0)
-        if safe > shown:
-            yield new[shown:safe]
-            shown = safe
-    if rest := writer.tokenizer.decode(writer.new_tokens(0))[shown:]:
-        yield rest
+generateV2 = generate
 
 
-def _unfinished(text: str, stop: tuple[str, ...]) -> int:
-    """Length of the longest end of a text that begins a stop sequence."""
-    lengths = [n for s in stop for n in range(1, len(s)) if text.endswith(s[:n])]
-    return max(lengths, default=0)
+def generate_batch(
+    model: TinyGPT, prompts: list[str], max_new_tokens: int = 200, **options
+) -> list[str]:
+    """Each prompt and its continuation, written side by side; the options are `generate`'s.
+
+    Row i draws from its own generator, seeded `seed + i`, so it is what its prompt gives alone
+    with that seed, whatever the settings and however long the other prompts are. (In 16-bit
+    weights rounding differs with the number of rows, and a near tie may be decided otherwise.)
+    """
+    writer = _write(model, several(prompts), max_new_tokens, False, **options)
+    return [writer.text(row) for row in range(len(writer.prompts))]
+
+
+def generate_details(
+    model: TinyGPT, prompts: list[str], max_new_tokens: int = 200, **options
+) -> list[Generated]:
+    """As `generate_batch`, with the new tokens and their log-probabilities."""
+    writer = _write(model, several(prompts), max_new_tokens, True, **options)
+    return [writer.details(row) for row in range(len(writer.prompts))]
+
+
+def _write(
+    model: TinyGPT,
+    prompts: list[str],
+    max_new_tokens: int,
+    details: bool,
+    /,
+    *,
+    seed: int | None = None,
+    tokenizer: Tokenizer | None = None,
+    constraint: Constraint | None = None,
+    use_cache: bool = True,
+    compile: bool = False,
+    **options,
+) -> Writer:
+    config = decoding_config(options)
+    writer = Writer(model, prompts, max_new_tokens, tokenizer, config, constraint)
+    for _ in writer.run(seed, use_cache, details, compile):
+        pass
+    return writer
+
+
+def generate_greedy(model: TinyGPT, prompt: str, max_new_tokens: int = 200, **options) -> str:
+    """Always the most probable token. See `generate`."""
+    if "temperature" in options:
+        raise ConfigError("generate_greedy has temperature=0; for another there is generate")
+    return generate(model, prompt, max_new_tokens, temperature=0.0, **options)
+
+
+def generate_temperature(
+    model: TinyGPT,
+    prompt: str,
+    max_new_tokens: int = 200,
+    temperature: float = 0.8,
+    **options,
+) -> str:
+    """From the sharpened (below 1) or flattened (above 1) distribution. See `generate`."""
+    return generate(model, prompt, max_new_tokens, temperature=temperature, **options)
+
+
+def generate_top_k(
+    model: TinyGPT, prompt: str, max_new_tokens: int = 200, top_k: int = 10, **options
+) -> str:
+    """From the k most probable tokens. See `generate`."""
+    return generate(model, prompt, max_new_tokens, top_k=top_k, **options)
+
+
+def generate_nucleus(
+    model: TinyGPT, prompt: str, max_new_tokens: int = 200, top_p: float = 0.9, **options
+) -> str:
+    """From the fewest tokens that together have probability p. See `generate`."""
+    return generate(model, prompt, max_new_tokens, top_p=top_p, **options)
+
+
+def generate_combined(
+    model: TinyGPT,
+    prompt: str,
+    max_new_tokens: int = 200,
+    temperature: float = 0.8,
+    top_k: int = 20,
+    top_p: float = 0.95,
+    **options,
+) -> str:
+    """Temperature, then top-k, then top-p: a usual mixture. See `generate`."""
+    cuts = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    return generate(model, prompt, max_new_tokens, **cuts, **options)
 
 
 def clean_text(text: str) -> str:

@@ -1,13 +1,14 @@
 """Prompt-lookup decoding: the greedy text in fewer passes."""
 
 import torch
+from torch import Tensor
 
 from ..config import DecodingConfig
-from ..errors import ConfigError
-from ..model import KVCache, TinyGPT, evaluating
-from ..text import CharTokenizer
-from .reader import Reader
-from .writer import Writer
+from ..model import TinyGPT, evaluating
+from ..text import Tokenizer
+from .chain import check_rows, largest
+from .reader import Reader, new_cache
+from .rows import Rows, check_arguments, no_others, one
 
 
 def generate_lookup(
@@ -17,7 +18,8 @@ def generate_lookup(
     *,
     ngram: int = 3,
     draft: int = 8,
-    tokenizer: CharTokenizer | None = None,
+    tokenizer: Tokenizer | None = None,
+    **unknown,
 ) -> str:
     """Greedy text by prompt-lookup speculative decoding (Saxena 2023; Leviathan et al. 2023).
 
@@ -25,26 +27,26 @@ def generate_lookup(
     draft of up to `draft` tokens. One forward pass then says how many of them greedy decoding would
     have written; those are kept. The text equals `generate_greedy`'s, often in fewer passes.
     """
-    if ngram < 1 or draft < 1:
-        raise ConfigError(f"ngram={ngram} and draft={draft} must be at least 1")
+    no_others(unknown, ("ngram", "draft", "tokenizer"))
+    check_arguments(ngram=ngram, draft=draft)
     config = DecodingConfig(temperature=0.0)
-    writer = Writer(model, [prompt], max_new_tokens, tokenizer, config)
+    row = Rows(model, one(prompt), max_new_tokens, tokenizer, config)
     with evaluating(model):
-        _speculate(writer, ngram, draft)
-    return writer.text(0)
+        _speculate(row, ngram, draft)
+    return row.text(0)
 
 
 @torch.inference_mode()
-def _speculate(w: Writer, ngram: int, draft: int) -> int:
-    """Fill the writer's buffer; returns the number of forward passes."""
+def _speculate(w: Rows, ngram: int, draft: int) -> int:
+    """Fill the row; returns the number of forward passes."""
     block, last = w.model.config.block_size, w.tokens.shape[1]
-    cache, passes = KVCache(w.model.config, 1, w.tokens.device, w.model.wte.weight.dtype), 0
+    cache, passes = new_cache(w.model, 1), 0
     while w.length < min(last, block):
         guess = _lookup(w.tokens[0, : w.length].tolist(), ngram)[:draft]
         guess = guess[: min(last, block) - w.length - 1]
         w.tokens[0, w.length : w.length + len(guess)] = torch.tensor(guess, dtype=torch.long)
         unread = w.tokens[:, cache.length : w.length + len(guess)]
-        choices = w.model(unread, cache=cache).logits[0, -len(guess) - 1 :].argmax(dim=-1).tolist()
+        choices = _best(w.model(unread, cache=cache).logits[0, -len(guess) - 1 :])
         agreed = next(
             (i for i, (a, b) in enumerate(zip(guess, choices, strict=False)) if a != b), len(guess)
         )
@@ -54,10 +56,17 @@ def _speculate(w: Writer, ngram: int, draft: int) -> int:
         passes += 1
     read = Reader(w.model, w.padding, "crop")
     while w.length < last:  # beyond the block there is no cache to check a draft with
-        w.tokens[:, w.length] = read(w.tokens, w.length).argmax(dim=-1)
+        w.tokens[0, w.length] = _best(read(w.tokens, w.length))[0]
         w.length += 1
         passes += 1
     return passes
+
+
+def _best(logits: Tensor) -> list[int]:
+    """The most probable token at each of N places, by logits `(N, V)`."""
+    top = largest(logits)
+    check_rows(top, top, [], rows=[0] * len(logits))
+    return logits.argmax(dim=-1).tolist()
 
 
 def _lookup(tokens: list[int], ngram: int) -> list[int]:

@@ -7,11 +7,23 @@ from ..model import KVCache, TinyGPT
 from .step import CompiledStep, Step
 
 
+def new_cache(model: TinyGPT, rows: int) -> KVCache:
+    """An empty cache for so many rows; `ConfigError` if there is no memory for it."""
+    try:
+        return KVCache(model.config, rows, model.device, model.wte.weight.dtype)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"no memory for the keys and values of {rows} rows of {model.config.block_size} "
+            f"tokens; write fewer rows at a time ({str(error).strip().splitlines()[0]})"
+        ) from error
+
+
 class Reader:
     """Gives the logits after what was written so far, with a KV cache or by reading anew.
 
     Rows are padded on the left. Past `block_size`: `crop` reads the last `block_size` tokens anew
-    for each token, `roll` lets a new token take the oldest one's place, `stop` is an error.
+    for each token, and so does `stop`, where a row that is still written has all its tokens among
+    them; `roll` lets a new token take the oldest one's place.
     """
 
     def __init__(
@@ -24,12 +36,7 @@ class Reader:
     ):
         self.model, self.padding, self.use_cache = model, padding, use_cache
         self.rolls, self.padded = past_block == "roll", bool(padding.any())
-        if self.rolls and model.config.position != "rope":
-            raise ConfigError(
-                "past_block='roll' needs rotary positions; this model's are learned: use 'crop'"
-            )
-        dtype = model.wte.weight.dtype
-        self.cache = KVCache(model.config, len(padding), model.device, dtype)
+        self.cache = new_cache(model, len(padding))
         if compile and not use_cache:
             raise ConfigError("compile=True is for the step over the cache; leave use_cache=True")
         if compile:

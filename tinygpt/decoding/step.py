@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
-from ..model import MLP, FixedCache, KVCache, TinyGPT, activate, rotary_table, rotate
+from ..model import MLP, FixedCache, KVCache, TinyGPT, activate, in_float32, rotary_table, rotate
 
 
 class Step:
@@ -26,7 +26,7 @@ class Step:
             (
                 _norm(block.ln_1),
                 _linear(block.attn.c_attn),
-                block.attn.qk_norm and (_norm(block.attn.q_norm), _norm(block.attn.k_norm)),
+                _qk_norm(block.attn) if block.attn.qk_norm else None,
                 _linear(block.attn.c_proj),
                 _norm(block.ln_2),
                 _feed_forward(block.ffn),
@@ -86,6 +86,10 @@ def _norm(module: nn.Module) -> Callable[[Tensor], Tensor]:
         return partial(torch.rms_norm, normalized_shape=shape, weight=module.weight, eps=module.eps)
     weight, bias, eps = module.weight, module.bias, module.eps
     return lambda x: torch.layer_norm(x, shape, weight, bias, eps)
+
+
+def _qk_norm(attention: nn.Module) -> tuple[Callable[[Tensor], Tensor], ...]:
+    return tuple(partial(in_float32, norm) for norm in (attention.q_norm, attention.k_norm))
 
 
 def _feed_forward(module: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -1,6 +1,6 @@
 """Rows of tokens, written side by side."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,13 +10,13 @@ from ..config import DecodingConfig
 from ..errors import ConfigError
 from ..model import TinyGPT, evaluating
 from ..runtime import one_thread
-from ..text import CharTokenizer
-from .chain import process, processors
+from ..text import Tokenizer
+from .chain import allowed_tokens, apply, check_rows, largest, processors
+from .constraint import Constraint
 from .draw import noise, pick
-from .filters import NONE
 from .reader import Reader
-
-Constraint = Callable[[str], Iterable[str]]
+from .rows import Rows, check_arguments
+from .stops import Written
 
 
 @dataclass
@@ -27,36 +27,38 @@ class Generated:
     tokens: list[int]  # the new ones
     raw_logprobs: list[float]  # under the model itself
     logprobs: list[float]  # under the distribution that was drawn from, after all filters
-    stopped: bool  # by a stop sequence; it is not part of the text
+    stopped: bool  # by a stop text; it is not part of the text
 
 
-class Writer:
-    """Rows of tokens being written side by side, in one buffer `(B, T)` padded on the left."""
+class Writer(Rows):
+    """Writes its rows token by token.
+
+    `forced` maps a place (0: the first new token) to the token that is written there. With
+    `follow`, or with stop texts, `written` has the characters of each row as they come.
+    """
 
     def __init__(
         self,
         model: TinyGPT,
         prompts: list[str],
         max_new_tokens: int,
-        tokenizer: CharTokenizer | None,
+        tokenizer: Tokenizer | None,
         config: DecodingConfig,
         constraint: Constraint | None = None,
+        forced: dict[int, int] | None = None,
+        follow: bool = False,
     ):
-        self.model, self.config = model, config
-        self.tokenizer = tokenizer = _tokenizer(model, tokenizer)
-        ids = [tokenizer.encode(prompt) for prompt in prompts]
-        _check_request(prompts, max_new_tokens, config, model)
-        self.prompt_length = self.length = max(map(len, ids))
-        shape = len(ids), self.prompt_length + max_new_tokens
-        self.tokens = torch.full(shape, NONE, device=model.device)
-        for row, prompt in zip(self.tokens, ids, strict=True):
-            row[self.length - len(prompt) : self.length] = torch.tensor(prompt)
-        self.padding = torch.tensor([self.length - len(p) for p in ids], device=model.device)
-        self.chain = processors(config, tokenizer, constraint, model.device)
-        self.stop = [tokenizer.encode(text) for text in config.stop]
-        self.new: list[list[int]] = [[] for _ in ids]  # kept only where stop sequences need it
-        self.ends: list[int | None] = [None] * len(ids)  # new tokens before the stop sequence
+        super().__init__(model, prompts, max_new_tokens, tokenizer, config)
+        self.chain = processors(config, self.tokenizer, constraint, model.device)
+        self.forced = {} if forced is None else forced
+        _check_forced(self.forced, config, self.tokenizer)
+        follow = follow or bool(config.stop)
+        self.written = [Written(self.tokenizer, config.stop) for _ in prompts] if follow else []
         self.logits: list[tuple[Tensor, Tensor]] = []  # raw and processed, if `details`
+        # the largest logit of each row before and after the chain, and which rows: to be checked
+        self.unseen: list[tuple[Tensor, Tensor, list[int]]] = []
+        waits = follow or any(step.can_empty for step in self.chain)
+        self.looks = waits or self.tokens.device.type == "cpu"  # at each token
 
     def run(
         self,
@@ -65,55 +67,83 @@ class Writer:
         details: bool = False,
         compile: bool = False,
     ) -> Iterator[None]:
-        """Write one token per row and yield, until the buffer is full or all rows have ended."""
-        last = self.tokens.shape[1]
-        if self.config.past_block == "stop":
-            # the last token is written but never read, so there is room for one more
-            last = min(last, self.model.config.block_size + 1)
-        small = self.model.config.n_embd <= 256 and len(self.tokens) <= 64
+        """Write one token per row and yield, until the buffer is full or all rows have ended.
+
+        Without a seed each row takes one from torch's global generator. Rows of NaN or infinity
+        raise `NonFiniteError`: at once, or at the end if the look would make a GPU wait each time.
+        """
+        check_arguments(seed=seed, use_cache=use_cache, compile=compile)
+        read = Reader(self.model, self.padding, self.config.past_block, use_cache, compile)
         luck = None
         if self.config.temperature != 0:
             generators, V = _generators(len(self.tokens), seed), self.tokenizer.vocab_size
-            luck = noise(generators, V, last - self.length, self.tokens.device)
-        with evaluating(self.model):
-            read = Reader(self.model, self.padding, self.config.past_block, use_cache, compile)
-            while self.length < last and None in self.ends:
-                # not around the yield: who takes the tokens computes as they please
-                with one_thread(small), torch.inference_mode():
-                    self._write(read, luck, details)
-                yield
+            luck = noise(generators, V, self.last - self.length, self.tokens.device)
+        return self._steps(read, luck, details)
 
-    def _write(self, read: Reader, luck: Iterator[Tensor] | None, details: bool) -> None:
-        """Add a token to each row: by the next noise, or the most probable if there is none."""
-        logits = processed = read(self.tokens, self.length)
-        if self.chain:
-            tokens = self.tokens[:, : self.length]
-            processed = process(logits, tokens, self.prompt_length, self.chain)
+    def _steps(self, read: Reader, luck: Iterator[Tensor] | None, details: bool) -> Iterator[None]:
+        small = self.model.config.n_embd <= 256 and len(self.tokens) <= 64
+        while rows := self._writing():
+            # not around the yield: who takes the tokens computes, and trains, as they please
+            with evaluating(self.model), one_thread(small), torch.inference_mode():
+                self._write(rows, read, luck, details)
+            yield
+        self._check_unseen()
+        for row in self.written:
+            row.end()
+
+    def _writing(self) -> list[int]:
+        """The rows that have not ended yet."""
+        rows = [i for i, end in enumerate(self.ends) if self.length < end]
+        return [i for i in rows if not self.written[i].stopped] if self.written else rows
+
+    def _write(
+        self, rows: list[int], read: Reader, luck: Iterator[Tensor] | None, details: bool
+    ) -> None:
+        """Add a token to each row: by the next noise, or the most probable if there is none.
+
+        The others than `rows` have ended: what is written there counts nowhere.
+        """
+        logits = read(self.tokens, self.length)
+        processed = self._processed(logits, rows)
         choice = processed.argmax(dim=-1) if luck is None else pick(processed, next(luck))
+        if (token := self.forced.get(self.length - self.prompt_length)) is not None:
+            choice = torch.full_like(choice, token)  # its draw is thrown away
         self.tokens[:, self.length] = choice
         self.length += 1
         if details:
             self.logits.append((logits, processed))
-        if self.stop:
-            self._stop(choice.tolist())
+        if self.written:
+            chosen = choice.tolist()
+            for row in rows:
+                self.written[row].add(chosen[row])
 
-    def _stop(self, choice: list[int]) -> None:
-        """End the rows whose new tokens end with a stop sequence; the longest one is cut off."""
-        for i, token in enumerate(choice):
-            new = self.new[i]
-            new.append(token)
-            lengths = [len(s) for s in self.stop if new[-len(s) :] == s]
-            if lengths and self.ends[i] is None:
-                self.ends[i] = len(new) - max(lengths)
+    def _processed(self, logits: Tensor, rows: list[int]) -> Tensor:
+        """The logits `(B, V)`, those of `rows` after the chain."""
+        everything, tokens = len(rows) == len(logits), self.tokens[:, : self.length]
+        before = logits if everything else logits[rows]
+        after = apply(
+            before, tokens if everything else tokens[rows], self.prompt_length, self.chain
+        )
+        self.unseen.append((largest(before), largest(after), rows))
+        if self.looks:
+            self._check_unseen()
+        return after if everything else logits.index_put((torch.tensor(rows),), after)
+
+    def _check_unseen(self) -> None:
+        """Look at the rows that were written since the last time."""
+        for before, after, rows in self.unseen:
+            check_rows(before, after, self.chain, rows)
+        self.unseen.clear()
 
     def new_tokens(self, row: int) -> list[int]:
-        """What was written in a row, without its stop sequence."""
-        return self.tokens[row, self.prompt_length : self.length][: self.ends[row]].tolist()
+        """What was written in a row, without its stop text."""
+        return self.written[row].tokens() if self.written else super().new_tokens(row)
 
     def text(self, row: int) -> str:
         """The row's prompt and what was written."""
-        prompt = self.tokens[row, self.padding[row] : self.prompt_length]
-        return self.tokenizer.decode(prompt) + self.tokenizer.decode(self.new_tokens(row))
+        if self.written:
+            return self.prompts[row] + self.written[row].text
+        return super().text(row)
 
     def details(self, row: int) -> Generated:
         """The row with its log-probabilities."""
@@ -122,46 +152,33 @@ class Writer:
             [x[row].log_softmax(dim=-1)[token].item() for x, token in zip(kind, new, strict=False)]
             for kind in (zip(*self.logits, strict=True) if self.logits else ([], []))
         ]
-        return Generated(self.text(row), new, *logprobs, stopped=self.ends[row] is not None)
+        stopped = bool(self.written) and self.written[row].stopped
+        return Generated(self.text(row), new, *logprobs, stopped=stopped)
 
 
 def _generators(count: int, seed: int | None) -> list[torch.Generator]:
-    generators = [torch.Generator() for _ in range(count)]
-    for i, generator in enumerate(generators):
-        generator.seed() if seed is None else generator.manual_seed(seed + i)
-    return generators
+    if seed is None:
+        seeds = torch.randint(2**63 - 1, (count,)).tolist()
+    else:
+        seeds = [(seed + i) % 2**64 for i in range(count)]
+    return [torch.Generator().manual_seed(s) for s in seeds]
 
 
-def _tokenizer(model: TinyGPT, tokenizer: CharTokenizer | None) -> CharTokenizer:
-    tokenizer = tokenizer or model.tokenizer
-    if tokenizer is None:
-        raise ConfigError("this model has no tokenizer; give one: generate(…, tokenizer=tok)")
-    if tokenizer.vocab_size != model.config.vocab_size:
+def _check_forced(forced: dict[int, int], config: DecodingConfig, tokenizer: Tokenizer) -> None:
+    whole = isinstance(forced, dict) and {type(n) for pair in forced.items() for n in pair} <= {int}
+    if not whole or min(forced, default=0) < 0:
         raise ConfigError(
-            f"the tokenizer has {tokenizer.vocab_size} symbols, the model's vocab_size is "
-            f"{model.config.vocab_size}; give the tokenizer that the model was trained with"
+            f"forced={forced!r:.80} must be a dict: of places, from 0, to tokens, both whole "
+            f"numbers"
         )
-    return tokenizer
-
-
-def _decoding_config(options: dict) -> DecodingConfig:
-    unknown = sorted(set(options) - set(DecodingConfig.__dataclass_fields__))
-    if unknown:
-        known = ", ".join(DecodingConfig.__dataclass_fields__)
-        raise ConfigError(f"there is no option {', '.join(unknown)}; there are {known}")
-    return DecodingConfig(**options)
-
-
-def _check_request(
-    prompts: list[str], max_new_tokens: int, config: DecodingConfig, model: TinyGPT
-) -> None:
-    if not prompts or not all(prompts):
-        raise ConfigError("a prompt is empty; give at least one character, for example '\\n'")
-    if max_new_tokens < 0:
-        raise ConfigError(f"max_new_tokens={max_new_tokens} must be at least 0")
-    longest, block = max(map(len, prompts)), model.config.block_size
-    if config.past_block == "stop" and longest > block:
-        raise ConfigError(
-            f"a prompt of {longest} tokens is longer than block_size={block}, and past_block is "
-            f"'stop'; shorten it, or use past_block='crop'"
-        )
+    allowed = allowed_tokens(config, tokenizer) if forced else ()
+    for place, token in forced.items():
+        if not 0 <= token < len(allowed):
+            raise ConfigError(
+                f"token {token}, forced at place {place}, must be from 0 to {len(allowed) - 1}"
+            )
+        if not allowed[token]:
+            raise ConfigError(
+                f"token {token} ({tokenizer.pieces[token]!r}) is forced at place {place}, but "
+                f"`banned` or `allowed` rules it out; take one of them back"
+            )

@@ -1,9 +1,19 @@
 """Checks of notebook 03."""
 
+from itertools import accumulate, combinations_with_replacement
+
 import torch
 
 from .registry import NotYet, exercise
 from .tools import expect, is_tensor, short, shown
+
+# all ways to write ten as a sum of 2 to 5 numbers, the largest first
+TENTHS = [
+    parts
+    for n in (2, 3, 4, 5)
+    for parts in combinations_with_replacement(range(9, 0, -1), n)
+    if sum(parts) == 10
+]
 
 
 @exercise
@@ -187,6 +197,7 @@ def keep_top_p(answer):
         f"you keep {small or 'nothing'}. At least one character has to be left.",
     )
     _expect_rows_alone(answer, logits)
+    _expect_equal_is_enough(answer)
     return "right. In one context it keeps one character, in another twenty: the model decides."
 
 
@@ -201,6 +212,20 @@ def _expect_rows_alone(answer, logits: torch.Tensor) -> None:
         f"three rows together keep {together}, each alone {alone}. A row must not depend on the "
         f"others: sum along the last dimension.",
     )
+
+
+def _expect_equal_is_enough(answer) -> None:
+    """Probabilities of whole tenths, and for p each sum of the first: in float32 just beside it."""
+    for tenths in TENTHS:
+        logits = (torch.tensor([tenths]) / 10).log()
+        for n, total in enumerate(accumulate(tenths[:-1]), start=1):
+            kept = len(_kept(_filtered(answer, logits, total / 10))[0])
+            expect(
+                kept == n,
+                f"with probabilities {[t / 10 for t in tenths]} and p = {total / 10} the first {n} "
+                f"add up to p and should stay; you keep {kept}. In float32 such a sum is a little "
+                f"more or less: let a sum that equals p but for rounding be enough, as in `top_p`.",
+            )
 
 
 @exercise

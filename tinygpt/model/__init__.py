@@ -9,16 +9,18 @@ from .layers import (
     Attention,
     AttentionMaps,
     activate,
+    in_float32,
     make_norm,
     masked_scores,
     rotary_table,
     rotate,
 )
-from .router import Router, Routing
+from .router import ROUNDING, Router, Routing, fewest, float64
 
 __all__ = [
     "IGNORED",
     "MLP",
+    "ROUNDING",
     "Attention",
     "AttentionMaps",
     "Block",
@@ -37,7 +39,10 @@ __all__ = [
     "balance_loss",
     "evaluating",
     "expert_width",
+    "fewest",
+    "float64",
     "importance_loss",
+    "in_float32",
     "make_norm",
     "masked_scores",
     "rebalance",

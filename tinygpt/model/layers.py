@@ -40,6 +40,12 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return (x * cos + torch.cat([-second, first], dim=-1) * sin).type_as(x)
 
 
+def in_float32(norm: nn.RMSNorm, x: Tensor) -> Tensor:
+    """A norm of x whose squares are added up in float32, also where x or the weights are bf16."""
+    y = F.rms_norm(x.float(), norm.normalized_shape, norm.weight.float(), norm.eps)
+    return y.type_as(x)
+
+
 def masked_scores(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
     """Scaled dot products `(B, H, T, S)`, minus infinity where a query may not see a key.
 
@@ -91,8 +97,7 @@ class Attention(nn.Module):
         heads = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head)
         q, k, v = heads.permute(2, 0, 3, 1, 4)  # (B, H, T, D)
         if self.qk_norm:
-            # norms want float32, also where products run in bf16
-            q, k = self.q_norm(q.float()).type_as(v), self.k_norm(k.float()).type_as(v)
+            q, k = in_float32(self.q_norm, q), in_float32(self.k_norm, k)
         if rotary is not None:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
         if cache is not None:

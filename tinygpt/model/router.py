@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from ..config import ModelConfig
 
+ROUNDING = 3e-6  # so much, relatively, float32 may change the odds of two probabilities
+
 
 @dataclass(frozen=True)
 class Routing:
@@ -108,8 +110,9 @@ class Router(nn.Module):
         experts = scores.topk(K, dim=-1).indices
         if config.top_p is None:
             return experts
-        p = probs.gather(-1, experts)
-        return experts.masked_fill(p.cumsum(-1) - p >= config.top_p, E)
+        p = float64(probs)  # (B, T, E)
+        p = (p / p.sum(-1, keepdim=True)).gather(-1, experts)  # (B, T, K)
+        return experts.masked_fill(~fewest(p, config.top_p), E)
 
     def _weigh(self, probs: Tensor, experts: Tensor) -> Tensor:
         """What each chosen expert's output is multiplied by, `(B, T, K)`; 0 in a free place.
@@ -145,6 +148,23 @@ class Router(nn.Module):
     def _capacity(self, T: int, factor: float) -> int:
         """Tokens of a sequence that one expert takes (Fedus et al. 2021, eq. 3)."""
         return math.ceil(factor * self.config.top_k * T / self.config.n_experts)
+
+
+def fewest(p: Tensor, mass: float) -> Tensor:
+    """Which of the probabilities p `(..., N)`, from the first on, it takes to reach a mass.
+
+    A sum that equals it but for rounding is enough: .5 and .3 reach .8, whatever float32 makes of
+    them. p is in float64, so the rounding is that of the logits: it changes the odds of what was
+    taken by a factor near 1, and so its sum S by S (1 - S) times that. Where the mass is nearly 1
+    the allowance is as small beside what is left.
+    """
+    before = p.cumsum(-1) - p
+    return before < mass - ROUNDING * mass * (1 - mass)
+
+
+def float64(x: Tensor) -> Tensor:
+    """x in float64, unless on a device that has none."""
+    return x if x.device.type == "mps" else x.double()
 
 
 def _softmax(z: Tensor) -> Tensor:

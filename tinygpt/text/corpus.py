@@ -1,5 +1,7 @@
 """Texts to learn from: found, fetched or generated; encoded and split."""
 
+import hashlib
+import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,11 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..download import download
 from ..errors import CorpusError
-from ..files import ROOT, download, sha256
+from ..files import WORKSPACE, resolve, sha256
 from . import tinyplays
 from .characters import CharTokenizer
-from .stream import MEMMAP_BYTES, memory_mapped, must_be_utf8
+from .stream import MEMMAP_BYTES, check_alphabet, memory_mapped, reading
 from .tokenizer import TextSize, Tokenizer
 
 TRAIN_SHARE = 0.9
@@ -39,7 +42,7 @@ class Corpus:
 
     @property
     def text(self) -> str:
-        """The whole text, read on demand."""
+        """The whole text, read on demand; `CorpusError` if its file is another by now."""
         return self.read()
 
     @cached_property
@@ -61,6 +64,7 @@ class Remote:
     file: str
     url: str
     sha256: str
+    size: int  # bytes
     licence: str
 
 
@@ -70,6 +74,7 @@ REGISTRY: dict[str, Remote] = {
         url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"
         "input.txt",
         sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+        size=1_115_394,
         licence="public domain",
     ),
 }
@@ -79,17 +84,20 @@ def load_corpus(name: str = "tinyshakespeare", *, fallback: str | None = None) -
     """Load a corpus: a name of `REGISTRY`, `"tinyplays"` (built in), or `"file:PATH"`.
 
     A registered corpus is looked for in data/NAME/, then in $TINYGPT_DATA/NAME/, then downloaded;
-    relative paths start at the repository. The first 90 % of the tokens are `train`, the rest
-    `val`. With `fallback`, a corpus that can be had nowhere is replaced by that one, with a
-    message. Raises `CorpusError` for an unknown name, and for a text that is missing or damaged.
+    both start at the repository (without one, at the current folder), while a relative PATH always
+    starts at the current folder. The first 90 % of the tokens are `train`, the rest `val`. With
+    `fallback`, a corpus that can be had nowhere is replaced by that one, with a message. Raises
+    `CorpusError` for an unknown name, and for a text that is missing or damaged.
     """
     if name == "tinyplays":
         return _load_tinyplays()
     if name.startswith("file:"):
-        path = ROOT / Path(name.removeprefix("file:")).expanduser()
-        if not path.is_file():
-            raise CorpusError(f"there is no file {path}; after 'file:' comes a path to a text")
-        return _from_file(name, path, source=name.removeprefix("file:"))
+        given = name.removeprefix("file:")
+        path = _own_file(given)
+        with reading(path):
+            checksum = sha256(path)
+        # the whole path is the name: a run goes on from any folder
+        return _from_file(f"file:{path}", path, checksum, source=given)
     if name not in REGISTRY:
         known = ", ".join([*REGISTRY, "tinyplays"])
         raise CorpusError(f"unknown corpus {name!r}; known are {known}, or file:PATH for your own")
@@ -100,18 +108,20 @@ def load_corpus(name: str = "tinyshakespeare", *, fallback: str | None = None) -
             raise
         print(f"{error}\nGoing on with {fallback} instead.")
         return load_corpus(fallback)
-    inside = path.is_relative_to(ROOT / "data")
-    return _from_file(name, path, f"{'data' if inside else '$TINYGPT_DATA'}/{name}/{path.name}")
+    inside = path.is_relative_to(WORKSPACE / "data")
+    source = f"{'data' if inside else '$TINYGPT_DATA'}/{name}/{path.name}"
+    return _from_file(name, path, REGISTRY[name].sha256, source)
 
 
 def locate(name: str) -> Path:
     """The checked file of a registered corpus; downloads it if it is nowhere on this machine."""
     remote = REGISTRY[name]
-    home = ROOT / "data" / name / remote.file
-    found = [path for path in [home, *_shared(name, remote.file)] if path.is_file()]
+    home = WORKSPACE / "data" / name / remote.file
+    found = [path for path in [home, *_shared(name, remote.file)] if _is_there(path)]
     for path in found:
-        if sha256(path) == remote.sha256:
-            return path
+        with reading(path):
+            if sha256(path) == remote.sha256:
+                return path
     if found:
         raise CorpusError(
             f"{found[0]} is not the text it should be (its sha256 does not begin with "
@@ -119,8 +129,8 @@ def locate(name: str) -> Path:
             f"use file:PATH"
         )
     try:
-        download(remote.url, home, remote.sha256)
-    except (CorpusError, OSError) as error:
+        download(remote.url, home, remote.sha256, remote.size)
+    except CorpusError as error:
         raise CorpusError(
             f"{name} is not on this machine and could not be fetched ({error}). Put it at {home}, "
             f"or use the built-in corpus: load_corpus('tinyplays'), --corpus tinyplays"
@@ -130,19 +140,34 @@ def locate(name: str) -> Path:
 
 def _shared(name: str, file: str) -> list[Path]:
     folder = os.environ.get("TINYGPT_DATA")
-    return [ROOT / Path(folder).expanduser() / name / file] if folder else []
+    return [WORKSPACE / os.path.expanduser(folder) / name / file] if folder else []
 
 
-def _from_file(name: str, path: Path, source: str) -> Corpus:
-    if path.stat().st_size > MEMMAP_BYTES:
-        tokenizer, tokens = memory_mapped(path)
+def _is_there(path: Path) -> bool:
+    with reading(path):
+        return path.is_file()
+
+
+def _own_file(given: str) -> Path:
+    path = resolve(given)
+    if not _is_there(path):
+        what = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
+        raise CorpusError(f"{what}; after 'file:' comes the path of a text")
+    return path
+
+
+def _from_file(name: str, path: Path, checksum: str, source: str) -> Corpus:
+    with reading(path):
+        large = path.stat().st_size > MEMMAP_BYTES
+    if large:
+        tokenizer, tokens = memory_mapped(path, checksum)
     else:
-        text = _read(path)
-        if not text:
-            raise CorpusError(f"{path} is empty; there is nothing to learn from")
-        tokenizer = CharTokenizer.from_text(text)
+        text = _read(path, checksum)
+        alphabet = set(text)
+        check_alphabet(path, alphabet)
+        tokenizer = CharTokenizer(alphabet)
         tokens = torch.from_numpy(tokenizer.encode_array(text)).long()
-    return _corpus(name, tokenizer, tokens, source=source, read=lambda: _read(path))
+    return _corpus(name, tokenizer, tokens, source=source, read=lambda: _read(path, checksum))
 
 
 def _corpus(name: str, tokenizer: Tokenizer, tokens: Tensor, **more) -> Corpus:
@@ -170,7 +195,10 @@ def _plays() -> "tinyplays.Plays":
     return tinyplays.write_plays()
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, checksum: str) -> str:
     """A UTF-8 text, with a byte-order mark removed and Windows line ends made "\\n"."""
-    with must_be_utf8(path):
-        return path.read_text(encoding="utf-8-sig")
+    with reading(path):
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != checksum:
+            raise CorpusError(f"{path} is another text than when it was loaded; load it again")
+        return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig").read()

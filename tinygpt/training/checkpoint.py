@@ -22,10 +22,10 @@ from torch import Tensor
 
 from ..config import ModelConfig, TrainConfig, from_dict, to_dict
 from ..errors import CheckpointError, ConfigError
-from ..files import atomic_path, write_text
+from ..files import atomic_path
 from ..model import TinyGPT
 from ..text import Tokenizer
-from .manifest import read_json, to_json, verify, write_manifest
+from .manifest import read_json, verify, write_json, write_manifest
 from .state import check_state
 from .tensors import load_tensors, load_weights, save_weights
 
@@ -75,16 +75,16 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write the files of a checkpoint into an empty folder."""
+    """Write the files of a checkpoint into an empty folder, which as a whole is put in place."""
     config = {"format": FORMAT, "model": to_dict(checkpoint.model.config), **checkpoint.settings}
-    write_text(folder / "config.json", to_json(config))
+    write_json(folder / "config.json", config)
     save_weights(checkpoint.model, folder / "model.safetensors")
     checkpoint.tokenizer.save(folder / "tokenizer.json")
     if checkpoint.training:
         tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.training.items()}
         save_file(tensors, folder / "training.safetensors")
     if checkpoint.state:
-        write_text(folder / "state.json", to_json(checkpoint.state))
+        write_json(folder / "state.json", checkpoint.state)
     write_manifest(folder)
 
 

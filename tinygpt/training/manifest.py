@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from ..files import sha256, write_text
+from ..files import sha256
 
 MANIFEST = "manifest.json"
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json")
@@ -19,7 +19,7 @@ LARGEST = 1 << 24  # bytes of JSON: no file of ours comes near
 def write_manifest(folder: Path) -> None:
     """List the files of a folder with their sha256: what is written last into a checkpoint."""
     files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-    write_text(folder / MANIFEST, _manifest(files))
+    write_json(folder / MANIFEST, _manifest(files))
 
 
 def verify(folder: Path, names: Iterable[str] | None = None) -> list[str]:
@@ -64,9 +64,9 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
-def to_json(content: dict[str, Any]) -> str:
-    """The text that `read_json` reads."""
-    return json.dumps(content, indent=1) + "\n"
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write what `read_json` reads."""
+    path.write_text(_text(content), encoding="utf-8", newline="\n")
 
 
 def _read_manifest(path: Path) -> dict[str, str]:
@@ -89,11 +89,15 @@ def _read_manifest(path: Path) -> dict[str, str]:
 def _is_exactly(path: Path, files: dict[str, str]) -> bool:
     """Every byte of a manifest follows from its list, so every byte is compared."""
     try:
-        return _manifest(files).encode() == path.read_bytes()
+        return _text(_manifest(files)).encode() == path.read_bytes()
     except (OSError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
-def _manifest(files: dict[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-    return to_json({"files": files, "sha256": digest})
+def _manifest(files: dict[str, str]) -> dict[str, Any]:
+    listed = json.dumps(files, sort_keys=True)
+    return {"files": files, "sha256": hashlib.sha256(listed.encode()).hexdigest()}
+
+
+def _text(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=1) + "\n"

@@ -2,11 +2,13 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from ..config import TrainConfig
+from ..model import MLP, Attention, Experts
 
 # Quintic iteration of Jordan et al. 2024: drives singular values to around 1 in five steps.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -54,9 +56,24 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
     adamw = torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused)
     optimizers = [adamw]
     if matrices:
-        qkv = {id(p) for n, p in named if n.endswith("c_attn.weight")}
-        optimizers.append(Muon(matrices, qkv, config.muon_lr, weight_decay=config.weight_decay))
+        parts = stacked_matrices(model)
+        optimizers.append(Muon(matrices, parts, config.muon_lr, weight_decay=config.weight_decay))
     return optimizers
+
+
+def stacked_matrices(model: nn.Module) -> dict[int, int]:
+    """How many matrices lie one below the other in the rows of a weight, by the weight's id.
+
+    Query, key and value weights are three in one, the gate and the value of SwiGLU two, in every
+    expert: fused only so that one product makes them all.
+    """
+    parts = {}
+    for module in model.modules():
+        if isinstance(module, Attention):
+            parts[id(module.c_attn.weight)] = 3
+        elif isinstance(module, MLP | Experts) and module.kind == "swiglu":
+            parts[id(module.c_fc.weight)] = 2
+    return parts
 
 
 def set_lr(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
@@ -84,25 +101,29 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is orthogonalized (Jordan et al. 2024, the post "Muon").
 
-    For weights `(rows, columns)` and stacks of them `(E, rows, columns)`, each matrix on its own.
-    Query, key and value weights fused into one parameter (given by id in `qkv`) are three matrices.
+    For weights `(rows, columns)` and stacks of them `(E, rows, columns)`, each matrix on its own;
+    `parts` says by a parameter's id how many are fused in its rows, as `stacked_matrices` does.
     Matrices of equal shape are treated in one batch. Weight decay is decoupled.
     """
 
     def __init__(
         self,
         params: list[nn.Parameter],
-        qkv: set[int] = frozenset(),
+        parts: dict[int, int] | None = None,
         lr: float = 0.02,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
     ):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self.qkv = qkv
+        self.parts = parts or {}
 
     @torch.no_grad()
-    def step(self) -> None:
-        """Update every parameter that has a gradient."""
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """Update every parameter that has a gradient; returns what `closure` does, called first."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             batches = defaultdict(list)  # (rows, columns) -> the parameters made of such matrices
             for p in group["params"]:
@@ -110,6 +131,7 @@ class Muon(torch.optim.Optimizer):
                     batches[self._matrices(p, p).shape[1:]].append(p)
             for params in batches.values():
                 self._step(params, **{k: group[k] for k in ("lr", "momentum", "weight_decay")})
+        return loss
 
     def _step(self, params: list[Tensor], lr: float, momentum: float, weight_decay: float) -> None:
         directions = []
@@ -129,9 +151,8 @@ class Muon(torch.optim.Optimizer):
 
     def _matrices(self, p: Tensor, values: Tensor) -> Tensor:
         """`values`, shaped like `p`, as a stack of matrices `(n, rows, columns)`."""
-        if id(p) in self.qkv:
-            return values.view(3, -1, values.shape[-1])
-        return values.view(-1, *values.shape[-2:])
+        rows, columns = values.shape[-2:]
+        return values.view(-1, rows // self.parts.get(id(p), 1), columns)
 
 
 def _is_muons(name: str, p: Tensor) -> bool:

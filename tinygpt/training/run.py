@@ -11,7 +11,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
-from ..files import WORKSPACE, resolve
+from ..files import INSTALLED, WORKSPACE, resolve
 from ..model import TinyGPT
 from ..runtime import pick_device
 from .checkpoint import (
@@ -38,7 +38,7 @@ class Run(Folder):
 
     @classmethod
     def claim(cls, folder: str | Path) -> "Run":
-        """A new run in a folder, which is made.
+        """A new run in a folder, which is made: a name under checkpoints/, or a path.
 
         `CheckpointError` if the folder cannot be written, is in use, or holds anything but what
         is left of a start that came to no checkpoint.
@@ -60,9 +60,11 @@ class Run(Folder):
         if run.exists():
             return run
         found = ", ".join(name for name in sorted(names(RUNS)) if cls(RUNS / name)._seems_one())
+        shipped = "; the course's runs are in its repository, not in what pip installs"
         raise CheckpointError(
-            f"no run {str(name)!r}: {run.folder} holds none; under {RUNS} there is: "
+            f"no run {str(name)!r}, which would be {run.folder}; under {RUNS} there is: "
             f"{found or 'nothing yet. Train one: python -m tinygpt train'}"
+            f"{shipped if INSTALLED else ''}"
         )
 
     def exists(self) -> bool:
@@ -150,9 +152,12 @@ class Run(Folder):
         remove_checkpoint(folder)  # half of one
         save_checkpoint(folder, checkpoint)
         self.started()
-        best = self.step_folder(checkpoint.state["best_step"])
-        for old in self.checkpoints()[:-keep_last]:
-            if old != best:
+        self.keep(keep_last, checkpoint.state["best_step"])
+
+    def keep(self, last: int, best_step: int) -> None:
+        """Remove all checkpoints but the `last` ones and the best."""
+        for old in self.checkpoints()[:-last]:
+            if old != self.step_folder(best_step):
                 remove_checkpoint(old)
 
     def forget_after(self, step: int) -> None:

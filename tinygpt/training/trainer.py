@@ -278,6 +278,7 @@ class Trainer:
         restore_optimizers(self.optimizers, saved.training)
         restore_random_states(saved.training, self.batches, self.device)
         self.run.forget_after(self.step)
+        self.run.keep(self.config.keep_last, self.best_step)
         self.metrics.truncate(self.step)
         if changed := changes(before, self.config):
             say(f"from step {self.step} on: {', '.join(changed)}{words}")

@@ -1,6 +1,7 @@
-"""The sampling playground: a model's next character, and texts, under sliders."""
+"""The sampling playground: a model's next token, and texts, under sliders."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import ipywidgets as widgets
@@ -9,120 +10,34 @@ import torch
 from torch import Tensor
 
 from ..config import DecodingConfig
-from ..decoding import draw, stream
+from ..decoding import stream_tokens
 from ..errors import ConfigError, UnknownCharacterError
 from ..model import TinyGPT
-from ..plots import visible
 from ..runtime import one_thread
 from . import frame
 from . import playground_chart as chart
-from .frame import Later, Text
+from .inputs import check_finite, check_text, reader
+from .live import Live, Text
+from .stages import Stage, sample, stages
 
 DRAWS = 200
-LONGEST = 300
+LONGEST, WRITTEN = 300, 120  # tokens of a text at most, and to begin with
+MENU = 300  # tokens to choose from, if there are more
+AS_DRAWN = -1  # no token is put there
 YOURS = "all sliders together"
 
 
-class SamplingPlayground(widgets.VBox):
-    """Steer the sampling of a model, and see what each step does to the next character.
+@dataclass(frozen=True)
+class Settings:
+    """What the controls say, read once; `place` is that of the token that is looked at, from 0."""
 
-    The distribution follows a control at once. The texts follow as soon as the notebook has a
-    moment (without a notebook: at once); `finish` waits for them. Each text is what
-    `generateV2(model, prompt, length, seed=seed, **options)` gives; all use the same exponential
-    draws, so they differ by their strategies alone.
-
-    A replaced character does not shift the draws: the draw of its place is thrown away, and place
-    i keeps the i-th draw of the seed. So the text goes on as `generateV2` does with a `constraint`
-    that allows only the replacement there. Later replacements are forgotten.
-
-    The model is put in eval mode. After training it further, make a new playground.
-    """
-
-    def __init__(self, model: TinyGPT, prompt: str = "ROMEO:\n"):
-        if model.tokenizer is None:
-            raise ConfigError("this model has no tokenizer; set model.tokenizer")
-        self.model, self.tokenizer = model.eval(), model.tokenizer
-        self._read = lru_cache(64)(self._read)
-        self._text = lru_cache(32)(self._text)  # each holds a KV cache
-        self._wanted: dict[str, Text] = {}
-        self._yours = ""  # the continuation that the picture looks into
-        self._pins: dict[int, str] = {}  # place: the character put there
-        self._pictures = ["", ""]  # the last good ones
-        self._later = Later()
-        self._controls(prompt)
-        self.message, self.picture, self.texts = (widgets.HTML() for _ in range(3))
-        views = [self.message, self.picture, self.texts]
-        super().__init__([widgets.HTML(frame.STYLE), self.panel, self.scrubber, *views])
-        self._update()
-        self.finish()
-        self._observe()
-
-    # --- controls --------------------------------------------------------------------------------
-
-    def _controls(self, prompt: str) -> None:
-        V = self.tokenizer.vocab_size
-        self.prompt = widgets.Textarea(prompt, description="prompt", rows=2)
-        self.length = _slider("length", 120, 10, LONGEST, 10)
-        self.seed = widgets.BoundedIntText(1, 0, 2**31 - 1, description="seed")
-        self.penalty = _slider("repetition", 1.0, 1.0, 2.0, 0.05, "penalty; 1: off")
-        self.window = _slider("in the last", 16, 1, 128, 1, "characters that are penalised")
-        self.banned = widgets.Text("", description="never write")
-        self.temperature = _slider("temperature", 0.8, 0.0, 2.0, 0.05, "1: off, 0: greedy")
-        self.top_k = _slider("top-k", min(10, V), 0, V, 1, "keep the k most probable; 0: off")
-        self.top_p = _slider("top-p", 0.9, 0.05, 1.0, 0.05, "keep this much probability; 1: off")
-        self.min_p = _slider("min-p", 0.0, 0.0, 0.5, 0.01, "share of the largest; 0: off")
-        self.step = _slider("character", 1, 1, self.length.value, 1, "which one to look at")
-        symbols = [(visible(c), c) for c in self.tokenizer.characters]
-        self.replacement = widgets.Dropdown(
-            options=[("as drawn", ""), *symbols], description="replace by"
-        )
-        self.overlay = widgets.Checkbox(True, description=f"draw {DRAWS} times", indent=False)
-        self.panel = _grid(
-            *(self.prompt, self.length, self.seed),
-            *(self.penalty, self.window, self.banned),
-            *(self.temperature, self.top_k, self.top_p, self.min_p),
-        )
-        self.scrubber = _grid(self.step, self.replacement, self.overlay)
-        for wide in (self.prompt, self.banned, self.step):
-            wide.add_class("tg-wide")
-
-    def _observe(self) -> None:
-        for control in (*self.panel.children, self.overlay):
-            if control is not self.prompt:
-                control.observe(self._update, names="value")
-        self.prompt.observe(self._new_prompt, names="value")
-        self.step.observe(self._look_elsewhere, names="value")
-        self.replacement.observe(self._replace, names="value")
-
-    def _new_prompt(self, change) -> None:
-        self._yours, self._pins = "", {}
-        self.step.value = 1
-        self._update()
-
-    def _look_elsewhere(self, change) -> None:
-        self.replacement.value = self._pins.get(self.step.value - 1, "")
-        self._update()
-
-    def _replace(self, change) -> None:
-        place, symbol = self.step.value - 1, self.replacement.value
-        if symbol == self._pins.get(place, ""):
-            return  # the menu follows the slider
-        earlier = {i: c for i, c in self._pins.items() if i < place}
-        self._pins = earlier | ({place: symbol} if symbol else {})
-        self._update()
-
-    @property
-    def options(self) -> dict:
-        """What the sliders say, as `generateV2` takes it."""
-        return {
-            "temperature": self.temperature.value,
-            "top_k": self.top_k.value,
-            "top_p": self.top_p.value,
-            "min_p": self.min_p.value,
-            "repetition_penalty": self.penalty.value,
-            "repetition_window": self.window.value,
-            "banned": self.banned.value,
-        }
+    prompt: str
+    length: int
+    seed: int
+    place: int
+    draws: int
+    options: dict
+    pins: dict[int, int]  # place: the token put there
 
     @property
     def strategies(self) -> dict[str, dict]:
@@ -139,127 +54,215 @@ class SamplingPlayground(widgets.VBox):
             found[f"{title} {value}"] = {name: o[name]}
         return found
 
+
+class SamplingPlayground(Live):
+    """Steer the sampling of a model, and see what each step does to the next token.
+
+    The distribution follows a control at once. The texts follow as soon as the notebook has a
+    moment (without a notebook: at once); `finish` waits for them. Each text is what
+    `generateV2(model, prompt, length, seed=seed, **options)` gives; all use the same exponential
+    draws, so they differ by their strategies alone.
+
+    A replaced token does not shift the draws: the draw of its place is thrown away, and place i
+    keeps the i-th draw of the seed (`forced` of `stream_tokens`). Later replacements are forgotten.
+
+    The model's mode stays as it is. After training it further, make a new playground.
+    """
+
+    def __init__(self, model: TinyGPT, prompt: str = "ROMEO:\n"):
+        self.model = reader(model)
+        check_text("prompt", prompt)
+        self.tokenizer = model.tokenizer
+        self.unit = frame.unit(self.tokenizer)
+        self._read = lru_cache(64)(self._read)
+        self._text = lru_cache(32)(self._text)  # each holds a KV cache
+        self._yours: tuple[str, list[int]] = "", []  # prompt, continuation that is looked into
+        self._pins: dict[int, int] = {}
+        self._controls(prompt)
+        self.picture, self.texts = widgets.HTML(), widgets.HTML()
+        views = [self.picture, self.texts]
+        super().__init__([self.panel, self.scrubber], views, chart.STYLE)
+        self._live_by(*self.panel.children, *self.scrubber.children)
+
+    # --- controls --------------------------------------------------------------------------------
+
+    def _controls(self, prompt: str) -> None:
+        V = self.tokenizer.vocab_size
+        self.prompt = widgets.Textarea(prompt, description="prompt", rows=2)
+        self.length = _slider("length", WRITTEN, 10, LONGEST, 10)
+        self.seed = widgets.BoundedIntText(1, 0, 2**31 - 1, description="seed")
+        self.penalty = _slider("repetition", 1.0, 1.0, 2.0, 0.05, "penalty; 1: off")
+        self.window = _slider("in the last", 16, 1, 128, 1, f"{self.unit}s that are penalised")
+        self.banned = widgets.Text("", description="never write")
+        self.temperature = _slider("temperature", 0.8, 0.0, 2.0, 0.05, "1: off, 0: greedy")
+        self.top_k = _slider("top-k", min(10, V), 0, V, 1, "keep the k most probable; 0: off")
+        self.top_p = _slider("top-p", 0.9, 0.05, 1.0, 0.05, "keep this much probability; 1: off")
+        self.min_p = _slider("min-p", 0.0, 0.0, 0.5, 0.01, "share of the largest; 0: off")
+        self.step = _slider(self.unit, 1, 1, self.length.value, 1, "which one to look at")
+        self.replacement = widgets.Dropdown(
+            options=self._menu(range(V)[:MENU]), description="replace by"
+        )
+        self.overlay = widgets.Checkbox(True, description=f"draw {DRAWS} times", indent=False)
+        self.panel = _grid(
+            *(self.prompt, self.length, self.seed),
+            *(self.penalty, self.window, self.banned),
+            *(self.temperature, self.top_k, self.top_p, self.min_p),
+        )
+        self.scrubber = _grid(self.step, self.replacement, self.overlay)
+        for wide in (self.prompt, self.banned, self.step):
+            wide.add_class("tg-wide")
+
+    def _menu(self, tokens: Sequence[int]) -> list[tuple[str, int]]:
+        symbols = ((frame.label(self.tokenizer.pieces[token]), token) for token in tokens)
+        return [("as drawn", AS_DRAWN), *symbols]
+
+    def _follow(self, change) -> None:
+        if change["owner"] is self.prompt:
+            self._pins, self.step.value = {}, 1
+        elif change["owner"] is self.length:
+            self.step.max = self.length.value
+        elif change["owner"] is self.replacement:
+            self._put(change["new"])
+        self._show_replacement()
+
+    def _put(self, token: int) -> None:
+        place = self.step.value - 1
+        self._pins = {i: t for i, t in self._pins.items() if i < place}
+        if token != AS_DRAWN:
+            self._pins[place] = token
+
+    def _show_replacement(self) -> None:
+        """Let the menu say what was put at the place that is looked at."""
+        token = self._pins.get(self.step.value - 1, AS_DRAWN)
+        offered = [t for _, t in self.replacement.options]
+        if token not in offered:
+            self.replacement.options = self._menu([*offered[1:-1], token])
+        self.replacement.value = token
+
+    def _offer(self, p: np.ndarray) -> None:
+        """Let the menu offer the most probable tokens, if there are too many for all of them."""
+        if len(p) <= MENU:
+            return
+        menu = self._menu(np.argsort(-p, kind="stable")[:MENU].tolist())
+        if [*self.replacement.options] != menu:
+            with self._quietly():
+                self.replacement.options = menu
+                self._show_replacement()
+
+    def _settings(self) -> Settings:
+        with self._later.lock:
+            return Settings(
+                self.prompt.value,
+                self.length.value,
+                self.seed.value,
+                place=self.step.value - 1,
+                draws=DRAWS * self.overlay.value,
+                options=self.options,
+                pins=dict(self._pins),
+            )
+
+    @property
+    def options(self) -> dict:
+        """What the sliders say, as `generateV2` takes it."""
+        return {
+            "temperature": self.temperature.value,
+            "top_k": self.top_k.value,
+            "top_p": self.top_p.value,
+            "min_p": self.min_p.value,
+            "repetition_penalty": self.penalty.value,
+            "repetition_window": self.window.value,
+            "banned": self.banned.value,
+        }
+
     @property
     def results(self) -> dict[str, str]:
-        """Each text (prompt and continuation) by its title; waits until they are written."""
-        self.finish()
-        length = self.length.value
-        return {name: self.prompt.value + t.text[:length] for name, t in self._wanted.items()}
+        """Each text (prompt and continuation) by its title; waits until they are written.
+
+        Raises the error that is shown, if there is one.
+        """
+        return dict(self._found())
 
     # --- what the model says ---------------------------------------------------------------------
 
     @torch.inference_mode()
-    def _read(self, text: str) -> tuple[Tensor, Tensor]:
-        """Logits `(V,)` after a text, and its tokens `(T,)`."""
-        tokens = torch.tensor(self.tokenizer.encode(text))
-        window = tokens[None, -self.model.config.block_size :].to(self.model.device)
+    def _read(self, tokens: tuple[int, ...]) -> Tensor:
+        """Logits `(V,)` after these tokens."""
+        window = torch.tensor([tokens[-self.model.config.block_size :]], device=self.model.device)
         with one_thread():
-            return self.model(window).logits[0, -1].float().cpu(), tokens
+            logits = self.model(window).logits[0, -1].float().cpu()
+        check_finite(logits, "logits")
+        return logits
 
     def _text(self, prompt: str, seed: int, options: tuple, pins: tuple) -> Text:
-        constraint = None
-        if pins:
-            put, alphabet = dict(pins), self.tokenizer.characters
+        options = dict(options) | {"seed": seed, "forced": dict(pins)}
+        return Text(lambda: stream_tokens(self.model, prompt, LONGEST, **options))
 
-            def constraint(text: str) -> str:
-                return put.get(len(text) - len(prompt), alphabet)
-
-        options = dict(options) | {"seed": seed, "constraint": constraint}
-        return Text(stream(self.model, prompt, LONGEST, **options))
-
-    def _want(self) -> dict[str, Text]:
+    def _wanted(self, now: Settings) -> dict[str, Text]:
         """All texts, as far as they are written; what is wrong with the controls is raised here."""
-        for control in (self.prompt, self.banned):
+        banned = now.options["banned"]
+        for name, text in (("prompt", now.prompt), ("never write", banned)):
             try:
-                self.tokenizer.encode(control.value)
+                self.tokenizer.encode(text)
             except UnknownCharacterError as error:
-                unknown = ", ".join(map(repr, error.unknown))
-                message = f"{control.description}: the model does not know {unknown}; take it out."
-                raise ConfigError(message) from error
-        for place, symbol in self._pins.items():
-            if symbol in self.banned.value:
+                raise ConfigError(f"{name}: {frame.unknown(error)}") from error
+        ruled_out = self.tokenizer.containing(banned) if banned and now.pins else []
+        for place, token in now.pins.items():
+            if token in ruled_out:
                 raise ConfigError(
-                    f"never write {symbol!r}? You put it at character {place + 1}; "
-                    f"nothing is left there. Take one of them back."
+                    f"never write {self.tokenizer.pieces[token]!r}? You put it at {self.unit} "
+                    f"{place + 1}; nothing is left there. Take one of them back."
                 )
-        prompt, seed = self.prompt.value, self.seed.value
-        pins = {YOURS: tuple(sorted(self._pins.items()))}
+        pins = {YOURS: tuple(sorted(now.pins.items()))}
         return {
-            name: self._text(prompt, seed, tuple(options.items()), pins.get(name, ()))
-            for name, options in self.strategies.items()
+            name: self._text(now.prompt, now.seed, tuple(options.items()), pins.get(name, ()))
+            for name, options in now.strategies.items()
         }
 
     # --- drawing ---------------------------------------------------------------------------------
 
-    def _update(self, change=None) -> None:
-        """Draw the distribution at once, and let the texts follow."""
-        try:
-            self._wanted = self._want()
-            self.step.max = self.length.value
-            self._draw_distribution()
-        except ValueError as error:
-            self._complain(error)
-        else:
-            self._follow()
-
-    def _write(self) -> Iterator[None]:
-        """Write all texts and yield between characters; then draw them."""
-        length = self.length.value
-        for text in self._wanted.values():
-            for _ in text.grow(length):
+    def _work(self) -> Iterator[None]:
+        """Draw the distribution, write all texts and yield between tokens; then draw them."""
+        now = self._settings()
+        wanted = self._wanted(now)
+        yours = self._yours[1] if self._yours[0] == now.prompt else []
+        self._draw_distribution(now, yours)
+        if any(len(text.tokens) < now.length for text in wanted.values()):
+            self._wait(self.texts)
+            yield
+        for text in wanted.values():
+            for _ in text.grow(now.length):
                 yield
-        texts = {name: text.text[:length] for name, text in self._wanted.items()}
-        if texts[YOURS] != self._yours:
-            self._yours = texts[YOURS]
-            self._draw_distribution()
-        self._draw_texts(texts)
+        texts = {name: text.tokens[: now.length] for name, text in wanted.items()}
+        self._yours = now.prompt, texts[YOURS]
+        if texts[YOURS] != yours:
+            self._draw_distribution(now, texts[YOURS])
+        cards = chart.cards(self.tokenizer, now.prompt, texts, now.place, now.pins)
+        self._show(self.texts, cards)
+        decoded = {name: self.tokenizer.decode(tokens) for name, tokens in texts.items()}
+        self._results = {name: now.prompt + text for name, text in decoded.items()}
 
-    def _follow(self) -> None:
-        """Let the texts follow: at once, or in slices if a notebook has other things to do."""
-        ready = all(len(text.text) >= self.length.value for text in self._wanted.values())
-        if self._later.start(self._write, at_once=ready):
-            self.texts.value = frame.box(self._pictures[1], "pending")
+    def _draw_distribution(self, now: Settings, yours: list[int]) -> None:
+        place = min(now.place, len(yours))
+        before = *self.tokenizer.encode(now.prompt), *yours[:place]
+        written = yours[place] if place < len(yours) else None
+        config = DecodingConfig(**now.options)
+        found = stages(self._read(before), torch.tensor(before), config, self.tokenizer)
+        self._offer(found[0].p)
+        title = f"<b>{self.unit.capitalize()} {place + 1}</b>"
+        title = f"<p>{title}, after {chart.context(self.tokenizer.decode(before))}</p>"
+        self._show(self.picture, title + self._chart(now, found, written))
 
-    def finish(self) -> None:
-        """Write at once what is still being written."""
-        self._later.finish()
-
-    def _draw_distribution(self) -> None:
-        place = min(self.step.value - 1, len(self._yours))
-        before = self.prompt.value + self._yours[:place]
-        written = self._yours[place : place + 1]
-        config = DecodingConfig(**self.options)
-        found = chart.stages(*self._read(before), config, self.tokenizer)
-        counts = sample(found[-1].p, DRAWS, self.seed.value) if self.overlay.value else None
-        symbols = self.tokenizer.characters
-        args = found, symbols, symbols.index(written) if written else None, counts
-        title = f"<p><b>Character {place + 1}</b>, after {chart.context(before)}</p>"
-        pair = f"<div class='wrap'>{chart.bars(*args)}{chart.table(*args)}</div>"
-        self._pictures[0] = title + pair + chart.key(found, DRAWS * self.overlay.value)
-        self.picture.value = frame.box(self._pictures[0])
-        self.message.value = ""
-
-    def _draw_texts(self, texts: dict[str, str]) -> None:
-        self._pictures[1] = chart.cards(self.prompt.value, texts, self.step.value - 1, self._pins)
-        self.texts.value = frame.box(self._pictures[1])
-
-    def _complain(self, error: ValueError) -> None:
-        """Say what is wrong; what was drawn last stays, pale."""
-        self._later.stop()
-        self.message.value = frame.error_line(str(error), drawn=any(self._pictures))
-        for view, last in zip((self.picture, self.texts), self._pictures, strict=True):
-            view.value = frame.box(last, "old") if last else ""
-
-
-def sample(p: np.ndarray, times: int, seed: int) -> np.ndarray:
-    """How often each symbol came up among so many draws, `(V,)`."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.from_numpy(p).log().float().expand(times, -1)
-    return draw(logits, [generator] * times).bincount(minlength=len(p)).numpy()
+    def _chart(self, now: Settings, found: list[Stage], written: int | None) -> str:
+        counts = sample(found[-1].p, now.draws, now.seed) if now.draws else None
+        args = found, self.tokenizer.pieces, written, counts
+        pair = f"<div class='wrap'>{chart.bars(*args, self.unit)}{chart.table(*args)}</div>"
+        left_out = len(found[0].p) - MENU
+        note = f"The menu offers the {MENU} most probable {self.unit}s, not the other {left_out:,}"
+        return pair + chart.key(found, now.draws, [note] if left_out > 0 else [])
 
 
 def sampling_playground(model: TinyGPT, prompt: str = "ROMEO:\n") -> SamplingPlayground:
-    """A model's next character and texts under sliders; see `SamplingPlayground`."""
+    """A model's next token and texts under sliders; see `SamplingPlayground`."""
     return SamplingPlayground(model, prompt)
 
 

@@ -1,143 +1,156 @@
-"""A distribution on its way through the sampling steps: as arrays, and drawn as HTML.
+"""How a distribution changes from step to step, and texts side by side: drawn as HTML.
 
 Everything here is a function of its arguments; `playground` puts the results on the screen.
 """
 
 import html
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Collection, Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from ..config import DecodingConfig
-from ..decoding import process, processors
-from ..plots import ORANGE, PINK, VERMILION, visible
-from ..text import CharTokenizer
+from ..plots import GREY, ORANGE, PINK, SKY, VERMILION
+from ..text import Tokenizer
+from .frame import card, compared, label, shown
+from .stages import Stage, fate, rows
 
-ROWS = 20  # symbols that get a row of their own
+PROMPT = 600  # characters of it that are shown
+HATCH = "repeating-linear-gradient(135deg,#999 0 1px,#fff 1px 4px)"
 
-
-@dataclass(frozen=True)
-class Stage:
-    """The distribution after a step of the chain."""
-
-    name: str
-    p: np.ndarray  # (V,)
-    kept: np.ndarray  # (V,) False: cut, here or earlier
-
-    @cached_property
-    def entropy(self) -> float:
-        """In nats; its exponential is the effective number of choices."""
-        p = self.p[self.p > 0]
-        return float(-(p * np.log(p)).sum()) + 0.0  # never -0
-
-
-def stages(
-    logits: Tensor, tokens: Tensor, config: DecodingConfig, tokenizer: CharTokenizer
-) -> list[Stage]:
-    """The model's own distribution, from logits `(V,)` after tokens `(T,)`, and each step's."""
-    logits, tokens = logits[None].float(), tokens[None]
-    found = [_stage("model itself", logits)]
-    for step in processors(config, tokenizer):
-        logits = process(logits, tokens, tokens.shape[1], [step])
-        found.append(_stage(step[0], logits))
-    return found
-
-
-def _stage(name: str, logits: Tensor) -> Stage:
-    p = logits[0].double().softmax(dim=-1)
-    return Stage(name, p.numpy(), (logits[0] > -torch.inf).numpy())
-
-
-def fate(found: Sequence[Stage], symbol: int) -> str:
-    """Which step cut a symbol, or that it was kept."""
-    for stage in found:
-        if not stage.kept[symbol]:
-            return f"cut by {stage.name}"
-    return "kept"
-
-
-def rows(p: np.ndarray, written: int | None, count: int = ROWS) -> np.ndarray:
-    """The symbols to show, most probable first; the written one is always among them."""
-    order = np.argsort(-p, kind="stable")
-    if len(order) <= count + 2:  # a row for two others would save nothing
-        return order
-    shown = order[:count]
-    if written is not None and written not in shown:
-        shown = np.append(shown[:-1], written)
-    return shown
+STYLE = f"""<style>
+.tg-panel {{ display:grid !important; gap:2px 10px; align-items:center;
+  grid-template-columns:repeat(auto-fit,minmax(240px,1fr)) }}
+.tg-panel > * {{ width:auto !important; min-width:0 }}
+.tg-panel .tg-wide {{ grid-column:span 2 }}
+.tg-panel .widget-readout {{ min-width:44px; width:44px }}
+.tg code {{ font:13px/18px var(--jp-code-font-family, monospace); color:#222; background:#f3f3f3;
+  padding:1px 4px; border-radius:3px; white-space:pre-wrap }}
+.tg .wrap {{ display:flex; flex-wrap:wrap; gap:0 24px }}
+.tg .chart {{ display:flex; flex:1 1 auto; min-width:0 }}
+.tg .column {{ position:relative; flex:1 1 0; min-width:0; max-width:230px; padding-right:10px }}
+.tg .symbols {{ flex:0 0 var(--width); padding:0 }}
+.tg .head {{ height:66px; font-size:11px; line-height:15px; white-space:nowrap; overflow:hidden }}
+.tg .head > * {{ display:block; overflow:hidden; text-overflow:ellipsis }}
+@container (max-width:780px) {{ .tg .head, .tg .head small {{ font-size:10px }} }}
+.tg .first .row i {{ background:{GREY} }}
+.tg .row.cut i {{ background:{HATCH}; border:1px solid #aaa; box-sizing:border-box }}
+.tg .row em {{ position:absolute; left:calc((100% - 40px) * var(--x) - 1px); top:-1px; width:2px;
+  height:18px; background:{PINK} }}
+.tg .row s {{ position:absolute; left:calc((100% - 40px) * var(--x) - 4px); top:4px; width:9px;
+  height:9px; background:{ORANGE}; border:1px solid #fff; transform:rotate(45deg);
+  box-sizing:border-box }}
+.tg .row q {{ position:absolute; left:calc((100% - 40px) * var(--x)); top:8px; height:1px;
+  width:calc((100% - 40px) * var(--w)); background:#222; quotes:none }}
+.tg .drawn .row i {{ background:{SKY} }}
+.tg .row.last::after {{ content:""; position:absolute; left:0; right:0; bottom:-1px; height:2px;
+  background:{VERMILION}; z-index:1 }}
+.tg .column u {{ position:absolute; left:calc((100% - 50px) * var(--x) - 1px); top:66px;
+  width:0; height:calc(18px * var(--rows)); border-left:2px dashed {VERMILION} }}
+.tg .symbols .row {{ font:13px/17px var(--jp-code-font-family, monospace); text-align:center;
+  white-space:nowrap; overflow:hidden; text-overflow:ellipsis }}
+.tg .symbols .row.written {{ background:{SKY}; font-weight:bold; border-radius:3px }}
+.tg table thead th {{ height:66px }}
+.tg table .c {{ font:13px/17px var(--jp-code-font-family, monospace); text-align:center;
+  padding:0 4px }}
+.tg table .no {{ color:#767676 }}
+.tg .key {{ margin:8px 0 0; color:#595959; font-size:11px }}
+.tg .key span {{ display:inline-block; margin-right:16px; white-space:nowrap }}
+.tg .key i {{ display:inline-block; width:18px; height:9px; margin-right:5px }}
+.tg mark.here {{ background:{SKY} }}
+.tg mark.pin {{ background:none; box-shadow:inset 0 -3px {PINK} }}
+.tg mark.here.pin {{ background:{SKY} }}
+</style>"""
 
 
 def bars(
     found: Sequence[Stage],
-    symbols: str,
+    symbols: Sequence[str],
     written: int | None = None,
     counts: np.ndarray | None = None,
+    unit: str = "character",
 ) -> str:
-    """A column of bars per stage, one row per symbol; `counts` are marked on the last one."""
-    shown = rows(found[0].p, written)
+    """A column of bars per stage, one row per token; `counts` are marked on the last one."""
+    shown_rows = rows(found[0].p, written)
     scale = max(stage.p.max() for stage in found)
     if counts is not None:
         scale = max(scale, (counts / counts.sum()).max())
-    labels = "".join(
-        f"<div class='row{' written' if i == written else ''}'>{_symbol(symbols[i])}</div>"
-        for i in shown
-    )
-    others = len(symbols) - len(shown)
-    if others:
-        labels += f"<div class='row'>+{others}</div>"
-    columns = f"<div class='column symbols'><div class='head'></div>{labels}</div>"
+    columns, width = _labels(symbols, shown_rows, written)
     for before, stage in zip([found[0], *found], found, strict=False):
-        columns += _column(before, stage, shown, scale)
+        columns += _column(before, stage, shown_rows, scale)
     if counts is not None:
-        columns += _drawn(found[-1].p, counts, shown, scale)
-    width = 34 + 75 * (len(found) + (counts is not None))  # below that the table goes underneath
+        columns += _drawn(found[-1].p, counts, shown_rows, scale)
+    width += 75 * (len(found) + (counts is not None))  # below that the table goes underneath
     return (
         f"<div class='chart' style='flex-basis:{width}px' role='img' aria-label='The distribution "
-        f"of the next character after each step; the table has the same in numbers'>{columns}</div>"
+        f"of the next {unit} after each step; the table has the same in numbers'>{columns}</div>"
     )
 
 
-def _column(before: Stage, stage: Stage, shown: np.ndarray, scale: float) -> str:
+def _labels(symbols: Sequence[str], shown_rows: np.ndarray, written: int | None) -> tuple[str, int]:
+    """The column of the tokens themselves, and how wide it is."""
+    cells = "".join(
+        f"<div class='row{' written' if i == written else ''}'>{shown(symbols[i])}</div>"
+        for i in shown_rows
+    )
+    lengths = [len(label(symbols[i])) for i in shown_rows]
+    if others := len(symbols) - len(shown_rows):
+        cells += f"<div class='row'>+{others}</div>"
+        lengths.append(len(f"+{others}"))
+    width = max(34, 10 + 8 * min(12, max(lengths)))
+    style = f"style='--width:{width}px'"
+    return f"<div class='column symbols' {style}><div class='head'></div>{cells}</div>", width
+
+
+def _column(before: Stage, stage: Stage, shown_rows: np.ndarray, scale: float) -> str:
     """One stage; `before` is what its step was given (itself for the first)."""
-    kind, _, value = stage.name.partition(" ")
     cut = before.kept & ~stage.kept
     reached = _cumulative(before.p)
     cells = []
-    for i, is_last in zip(shown, _last_kept(stage.kept[shown], cut), strict=True):
+    for i, is_last in zip(shown_rows, _last_kept(stage.kept[shown_rows], cut), strict=True):
         inside = ""
         if cut[i]:
             inside = f"<i style='--x:{before.p[i] / scale:.4f}'></i><span>×</span>"
         elif stage.kept[i]:
             inside = _bar(stage.p[i], scale)
-        if kind == "top-p" and before.kept[i]:
+        if stage.kind == "top-p" and before.kept[i]:
             inside += f"<em style='--x:{reached[i]:.4f}'></em>"
         classes = "row" + " cut" * bool(cut[i]) + " last" * bool(is_last)
         cells.append(f"<div class='{classes}'>{inside}</div>")
-    others = np.setdiff1d(np.arange(len(stage.p)), shown)
+    others = np.setdiff1d(np.arange(len(stage.p)), shown_rows)
     if len(others):
         gone = int(cut[others].sum())
         note = f"<small>{gone} cut</small>" if gone else ""
         rest = stage.p[others].sum() if stage.kept[others].any() else None
         cells.append(f"<div class='row'>{note}<span>{_percent(rest)}</span></div>")
-    line = ""
-    if kind in ("top-p", "min-p"):
-        x = float(value) if kind == "top-p" else float(value) * stage.p.max() / scale
-        line = f"<u style='--x:{x:.4f};--rows:{len(shown)}'></u>"
+    content = "".join(cells) + _threshold(stage, scale, len(shown_rows))
     notes = f"{stage.entropy:.2f} nats", f"{np.exp(stage.entropy):.1f} choices"
-    return _titled(f"{kind} {value}", notes, "".join(cells) + line, "first" * (before is stage))
+    return _titled(*_heading(stage), notes, content, "first" * (before is stage))
 
 
-def _drawn(p: np.ndarray, counts: np.ndarray, shown: np.ndarray, scale: float) -> str:
+def _heading(stage: Stage) -> tuple[str, str]:
+    """Two lines: the name of a step, and its value if it has one."""
+    if stage.step is None:
+        return "model", "itself"
+    return stage.step.name, "" if stage.step.value is None else f"{stage.step.value:g}"
+
+
+def _threshold(stage: Stage, scale: float, n_rows: int) -> str:
+    """A line where top-p or min-p cuts."""
+    if stage.kind == "top-p":
+        x = stage.step.value  # of the running total
+    elif stage.kind == "min-p":
+        x = stage.step.value * stage.p.max() / scale
+    else:
+        return ""
+    return f"<u style='--x:{x:.4f};--rows:{n_rows}'></u>"
+
+
+def _drawn(p: np.ndarray, counts: np.ndarray, shown_rows: np.ndarray, scale: float) -> str:
     """What is drawn from, the shares that came up, and where 19 of 20 shares are expected."""
     total = counts.sum()
     spread = 2 * np.sqrt(p * (1 - p) / total)
     low, high = np.maximum(p - spread, 0) / scale, np.minimum((p + spread) / scale, 1)
     cells = ""
-    for i in shown:
+    for i in shown_rows:
         inside = ""
         if p[i] > 0:
             inside = _bar(p[i], scale)
@@ -145,12 +158,13 @@ def _drawn(p: np.ndarray, counts: np.ndarray, shown: np.ndarray, scale: float) -
         if p[i] > 0 or counts[i]:
             inside += f"<s style='--x:{counts[i] / total / scale:.4f}'></s>"
         cells += f"<div class='row'>{inside}</div>"
-    return _titled(f"{total} draws", ("with this seed",), cells, "drawn")
+    return _titled(str(total), "draws", ("with this seed",), cells, "drawn")
 
 
-def _titled(title: str, notes: Sequence[str], content: str, kind: str) -> str:
-    name, _, value = title.partition(" ")
-    head = f"<b>{name}</b><b>{value}&nbsp;</b>{''.join(f'<small>{n}</small>' for n in notes)}"
+def _titled(first: str, second: str, notes: Sequence[str], content: str, kind: str) -> str:
+    """A column under two lines of title and some notes."""
+    head = f"<b>{first}</b><b>{second}&nbsp;</b>{''.join(f'<small>{n}</small>' for n in notes)}"
+    title = f"{first} {second}".strip()
     head = f"<div class='head' title='{title}'>{head}</div>"
     return f"<div class='column {kind}'>{head}{content}</div>"
 
@@ -178,28 +192,28 @@ def _last_kept(kept: np.ndarray, cut: np.ndarray) -> np.ndarray:
 
 def table(
     found: Sequence[Stage],
-    symbols: str,
+    symbols: Sequence[str],
     written: int | None = None,
     counts: np.ndarray | None = None,
 ) -> str:
-    """The same in numbers: before, after, what was drawn, and what became of each symbol."""
+    """The same in numbers: before, after, what was drawn, and what became of each token."""
     first, last = found[0], found[-1]
-    shown = rows(first.p, written)
+    shown_rows = rows(first.p, written)
     total = 0 if counts is None else int(counts.sum())
     head = "<th class='c'></th><th>model<br>%</th><th>after<br>%</th>"
     head += f"<th>drawn<br>of {total}</th>" if total else ""
     body = ""
-    for i in shown:
+    for i in shown_rows:
         drawn = f"<td>{counts[i]}</td>" if total else ""
         name = fate(found, i)
         if i == written:
             name += ", written" if last.kept[i] else ", put here"
         body += (
-            f"<tr><th class='c' scope='row'>{_symbol(symbols[i])}</th>"
+            f"<tr><th class='c' scope='row'>{shown(symbols[i])}</th>"
             f"<td>{100 * first.p[i]:.2f}</td><td>{100 * last.p[i]:.2f}</td>{drawn}"
             f"<td class='t{'' if last.kept[i] else ' no'}'>{name}</td></tr>"
         )
-    others = np.setdiff1d(np.arange(len(symbols)), shown)
+    others = np.setdiff1d(np.arange(len(symbols)), shown_rows)
     if len(others):
         drawn = f"<td>{counts[others].sum()}</td>" if total else ""
         kept = int(last.kept[others].sum())
@@ -215,13 +229,12 @@ def table(
     )
 
 
-def key(found: Sequence[Stage], total: int) -> str:
-    """What the marks mean; only those that are there."""
-    kinds = {stage.name.split()[0] for stage in found}
+def key(found: Sequence[Stage], total: int, notes: Sequence[str] = ()) -> str:
+    """What the marks mean; only those that are there. Then further notes."""
+    kinds = {stage.kind for stage in found}
     items = ["Bars: per cent, on one scale", "choices: exp(nats)"]
     if any(not stage.kept.all() for stage in found):
-        hatch = "repeating-linear-gradient(135deg,#999 0 1px,#fff 1px 4px)"
-        items.append(f"<i style='background:{hatch};border:1px solid #aaa'></i>cut by this step")
+        items.append(f"<i style='background:{HATCH};border:1px solid #aaa'></i>cut by this step")
     if "top-p" in kinds:
         style = f"width:2px;height:13px;background:{PINK}"
         items.append(f"<i style='{style}'></i>running total, 0 to 100 %")
@@ -233,7 +246,7 @@ def key(found: Sequence[Stage], total: int) -> str:
         items.append(f"<i style='{style}'></i>share of {total} draws")
         style = "height:1px;background:#222;margin-bottom:4px"
         items.append(f"<i style='{style}'></i>where 19 of 20 shares fall")
-    return f"<p class='key'>{''.join(f'<span>{item}</span>' for item in items)}</p>"
+    return f"<p class='key'>{''.join(f'<span>{item}</span>' for item in [*items, *notes])}</p>"
 
 
 def _percent(p: float | None) -> str:
@@ -242,45 +255,34 @@ def _percent(p: float | None) -> str:
     return "&lt;0.1" if 0 < p < 0.0005 else f"{100 * p:.1f}"
 
 
-def _symbol(character: str) -> str:
-    return html.escape(visible(character))
-
-
-def cards(prompt: str, texts: dict[str, str], here: int, pins: dict[int, str]) -> str:
+def cards(
+    tokenizer: Tokenizer,
+    prompt: str,
+    texts: dict[str, Sequence[int]],
+    here: int,
+    pins: Collection[int],
+) -> str:
     """Texts side by side. The first is the learner's; the others show where they part from it.
 
-    `here` is the place in the first text that is looked at; `pins` are its replaced characters.
+    `here` is the place in the first text that is looked at; `pins` are its replaced tokens.
     """
     (name, yours), *others = texts.items()
+    prompt = tail(prompt)
     marks = dict.fromkeys(pins, "pin")
     marks[here] = f"here {marks.get(here, '')}"
-    found = card(name, "", prompt, yours, marks, "yours")
-    for name, text in others:
-        same = next((i for i, c in enumerate(text) if c != yours[i]), len(text))
-        parted = same < len(text)
-        note = f"parts after {same} characters" if parted else "the same text"
-        found += card(name, note, prompt, text, {same: "parts"} if parted else {})
+    found = card(tokenizer, name, prompt, yours, marks, kind="yours")
+    found += "".join(compared(tokenizer, name, prompt, text, yours) for name, text in others)
     title = "<b>The same random draws, another strategy.</b> A frame marks where a text parts from "
     title += "the first one" + ("; underlined is what was put there." if pins else ".")
     return f"<p>{title}</p><div class='cards'>{found}</div>"
 
 
-def card(name: str, note: str, prompt: str, text: str, marks: dict[int, str], kind="") -> str:
-    """A titled text after its prompt; `marks` are classes of characters that stand out."""
-    body = "".join(
-        _marked(c, marks[i].strip()) if i in marks else html.escape(c) for i, c in enumerate(text)
-    )
-    return (
-        f"<div class='card {kind}'><b>{name}</b><small>{note}</small>"
-        f"<pre><span>{html.escape(prompt)}</span>{body}</pre></div>"
-    )
-
-
-def _marked(character: str, kind: str) -> str:
-    return f"<mark class='{kind}'>{_symbol(character)}</mark>" + "\n" * (character == "\n")
-
-
 def context(text: str, length: int = 24) -> str:
     """The end of a text, on one line."""
-    end = "".join(map(visible, text[-length:])).replace("␣", " ")
+    end = label(text[-length:]).replace("␣", " ")
     return f"<code>{'…' if len(text) > length else ''}{html.escape(end)}</code>"
+
+
+def tail(prompt: str) -> str:
+    """The end of a prompt, as much as is shown with each text."""
+    return prompt if len(prompt) <= PROMPT else f"…{prompt[-PROMPT:]}"

@@ -1,40 +1,77 @@
 """Windows over a corpus."""
 
+from collections.abc import Iterator
+
 import ipywidgets as widgets
 
+from ..errors import ConfigError
 from ..text import Corpus
-from .frame import _redraw_on_change, _row, _slider, _tile, _tiles
+from . import frame
+from .frame import slider, tile
+from .inputs import check_tokenizer, kind, whole_number
+from .live import Live
+
+INPUT, TARGET = "#DCEEFA", "#FCEBCB"
+WIDEST = 32  # tokens of a window
 
 
-class WindowExplorer(widgets.VBox):
+class WindowExplorer(Live):
     """Move a window over a corpus and read its inputs, its targets, and the examples in it."""
 
-    def __init__(self, corpus: Corpus, start: int = 0, block_size: int = 8):
-        self.corpus = corpus
-        largest = min(32, len(corpus.train) - 1)
-        self.start = _slider("start", start, 0, len(corpus.train) - 1 - largest)
-        self.block_size = _slider("block_size", min(block_size, largest), 1, largest)
-        self.view = widgets.HTML()
-        super().__init__([self.start, self.block_size, self.view])
-        _redraw_on_change(self._draw, self.start, self.block_size)
+    box = staticmethod(frame.plain)
 
-    def _draw(self) -> None:
+    def __init__(self, corpus: Corpus, start: int = 0, block_size: int = 8):
+        check(corpus)
+        self.corpus = corpus
+        largest = min(WIDEST, len(corpus.train) - 1)
+        last = len(corpus.train) - 1 - largest
+        start = whole_number("start", start, 0, last)
+        block_size = whole_number("block_size", block_size, 1, largest)
+        self.start = slider("start", start, 0, last)
+        self.block_size = slider("block_size", block_size, 1, largest)
+        self.view = widgets.HTML()
+        super().__init__([self.start, self.block_size], [self.view])
+        self._live_by(self.start, self.block_size)
+
+    def _work(self) -> Iterator[None]:
         start, size = self.start.value, self.block_size.value
         ids = self.corpus.train[start : start + size + 1].tolist()
-        characters = self.corpus.tokenizer.decode(ids)
-        rows = _row("x", characters[:-1], ids[:-1], "#DCEEFA")
-        rows += _row("y", characters[1:], ids[1:], "#FCEBCB")
+        self.corpus.tokenizer.decode(ids)  # those that are none are an error
+        pieces = [self.corpus.tokenizer.pieces[i] for i in ids]
+        rows = _row("x", pieces[:-1], ids[:-1], INPUT) + _row("y", pieces[1:], ids[1:], TARGET)
         examples = [
-            f"{_tiles(characters[:t], '#DCEEFA')} → {_tile(characters[t], '#FCEBCB')}"
+            f"{''.join(tile(p, INPUT) for p in pieces[:t])} → {tile(pieces[t], TARGET)}"
             for t in range(1, size + 1)
         ]
         title = f"{size} example{'s' if size > 1 else ''} in one window"
         if size > 8:
             examples[4:-4] = ["⋮"]
             title += " (the middle left out)"
-        self.view.value = (
+        self._show(
+            self.view,
             f"<div style='overflow-x:auto;white-space:nowrap'><table>{rows}</table>"
-            f"<p>{title}</p>{''.join(f'<div>{example}</div>' for example in examples)}</div>"
+            f"<p>{title}</p>{''.join(f'<div>{example}</div>' for example in examples)}</div>",
+        )
+        yield
+
+
+def _row(name: str, pieces: list[str], ids: list[int], background: str) -> str:
+    cells = "".join(
+        f"<td style='text-align:center;padding:0'>{tile(p, background)}<br><small>{i}</small></td>"
+        for p, i in zip(pieces, ids, strict=True)
+    )
+    return f"<tr><th style='vertical-align:top;padding:4px 8px 0 0'>{name}</th>{cells}</tr>"
+
+
+def check(corpus: Corpus) -> None:
+    """What cannot be shown is refused with a `ConfigError`."""
+    if not isinstance(corpus, Corpus):
+        raise ConfigError(f"corpus must be a Corpus, not {kind(corpus)}; load_corpus gives one")
+    check_tokenizer(corpus.tokenizer, f"the corpus {corpus.name}", "load_corpus sets it")
+    if len(corpus.train) < 2:
+        raise ConfigError(
+            f"the training text of {corpus.name} has length {len(corpus.train)}; a window with a "
+            f"target needs at least 2 tokens: take a longer text"
         )
 
 
