@@ -6,7 +6,7 @@ from ..errors import ConfigError
 from ..model import TinyGPT
 from ..text import Tokenizer
 from .constraint import Constraint
-from .rows import decoding_config, one, several
+from .prompts import decoding_config, one, several
 from .writer import Generated, Writer
 
 

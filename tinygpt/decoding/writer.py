@@ -13,9 +13,9 @@ from ..runtime import one_thread
 from ..text import Tokenizer
 from .chain import allowed_tokens, apply, check_rows, largest, processors
 from .constraint import Constraint
-from .draw import noise, pick
+from .prompts import Rows, check_arguments
 from .reader import Reader
-from .rows import Rows, check_arguments
+from .sampling import noise, pick
 from .stops import Written
 
 
