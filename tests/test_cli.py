@@ -9,6 +9,7 @@ import sys
 import warnings
 
 import pytest
+import torch
 
 from tinygpt import PRESETS, TinyGPT, cli
 from tinygpt.arguments import did_you_mean
@@ -161,7 +162,7 @@ LONG = "x" * 300
         ("generate laptop --which last", "which='last'"),
         ("generate laptop --device gpu", "device='gpu'"),
         ("data shakespear", "unknown corpus 'shakespear'"),
-        ("data file:/", "there is no file"),
+        ("data file:/", "/ is a folder"),
         ("info tinny", "did you mean the preset tiny?"),
         ("info labtop", "did you mean the run laptop or the preset laptop?"),
         ("info laptop extra", "Unrecognized options: extra"),
@@ -173,7 +174,10 @@ LONG = "x" * 300
     ids=lambda value: value[:40].replace("\0", "NUL"),
 )
 def test_every_fault_is_one_line_and_exit_code_2(command, words, capsys):
-    assert words in one_line(command.split(" "), capsys)
+    arguments = command.split(" ")
+    if arguments[0] == "train" and "--corpus" not in command and "--resume" not in command:
+        arguments += ["--corpus", "tinyplays"]  # no text need be on this machine
+    assert words in one_line(arguments, capsys)
 
 
 @pytest.mark.parametrize(
@@ -450,3 +454,14 @@ def test_importing_is_light():
     run = [sys.executable, "-c", code]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_without_a_seed_the_text_is_another_each_time_and_with_one_the_same(capsys):
+    """As in two new processes, whose global generators start alike."""
+    texts = []
+    for seed in ((), (), ("--seed", "3"), ("--seed", "3")):
+        torch.manual_seed(0)
+        assert cli.main(["generate", "laptop", "--max-new-tokens", "40", *seed]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] != texts[1]
+    assert texts[2] == texts[3]

@@ -116,6 +116,8 @@ def _with_experts(model: ModelConfig, experts: bool) -> ModelConfig:
 
 def generate(arguments: Sequence[str]) -> None:
     """Load a run and print a sample."""
+    import torch
+
     from .decoding import generate_temperature
     from .training import load_run
 
@@ -123,6 +125,7 @@ def generate(arguments: Sequence[str]) -> None:
     if args.seed is not None:
         check_value(TrainConfig, "seed", args.seed)
     model = load_run(_run(args.run), args.which, args.device)
+    torch.seed()  # without --seed another text each time: a new process draws always alike
     print(
         generate_temperature(
             model, args.prompt, args.max_new_tokens, args.temperature, seed=args.seed

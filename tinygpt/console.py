@@ -110,12 +110,13 @@ class _Patient:
 
 
 def drop_output() -> None:
-    """Flush what was printed; if it cannot be written, Python shall not try again at its end."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Flush what was printed; what cannot be written is not tried again when Python ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def fail(message: str) -> int:
@@ -155,8 +156,10 @@ def is_too_large(error: Exception) -> bool:
 
 
 def _say(message: str) -> None:
-    with suppress(OSError):
+    try:
         print(re.sub(r"\s*\n\s*", " ", message), file=sys.stderr, flush=True)
+    except OSError:
+        drop_output()
 
 
 end_quietly()

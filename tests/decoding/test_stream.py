@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -5,7 +7,7 @@ from tinygpt import generate, stream
 from tinygpt.decoding import generate_details, stream_tokens
 from tinygpt.errors import ConfigError
 
-from ..tools import ByteTokenizer, byte_model, byte_tokenizer, gpt2, scripted
+from ..tools import VARIANTS, ByteTokenizer, byte_model, byte_tokenizer, gpt2, ready, scripted
 
 
 def test_streaming_gives_text_as_it_comes_and_holds_back_what_may_be_a_stop(monkeypatch):
@@ -119,3 +121,19 @@ def test_a_forced_token_keeps_the_draws_of_the_other_places():
 def test_bad_arguments_are_errors_before_anything_is_asked_for(options, words):
     with pytest.raises(ConfigError, match=words):
         stream_tokens(gpt2(), "A", 5, **options)
+
+
+def test_a_training_in_between_neither_disturbs_the_text_nor_is_disturbed():
+    """The mode belongs to whoever computes: eval mode while a token is written, and only then."""
+    model = ready(replace(VARIANTS["gpt2"], dropout=0.5))
+    expected = generate(model.eval(), "AB", 12, seed=0)
+    pieces = []
+    for piece in stream(model.train(), "AB", 12, seed=0):
+        pieces.append(piece)
+        assert model.training
+        assert all(module.training for module in model.modules())
+    assert "AB" + "".join(pieces) == expected
+    model.train()
+    for _ in stream(model, "AB", 3, seed=0):
+        model.eval()
+    assert not model.training

@@ -142,6 +142,7 @@ HARMFUL = {
     "a cell beyond the columns": (edited(lambda t: t[2].append("!")), [0, 10, 20, 30]),
     "a word for a number": (edited(lambda t: without(t, 2, 4, "#DIV/0!")), [0, 10, 20, 30]),
     "a thousand's comma": (edited(lambda t: without(t, 2, 4, "1,234.5")), [0, 10, 20, 30]),
+    "a comma among points": (edited(lambda t: without(t, 2, 4, "1,234")), [0, 10, 20, 30]),
     "a word for a step": (edited(lambda t: without(t, 2, 0, "ten")), [0, 20, 30]),
     "a step beyond all bounds": (edited(lambda t: without(t, 2, 0, "9" * 5000)), [0, 20, 30]),
     "no step": (edited(lambda t: without(t, 2, 0, "")), [0, 20, 30]),
@@ -232,7 +233,7 @@ def test_a_log_changed_while_the_run_goes_on(tmp_path):
     path.write_bytes(semicolons(path.read_text()))
     log_rows(logger, [30])
     assert [row["step"] for row in MetricsLogger(path).rows] == [0, 10, 20, 30]
-    mine = path.read_text() + "7,my row" + "," * 13 + "\n"
+    mine = path.read_text() + "7" + ",1.5" * 14 + "\n"
     path.write_text(mine)
     with pytest.warns(UserWarning, match="kept as metrics.csv.1"):
         log_rows(logger, [40])

@@ -3,7 +3,6 @@
 from .beam import beam_search, generate_beam
 from .chain import Processor, process, processors
 from .constraint import Constraint
-from .draw import draw, noise, pick
 from .filters import (
     NONE,
     allow_only,
@@ -32,6 +31,7 @@ from .generate import (
 )
 from .lookup import generate_lookup
 from .reader import Reader
+from .sampling import draw, noise, pick
 from .step import CompiledStep, Step
 from .stream import stream, stream_tokens
 from .writer import Generated, Writer

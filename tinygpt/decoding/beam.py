@@ -7,8 +7,8 @@ from ..config import DecodingConfig
 from ..model import TinyGPT, evaluating
 from ..text import Tokenizer
 from .chain import damaged
+from .prompts import Rows, check_arguments, no_others, one
 from .reader import Reader
-from .rows import Rows, check_arguments, no_others, one
 from .stops import find_stop
 
 

@@ -6,7 +6,7 @@ from ..errors import ConfigError
 from ..model import TinyGPT
 from ..text import Tokenizer
 from .constraint import Constraint
-from .rows import decoding_config, one, several
+from .prompts import decoding_config, one, several
 from .writer import Generated, Writer
 
 
@@ -31,7 +31,8 @@ def generate(
     are NaN or infinite raises `NonFiniteError`.
 
     With a `seed` the text is always the same, and torch's global generator is left alone. Without
-    one the seed is drawn from it, so that `seed_all` makes a whole notebook repeatable.
+    one the seed is drawn from it, so that `seed_all` makes a whole notebook repeatable; in a new
+    process it always starts alike, unless `torch.seed()` is called.
     """
     writer = _write(
         model,

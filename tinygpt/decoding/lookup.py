@@ -7,8 +7,8 @@ from ..config import DecodingConfig
 from ..model import TinyGPT, evaluating
 from ..text import Tokenizer
 from .chain import check_rows, largest
+from .prompts import Rows, check_arguments, no_others, one
 from .reader import Reader, new_cache
-from .rows import Rows, check_arguments, no_others, one
 
 
 def generate_lookup(

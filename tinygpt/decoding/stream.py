@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ..model import TinyGPT
 from ..text import Tokenizer
 from .constraint import Constraint
-from .rows import decoding_config, one
+from .prompts import decoding_config, one
 from .stops import Written
 from .writer import Writer
 

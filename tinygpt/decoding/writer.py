@@ -13,9 +13,9 @@ from ..runtime import one_thread
 from ..text import Tokenizer
 from .chain import allowed_tokens, apply, check_rows, largest, processors
 from .constraint import Constraint
-from .draw import noise, pick
+from .prompts import Rows, check_arguments
 from .reader import Reader
-from .rows import Rows, check_arguments
+from .sampling import noise, pick
 from .stops import Written
 
 
@@ -82,12 +82,11 @@ class Writer(Rows):
 
     def _steps(self, read: Reader, luck: Iterator[Tensor] | None, details: bool) -> Iterator[None]:
         small = self.model.config.n_embd <= 256 and len(self.tokens) <= 64
-        with evaluating(self.model):
-            while rows := self._writing():
-                # not around the yield: who takes the tokens computes as they please
-                with one_thread(small), torch.inference_mode():
-                    self._write(rows, read, luck, details)
-                yield
+        while rows := self._writing():
+            # not around the yield: who takes the tokens computes, and trains, as they please
+            with evaluating(self.model), one_thread(small), torch.inference_mode():
+                self._write(rows, read, luck, details)
+            yield
         self._check_unseen()
         for row in self.written:
             row.end()

@@ -203,8 +203,10 @@ class TinyGPT(nn.Module):
 def evaluating(model: TinyGPT) -> Iterator[None]:
     """Without dropout inside the block; afterwards in the mode it was in before."""
     was_training = model.training
-    model.eval()
+    if was_training:
+        model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        if was_training:
+            model.train()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, TinyGPTError
 from ..files import flush_to_disk, write_text
-from .rows import Found, Row, read_rows
+from .spreadsheet import Found, Row, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,9 +16,10 @@ from ..model import TinyGPT
 from ..runtime import autocast, pick_device
 from ..text import Batches, Corpus, load_corpus
 from .checkpoint import Checkpoint
-from .experts import hooks_for
+from .hooks import hooks_for
 from .log import MetricsLogger
-from .match import (
+from .optim import make_optimizers, set_lr
+from .preflight import (
     changes,
     check_fit,
     check_goes_on,
@@ -27,7 +28,6 @@ from .match import (
     updates,
     used_before,
 )
-from .optim import make_optimizers, set_lr
 from .rounds import factor_at, first_round, resumed_rounds, to_numbers
 from .run import Run
 from .show import progress_bar, say

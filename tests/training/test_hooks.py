@@ -71,7 +71,7 @@ def test_biases_move_once_per_update_by_the_counts_of_all_its_batches(corpus, sm
         loads.append(load)
         rebalance(model, load)
 
-    monkeypatch.setattr("tinygpt.training.experts.rebalance", watched)
+    monkeypatch.setattr("tinygpt.training.hooks.rebalance", watched)
     training = replace(QUICK, grad_accum_steps=3, max_steps=20)
     trainer = Trainer(model, corpus, training)
     trainer.train_step()
