@@ -105,7 +105,7 @@ def mend(folder):
         ("config.json", lambda c: c["model"].update(n_embd=17), "n_embd=17 is not divisible"),
         ("config.json", lambda c: c["model"].update(n_expert=4), "has no setting n_expert"),
         ("config.json", lambda c: c.update(format=99), "format 99.*reads up to 1"),
-        ("config.json", lambda c: c.update(format="1"), "format 1, this"),
+        ("config.json", lambda c: c.update(format="1"), "format '1', this"),
         ("config.json", lambda c: c.update(model=[1]), "does not fit its config.json"),
         ("config.json", lambda c: c.pop("model"), "does not fit its config.json"),
         ("state.json", lambda c: c.pop("best_step"), "state.json says best_step=None"),

@@ -126,8 +126,10 @@ def test_a_resume_beside_a_running_training_is_refused_and_does_no_harm(tmp_path
         time.sleep(0.01)
     said = [process.communicate("\n", timeout=60)[0] for process in others]
     assert training.communicate(timeout=60)[0] == "done\n"
-    refused = f"is in use by process {training.pid} on "
-    assert all(refused in each or each == "done\n" for each in said)  # done: it came too late
+    for each in said:  # that of the training, but for one that came when it was done
+        assert re.search(
+            r"is in use by process \d+ on|another training|is the last of the run", each
+        )
     assert [p.name for p in checkpoints(folder)][-1] == "step_0000060"
 
 

@@ -115,7 +115,7 @@ def read_settings(folder: Path) -> tuple[ModelConfig, TrainConfig]:
     try:
         return from_dict(ModelConfig, config.get("model")), train_settings(config)
     except ConfigError as error:
-        raise CheckpointError(f"{folder / 'config.json'} cannot be used: {error}") from error
+        raise CheckpointError(f"{folder / 'config.json'} cannot be used: {error!s:.500}") from error
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     version = config.get("format", 0)
     if not isinstance(version, int) or version > FORMAT:
         raise CheckpointError(
-            f"{path} has format {version}, this package reads up to {FORMAT}; update it"
+            f"{path} has format {version!r:.99}, this package reads up to {FORMAT}; update it"
         )
     return config
 
@@ -151,9 +151,11 @@ def _load_tokenizer(path: Path, config: ModelConfig) -> Tokenizer:
         tokenizer = Tokenizer.load(path)
         size = tokenizer.vocab_size
     except ConfigError as error:
-        raise CheckpointError(str(error)) from error
+        raise CheckpointError(f"{error!s:.500}") from error
     except (AttributeError, RecursionError, OverflowError) as error:  # of content by another hand
-        raise CheckpointError(f"{path} is not a tokenizer that `save` wrote: {error}") from error
+        raise CheckpointError(
+            f"{path} is not a tokenizer that `save` wrote: {error!s:.500}"
+        ) from error
     if size != config.vocab_size:
         raise CheckpointError(
             f"{path.parent}: the tokenizer has {size} symbols, the model {config.vocab_size}; they "

@@ -54,7 +54,7 @@ def used_before(folder: Path, saved: Checkpoint) -> tuple[TrainConfig, dict[str,
         return train_settings(saved.settings), corpus
     except ConfigError as error:
         raise CheckpointError(
-            f"nobody can go on with {folder}: in its config.json, {error}; start a new run"
+            f"nobody can go on with {folder}: in its config.json, {error!s:.500}; start a new run"
         ) from error
 
 

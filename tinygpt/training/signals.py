@@ -23,7 +23,7 @@ def noted_signals() -> Iterator[list[int]]:
         yield caught
     finally:
         for signum, handler in old.items():
-            signal.signal(signum, handler)
+            signal.signal(signum, signal.SIG_DFL if handler is None else handler)  # None: not ours
 
 
 def act_on(signum: int) -> None:

@@ -51,7 +51,9 @@ def load_weights(settings: Any, path: Path) -> TinyGPT:
             model = TinyGPT(from_dict(ModelConfig, settings))
         _check_shapes(model, shapes)
     except (ValueError, TypeError, RuntimeError, OverflowError, RecursionError) as error:
-        raise CheckpointError(f"{path.parent} does not fit its config.json: {error}") from error
+        raise CheckpointError(
+            f"{path.parent} does not fit its config.json: {error!s:.500}"
+        ) from error
     _fill(model, load_tensors(path))
     if bad := not_finite(model):
         raise CheckpointError(f"{path} holds weights that are NaN or infinite, in {_some(bad)}")
