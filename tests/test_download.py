@@ -164,7 +164,7 @@ def refused(path, words, kept=0):
     start = time.monotonic()
     with pytest.raises(CorpusError, match=words):
         yield
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60  # not for ever
     assert not path.exists()
     part = path.with_name(path.name + ".part")
     assert (part.stat().st_size if part.exists() else 0) == kept
@@ -290,7 +290,7 @@ def test_a_server_that_never_comes_to_an_end(tmp_path, answer):
     with Server(answer) as server, pytest.raises(CorpusError, match="could not download"):
         start = time.monotonic()
         download(server.url, path, SHA, SIZE)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60  # not for ever
     assert not path.exists()
 
 
