@@ -57,8 +57,8 @@ class Writer(Rows):
         self.logits: list[tuple[Tensor, Tensor]] = []  # raw and processed, if `details`
         # the largest logit of each row before and after the chain, and which rows: to be checked
         self.unseen: list[tuple[Tensor, Tensor, list[int]]] = []
-        waits = follow or any(step.can_empty for step in self.chain)
-        self.looks = waits or self.tokens.device.type == "cpu"  # at each token
+        # at each token; else at the end, since a look takes time, and on a GPU a wait
+        self.looks = follow or any(step.can_empty for step in self.chain)
 
     def run(
         self,
@@ -70,7 +70,7 @@ class Writer(Rows):
         """Write one token per row and yield, until the buffer is full or all rows have ended.
 
         Without a seed each row takes one from torch's global generator. Rows of NaN or infinity
-        raise `NonFiniteError`: at once, or at the end if the look would make a GPU wait each time.
+        raise `NonFiniteError`: at once if the text is followed, else at the end.
         """
         check_arguments(seed=seed, use_cache=use_cache, compile=compile)
         read = Reader(self.model, self.padding, self.config.past_block, use_cache, compile)
@@ -119,12 +119,14 @@ class Writer(Rows):
 
     def _processed(self, logits: Tensor, rows: list[int]) -> Tensor:
         """The logits `(B, V)`, those of `rows` after the chain."""
-        everything, tokens = len(rows) == len(logits), self.tokens[:, : self.length]
-        before = logits if everything else logits[rows]
-        after = apply(
-            before, tokens if everything else tokens[rows], self.prompt_length, self.chain
-        )
-        self.unseen.append((largest(before), largest(after), rows))
+        everything = len(rows) == len(logits)
+        before = after = logits if everything else logits[rows]
+        if self.chain:
+            tokens = self.tokens[:, : self.length]
+            tokens = tokens if everything else tokens[rows]
+            after = apply(before, tokens, self.prompt_length, self.chain)
+        top = largest(before)
+        self.unseen.append((top, largest(after) if self.chain else top, rows))
         if self.looks:
             self._check_unseen()
         return after if everything else logits.index_put((torch.tensor(rows),), after)

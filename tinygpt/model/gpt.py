@@ -4,8 +4,6 @@ B batch, T time, C channels (n_embd), H heads, V vocabulary
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -199,14 +197,19 @@ class TinyGPT(nn.Module):
         return self.wte.weight.device
 
 
-@contextmanager
-def evaluating(model: TinyGPT) -> Iterator[None]:
-    """Without dropout inside the block; afterwards in the mode it was in before."""
-    was_training = model.training
-    if was_training:
-        model.eval()
-    try:
-        yield
-    finally:
-        if was_training:
-            model.train()
+class evaluating:
+    """A context without dropout; afterwards the model is in the mode it was in before.
+
+    A class, since at each token of a text a generator would cost more than the look at the mode.
+    """
+
+    def __init__(self, model: TinyGPT):
+        self.model, self.was_training = model, model.training
+
+    def __enter__(self) -> None:
+        if self.was_training:
+            self.model.eval()
+
+    def __exit__(self, *error) -> None:
+        if self.was_training:
+            self.model.train()
