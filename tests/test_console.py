@@ -26,6 +26,8 @@ def start(arguments, python=(), **options):
     # buffered, as programs usually run: what cannot be written shows at the end only
     usual = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": usual} | options
+    if os.name == "posix":  # also where Ctrl-C is ignored around us, as in a shell's background
+        options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     command = [sys.executable, *python, "-m", "tinygpt", *arguments]
     return subprocess.Popen(command, cwd=ROOT, text=True, encoding="utf-8", **options)
 
