@@ -87,6 +87,8 @@ class BenchmarkArgs:
     threads: int | None = None
     """CPU threads; default: torch's choice"""
     device: str = "auto"
+    out: str | None = None
+    """also write the figures, with the machine and the command, to this JSON file"""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from .console import (
     program,
 )
 from .errors import CheckpointError, ConfigError, TinyGPTError
+from .files import resolve
 from .presets import PRESETS, Preset, find_preset
 from .text import load_corpus
 
@@ -144,15 +145,27 @@ def benchmark(arguments: Sequence[str]) -> None:
         value = getattr(args, name)
         if value is not None and not 1 <= value <= most:
             raise ConfigError(f"{name}={value} must be between 1 and {most}")
+    out = None if args.out is None else _report_path(args.out)
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.what == "step":
         _preset(args.preset)
-        step_time(args.preset, args.rounds or 50, args.device)
+        report = step_time(args.preset, args.rounds or 50, args.device)
     elif args.what == "moe":
-        moe_speed(args.rounds or 20, args.device)
+        report = moe_speed(args.rounds or 20, args.device)
     else:
-        decoding_speed(args.rounds or 5, args.device)
+        report = decoding_speed(args.rounds or 5, args.device)
+    print(report)
+    if out is not None:
+        report.save(out)
+
+
+def _report_path(out: str):
+    """Where a report goes; known to be possible before the minutes are spent."""
+    path = resolve(out)
+    if not path.parent.is_dir() or path.is_dir() or not out:
+        raise ConfigError(f"--out {out!r} must be a file in a folder that exists")
+    return path
 
 
 def info(arguments: Sequence[str]) -> None:

@@ -2,10 +2,12 @@
 
 from .decoding import decoding_speed
 from .moe import moe_speed
+from .report import Report
 from .step import step_time
 from .timing import take_turns
 
 __all__ = [
+    "Report",
     "decoding_speed",
     "moe_speed",
     "step_time",

@@ -11,12 +11,13 @@ from ..errors import ConfigError
 from ..model import TinyGPT
 from ..runtime import pick_device
 from ..text import CharTokenizer
+from .report import Report, settings
 from .rivals import transformers_gpt2
 from .timing import take_turns
 
 
-def decoding_speed(rounds: int = 5, device: str = "auto") -> None:
-    """Print the speed of sampling 300 tokens, one row, all inside a block of 512.
+def decoding_speed(rounds: int = 5, device: str = "auto") -> Report:
+    """The speed of sampling 300 tokens, one row, all inside a block of 512.
 
     A random model of GPT-2's kind (4 layers, 4 heads, 128 channels, 65 symbols): ours with its
     cache, with its step compiled, and without a cache; and transformers' GPT-2 class with its own
@@ -37,22 +38,23 @@ def decoding_speed(rounds: int = 5, device: str = "auto") -> None:
         "tinygpt": with_cache,
         "tinygpt without cache": lambda: generate(ours, "0", new, seed=0, use_cache=False),
     }
+    notes = []
     try:
         generate(ours, "0", 2, compile=True)
         candidates["tinygpt compiled"] = lambda: generate(ours, "0", new, seed=0, compile=True)
     except ConfigError as error:
-        print(error)
+        notes.append(str(error))
     if theirs := transformers_gpt2(config, TrainConfig()):
         theirs.to(where).eval().generation_config.eos_token_id = None
         start = torch.zeros(1, 1, dtype=torch.long, device=where)
         options = {"max_new_tokens": new, "do_sample": True, "top_k": 0, "pad_token_id": 0}
         candidates["transformers GPT-2"] = lambda: theirs.generate(start, **options)
     seconds = take_turns(candidates, rounds, warm_up=1)
-    threads = torch.get_num_threads()
-    print(f"decoding {new} tokens at batch 1, {where.type}, {threads} threads, {rounds} rounds")
+    rows = []
     for name, values in seconds.items():
-        ratios = [a / b for a, b in zip(values, seconds["tinygpt"], strict=True)]
-        speed = new / statistics.median(values)
-        print(f"  {name:22} {speed:8,.0f} tokens/s   {statistics.median(ratios):5.2f} times ours")
+        ratios = [a / b for a, b in zip(seconds["tinygpt"], values, strict=True)]
+        speed, ratio = new / statistics.median(values), statistics.median(ratios)
+        rows.append({"who": name, "tokens_per_s": speed, "times_ours": ratio})
     ratio = statistics.median(growth)
-    print(f"  the last 100 tokens took {ratio:.2f} times as long as the first 100 (median)")
+    notes.append(f"the last 100 tokens took {ratio:.2f} times as long as the first 100 (median)")
+    return Report(f"decoding {new} tokens at batch 1, {settings(where, rounds)}", rows, notes)

@@ -11,13 +11,14 @@ from ..model import TinyGPT
 from ..presets import PRESETS
 from ..runtime import pick_device
 from ..training import make_optimizers
+from .report import Report, settings
 from .timing import stepper, take_turns
 
 QUARTERS = torch.tensor([0.25, 0.5, 0.75])
 
 
-def moe_speed(rounds: int = 20, device: str = "auto") -> None:
-    """Print the time of a training step with experts, top-1, over that of the dense model with the
+def moe_speed(rounds: int = 20, device: str = "auto") -> Report:
+    """The time of a training step with experts, top-1, over that of the dense model with the
     same active parameters: each expert is as wide as the dense layer.
 
     On a CPU the model of notebook 04, with 4 experts at 2,048 tokens and 16 and 64 at 8,192; on
@@ -29,6 +30,7 @@ def moe_speed(rounds: int = 20, device: str = "auto") -> None:
         cases = [(4, 16), (16, 16), (64, 16)]
     else:
         shape, cases = PRESETS["tiny"].model, [(4, 64), (16, 256), (64, 256)]
+    rows = []
     for n_experts, batch in cases:
         arms: dict[str, MoEConfig | None] = {"dense": None}
         for way in ("auto", "split", "grouped_mm", "loop"):
@@ -37,17 +39,21 @@ def moe_speed(rounds: int = 20, device: str = "auto") -> None:
         x, y = torch.randint(shape.vocab_size, (2, batch, shape.block_size), device=where)
         steps = {name: _training(replace(shape, moe=moe), x, y) for name, moe in arms.items()}
         seconds = take_turns(steps, rounds, warm_up=min(3, rounds))
-        print(
-            f"training step, {n_experts} experts, top-1, {x.numel():,} tokens, {where.type}, "
-            f"{torch.get_num_threads()} threads, {rounds} rounds"
-        )
         for name, values in seconds.items():
             ratios = [a / b for a, b in zip(values, seconds["dense"], strict=True)]
             low, middle, high = torch.tensor(ratios).quantile(QUARTERS).tolist()
-            print(
-                f"  {name:16} {1e3 * statistics.median(values):8.2f} ms   {middle:5.2f} times dense"
-                f"   (middle half of the rounds: {low:.2f} to {high:.2f})"
+            rows.append(
+                {
+                    "experts": n_experts,
+                    "tokens": x.numel(),
+                    "way": name,
+                    "ms": 1e3 * statistics.median(values),
+                    "times_dense": middle,
+                    "lower_quarter": low,
+                    "upper_quarter": high,
+                }
             )
+    return Report(f"training step with experts, top-1, {settings(where, rounds)}", rows)
 
 
 def _training(config: ModelConfig, x: torch.Tensor, y: torch.Tensor) -> Callable[[], None]:

@@ -9,12 +9,13 @@ from ..model import TinyGPT
 from ..presets import find_preset
 from ..runtime import pick_device
 from ..training import make_optimizers
+from .report import Report, settings
 from .rivals import transformers_gpt2
 from .timing import stepper, take_turns
 
 
-def step_time(preset: str = "nanogpt-cpu", rounds: int = 50, device: str = "auto") -> None:
-    """Print the median time of a training step: ours against transformers' GPT-2 class.
+def step_time(preset: str = "nanogpt-cpu", rounds: int = 50, device: str = "auto") -> Report:
+    """The median time of a training step: ours against transformers' GPT-2 class.
 
     Both do the same: forward, loss, backward, clipping, one update of fused AdamW.
     """
@@ -33,17 +34,16 @@ def step_time(preset: str = "nanogpt-cpu", rounds: int = 50, device: str = "auto
         )
     seconds = take_turns(candidates, rounds)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    print(
-        f"training step, preset {preset}, batch {shape[0]} x {shape[1]}, {where.type}, "
-        f"{torch.get_num_threads()} threads, {rounds} rounds"
-    )
-    for name, median in medians.items():
-        print(f"  {name:20} {1e3 * median:8.2f} ms   {x.numel() / median:12,.0f} tokens/s")
+    rows = [
+        {"who": name, "ms": 1e3 * median, "tokens_per_s": x.numel() / median}
+        for name, median in medians.items()
+    ]
+    notes = ["no comparison: transformers is not installed, or the preset is not GPT-2's model"]
     if theirs:
         ratios = [a / b for a, b in zip(*seconds.values(), strict=True)]
-        print(f"  ratio {statistics.median(ratios):.2f} (median of the rounds' ratios)")
-    else:
-        print("  no comparison: transformers is not installed, or the preset is not GPT-2's model")
+        notes = [f"ratio {statistics.median(ratios):.2f} (median of the rounds' ratios)"]
     used = model_flop_utilisation(ours, x.numel() / medians["tinygpt"])
     if used is not None:
-        print(f"  model FLOP utilisation {100 * used:.1f} %")
+        notes.append(f"model FLOP utilisation {100 * used:.1f} %")
+    what = f"training step, preset {preset}, batch {shape[0]} x {shape[1]}"
+    return Report(f"{what}, {settings(where, rounds)}", rows, notes)

@@ -1,0 +1,61 @@
+"""What a benchmark found, as a table to read and as JSON to keep."""
+
+import json
+import platform
+import sys
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..files import write_text
+from ..runtime import environment
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A benchmark's question with its settings, a row of figures for each thing measured, and what
+    else is to be said of them."""
+
+    question: str
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        import pandas as pd
+
+        table = pd.DataFrame(self.rows).to_string(index=False, na_rep="-", float_format=_figure)
+        return "\n".join([self.question, table, *self.notes])
+
+    def save(self, path: str | Path) -> None:
+        """Write it as JSON, with the machine, the versions, the command and the time."""
+        about = {
+            "command": " ".join(["python -m tinygpt", *sys.argv[1:]]),
+            "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "machine": machine() | environment(),
+        }
+        write_text(Path(path), json.dumps(about | asdict(self), indent=1) + "\n")
+
+
+def machine() -> dict[str, str]:
+    """The processor, by the name that its maker gave it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    except OSError:  # not Linux
+        names = []
+    return {"processor": names[0] if names else platform.processor() or platform.machine()}
+
+
+def settings(device: torch.device, rounds: int) -> str:
+    """The end of a question: where it was asked, and how often."""
+    return f"{device.type}, {torch.get_num_threads()} threads, {rounds} rounds"
+
+
+def _figure(value: float) -> str:
+    """Three digits, and thousands apart."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
