@@ -198,6 +198,9 @@ VARIANTS = {
         qk_norm=True,
         tie_embeddings=False,
     ),
+    "bigrams": ModelConfig(
+        block_size=24, n_layer=3, n_embd=32, norm="rmsnorm", position="rope", bigrams=9999
+    ),
 }
 
 
@@ -314,10 +317,10 @@ def byte_tokenizer() -> ByteTokenizer:
     return ByteTokenizer([*sorted(alone), *runs])
 
 
-def byte_model(tokenizer: ByteTokenizer | None = None) -> TinyGPT:
+def byte_model(tokenizer: ByteTokenizer | None = None, **shape) -> TinyGPT:
     """A random model whose tokens are several characters or part of one, `byte_tokenizer`'s."""
     tokenizer = tokenizer or byte_tokenizer()
-    model = ready(replace(VARIANTS["modern"], vocab_size=tokenizer.vocab_size))
+    model = ready(replace(VARIANTS["modern"], vocab_size=tokenizer.vocab_size, **shape))
     model.tokenizer = tokenizer
     return model
 
@@ -351,6 +354,8 @@ def sliding_window_logits(model: TinyGPT, idx: torch.Tensor, T: int) -> torch.Te
     table = rotary_table(torch.arange(n), model.config.head_size, model.config.rope_theta)
     mask = (distance >= 0) & (distance < T)
     x = model.wte(idx)
+    if model.config.bigrams:
+        x = x + model.bigrams(idx, idx.roll(1, 1), torch.arange(n))
     for block in model.blocks:
         x, _ = block(x, table, mask)
     return model.lm_head(model.ln_f(x))

@@ -118,6 +118,7 @@ class ModelConfig:
     attn_bias: bool = True  # biases in the attention's projections
     mlp_bias: bool = True  # biases in the feed-forward layers
     zero_init: bool = False  # start each block as the identity: output projections at zero
+    bigrams: Whole = 0  # vectors for pairs of a token and the one before it, see `Bigrams`; 0: none
     moe: MoEConfig | None = None  # experts instead of feed-forward layers; None: dense
 
     def __post_init__(self):

@@ -33,9 +33,10 @@ def test_beam_search_with_stop_and_length_penalty():
 
 
 @pytest.mark.parametrize("stop", [(), ("he",), ("e c", "\n\n"), ("t", "at")])
-def test_a_beam_as_wide_as_all_texts_finds_each_of_them(stop):
+@pytest.mark.parametrize("bigrams", [0, 400])
+def test_a_beam_as_wide_as_all_texts_finds_each_of_them(stop, bigrams):
     """Every text of two tokens, cut before the first stop text, with its score."""
-    model = byte_model()
+    model = byte_model(bigrams=bigrams)
     tokenizer, V = model.tokenizer, model.config.vocab_size
 
     def log_p(ids):

@@ -69,6 +69,7 @@ FIELDS = {
     "attn_bias": [{"attn_bias": True}, {"attn_bias": False}],
     "mlp_bias": [{"mlp_bias": True}, {"mlp_bias": False}],
     "zero_init": [{"zero_init": True}],
+    "bigrams": [{"bigrams": 50}, {"bigrams": 9999}],
     "moe": [{"moe": MoEConfig()}],
 }
 

@@ -1,6 +1,7 @@
 import copy
 import math
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -64,6 +65,22 @@ def test_position_matters(config):
     swapped = idx.clone()
     swapped[:, [2, 5]] = idx[:, [5, 2]]
     assert (model(idx).logits[:, -1] - model(swapped).logits[:, -1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("allowed", "rows"), [(10, 10), (89, 89), (90, 90), (10**6, 90)])
+def test_bigrams_add_a_vector_for_each_pair(allowed, rows):
+    """Pair by pair, by hand; 9 symbols and none before them: 90 pairs."""
+    plain = shaken(ModelConfig(vocab_size=9, block_size=8))
+    model = shaken(replace(plain.config, bigrams=allowed))
+    model.load_state_dict(plain.state_dict(), strict=False)
+    table, idx = model.bigrams.weight, ids(plain.config, length=8)
+    assert len(table) == rows
+    plain.wpe.register_forward_hook(lambda *_: added)  # instead of the positions' vectors
+    added = torch.zeros(3, 8, 64)
+    for b, t in product(range(3), range(8)):
+        before = 9 if t == 0 else int(idx[b, t - 1])
+        added[b, t] = model.wpe.weight[t] + table[(9 * before + int(idx[b, t])) % rows]
+    torch.testing.assert_close(model(idx).logits, plain(idx).logits)
 
 
 @pytest.mark.parametrize("variant", ["modern", "llama", "gpt2"])

@@ -22,6 +22,7 @@ class Step:
         self.cache, self.config = cache, model.config
         self.wte = model.wte.weight
         self.wpe = model.wpe.weight if self.config.position == "learned" else None
+        self.bigrams = model.bigrams if self.config.bigrams else None
         self.layers = [
             (
                 _norm(block.ln_1),
@@ -67,6 +68,9 @@ class Step:
     def _embed(self, token: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """The new tokens' vectors, with learned positions or beside the rotary table."""
         cache, config, x = self.cache, self.config, torch.embedding(self.wte, token)
+        if self.bigrams is not None:
+            before, positions = cache.before(token[:, None]), cache.positions(1, token.device)
+            x = x + self.bigrams(token[:, None], before, positions)[:, 0]
         if self.wpe is None:
             positions = cache.positions(1, token.device)
             return x, rotary_table(positions, config.head_size, config.rope_theta)

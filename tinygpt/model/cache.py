@@ -32,6 +32,7 @@ class KVCache:
         # keys and values of each layer, (L, 2, B, H, size, D)
         shape = (config.n_layer, 2, batch_size, config.n_head, self.size, config.head_size)
         self.buffer = torch.empty(shape, device=device, dtype=dtype)
+        self.tokens = torch.zeros(batch_size, self.size, dtype=torch.long, device=device)
 
     def restart(self, padding: Tensor | None = None) -> None:
         """Forget everything read; the buffers are kept."""
@@ -61,6 +62,16 @@ class KVCache:
         real = key >= self.padding[:, None, None, None]
         return seen & real | (key == query)  # padding sees itself: a row of nothing is NaN
 
+    def before(self, idx: Tensor) -> Tensor:
+        """The token before each of the next ones, idx `(B, T)`, which are kept.
+
+        What it says of a row's first token means nothing.
+        """
+        T, slot = idx.shape[1], self.length % self.size
+        last = self.tokens[:, slot - 1, None]
+        self.tokens[:, slot : slot + T] = idx
+        return torch.cat([last, idx[:, :-1]], dim=1)
+
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Keep k and v `(B, H, T, D)`; return those of all tokens kept, `(B, H, S, D)`."""
         T, slot = k.shape[2], self.length % self.size
@@ -84,12 +95,14 @@ class FixedCache(KVCache):
         # keys and values, since a compiler copies all of a tensor that it sees changed in part
         cache.buffer.zero_()
         self.slots = [kept.clone() for kept in cache.buffer.flatten(0, 1)]  # (B, H, size, D)
+        self.tokens = cache.tokens.clone()
 
     def follow(self, cache: KVCache) -> None:
         """Take over what another cache of the same shape holds."""
         self.length.fill_(cache.length)
         for slots, kept in zip(self.slots, cache.buffer.flatten(0, 1), strict=True):
             slots.copy_(kept)
+        self.tokens.copy_(cache.tokens)
 
     def positions(self, T: int, device: torch.device) -> Tensor:
         """The next token's position: `(1,)`, or `(B, 1)` with padding."""
@@ -104,6 +117,12 @@ class FixedCache(KVCache):
         if self.padding is None:
             return (key >= 0)[None]
         return (key >= self.padding[:, None, None, None]) | (key == self.length)
+
+    def before(self, idx: Tensor) -> Tensor:
+        """The token before the next ones, idx `(B, 1)`, which are kept."""
+        last = self.tokens.index_select(1, (self.length - 1) % self.size)
+        self.tokens.index_copy_(1, self.length % self.size, idx)
+        return last
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Keep k and v `(B, H, 1, D)`; return all slots, `(B, H, size, D)`."""

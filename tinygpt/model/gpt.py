@@ -15,7 +15,7 @@ from ..errors import ConfigError
 from .balance import auxiliary_loss
 from .cache import FixedCache, KVCache
 from .experts import MoE
-from .layers import MLP, Attention, AttentionMaps, make_norm, rotary_table
+from .layers import MLP, Attention, AttentionMaps, Bigrams, make_norm, rotary_table
 from .router import Routing
 
 IGNORED = -100  # a target that is not learned
@@ -94,6 +94,8 @@ class TinyGPT(nn.Module):
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         if config.position == "learned":
             self.wpe = nn.Embedding(config.block_size, config.n_embd)
+        if config.bigrams:
+            self.bigrams = Bigrams(config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList([Block(config, layer) for layer in range(config.n_layer)])
         self.ln_f = make_norm(config)
@@ -167,6 +169,9 @@ class TinyGPT(nn.Module):
             positions = torch.arange(T, device=device)
         else:
             positions, mask = cache.positions(T, device), cache.mask(T, device)
+        if config.bigrams:
+            before = idx.roll(1, 1) if cache is None else cache.before(idx)
+            x = x + self.bigrams(idx, before, positions)
         if config.position == "learned":
             x = x + self.wpe(positions)
         else:

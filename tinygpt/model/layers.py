@@ -20,6 +20,25 @@ def make_norm(config: ModelConfig) -> nn.Module:
     return kind(config.n_embd, eps=config.norm_eps)
 
 
+class Bigrams(nn.Embedding):
+    """A vector for each pair of a token and the one before it (Huang et al. 2025, section 3.1).
+
+    A sequence's first token makes a pair with "none". Of V symbols there are (V + 1) V pairs; where
+    `config.bigrams` allows fewer vectors, so many, the pairs share them by their number's rest.
+    """
+
+    def __init__(self, config: ModelConfig):
+        V = config.vocab_size
+        super().__init__(min(config.bigrams, (V + 1) * V), config.n_embd)
+        self.vocab_size = V
+
+    def forward(self, idx: Tensor, before: Tensor, positions: Tensor) -> Tensor:
+        """Tokens `(B, T)`, those before them and their positions -> `(B, T, C)`."""
+        before = before.masked_fill(positions == 0, self.vocab_size)
+        pair = before * self.vocab_size + idx
+        return super().forward(pair % self.num_embeddings)
+
+
 def rotary_table(positions: Tensor, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the angles by which RoPE turns (Su et al. 2021, eq. 34).
 
