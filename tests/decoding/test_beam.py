@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -5,11 +7,12 @@ from tinygpt import generate_beam, generate_greedy
 from tinygpt.decoding import beam_search
 from tinygpt.decoding.stops import find_stop
 
-from ..tools import byte_model, gpt2
+from ..tools import byte_model, gpt2, ready
 
 
-def test_beam_search_finds_what_greedy_misses():
-    model = gpt2()
+@pytest.mark.parametrize("bigrams", [0, 9999])
+def test_beam_search_finds_what_greedy_misses(bigrams):
+    model = ready(replace(gpt2().config, bigrams=bigrams))
 
     def logprob(text):
         ids = torch.tensor([model.tokenizer.encode(text)])
