@@ -14,6 +14,7 @@ from tyro.conf import AvoidSubcommands, Positional, arg
 from .config import ModelConfig, TrainConfig
 from .console import program
 from .errors import ConfigError
+from .files import WORKSPACE
 
 Arguments = TypeVar("Arguments")
 
@@ -78,15 +79,18 @@ class GenerateArgs:
 class BenchmarkArgs:
     """Measure speed on this machine."""
 
-    what: Positional[Literal["step", "decoding", "moe"]] = "step"
-    """a training step or 300 tokens against transformers' GPT-2, or experts against none"""
+    what: Positional[Literal["step", "decoding", "moe", "time-to-loss"]] = "step"
+    """a training step or 300 tokens against transformers' GPT-2; experts against none; the quickest
+    recipe to a loss, and what each part of it is worth"""
     preset: str = "nanogpt-cpu"
     """the model of the training step"""
     rounds: int | None = None
-    """default: 50 steps, 5 texts, 20 steps with experts"""
+    """default: 50 steps, 5 texts, 20 steps with experts, 5 seeds of each recipe"""
     threads: int | None = None
     """CPU threads; default: torch's choice"""
     device: str = "auto"
+    runs: str = str(WORKSPACE / "checkpoints" / "speedrun.csv")
+    """the finished runs of time-to-loss: what is in this file is not made again"""
     out: str | None = None
     """also write the figures, with the machine and the command, to this JSON file"""
 

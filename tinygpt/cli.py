@@ -138,14 +138,14 @@ def benchmark(arguments: Sequence[str]) -> None:
     """Run a comparison."""
     import torch
 
-    from .benchmark import decoding_speed, moe_speed, step_time
+    from .benchmark import decoding_speed, moe_speed, step_time, time_to_loss
 
     args = read_arguments(BenchmarkArgs, "benchmark", arguments)
     for name, most in (("rounds", 10**9), ("threads", 1024)):
         value = getattr(args, name)
         if value is not None and not 1 <= value <= most:
             raise ConfigError(f"{name}={value} must be between 1 and {most}")
-    out = None if args.out is None else _report_path(args.out)
+    out = None if args.out is None else _file("--out", args.out)
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.what == "step":
@@ -153,6 +153,8 @@ def benchmark(arguments: Sequence[str]) -> None:
         report = step_time(args.preset, args.rounds or 50, args.device)
     elif args.what == "moe":
         report = moe_speed(args.rounds or 20, args.device)
+    elif args.what == "time-to-loss":
+        report = time_to_loss(_file("--runs", args.runs), args.rounds or 5)
     else:
         report = decoding_speed(args.rounds or 5, args.device)
     print(report)
@@ -160,11 +162,11 @@ def benchmark(arguments: Sequence[str]) -> None:
         report.save(out)
 
 
-def _report_path(out: str):
-    """Where a report goes; known to be possible before the minutes are spent."""
-    path = resolve(out)
-    if not path.parent.is_dir() or path.is_dir() or not out:
-        raise ConfigError(f"--out {out!r} must be a file in a folder that exists")
+def _file(flag: str, name: str):
+    """Where figures go; known to be possible before the minutes are spent."""
+    path = resolve(name)
+    if not path.parent.is_dir() or path.is_dir() or not name:
+        raise ConfigError(f"{flag} {name!r} must be a file in a folder that exists")
     return path
 
 

@@ -168,6 +168,7 @@ class TrainConfig:
     optimizer: Literal["adamw", "muon"] = "adamw"
     lr: Positive = 1e-3  # peak learning rate of AdamW
     muon_lr: Positive = 0.02  # peak learning rate of Muon, for the matrices inside the blocks
+    muon_momentum: Rate = 0.95
     weight_decay: Weight = 0.1  # of matrices and embeddings; never of norms and biases
     beta1: Rate = 0.9  # AdamW's averages
     beta2: Rate = 0.99

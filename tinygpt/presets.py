@@ -64,6 +64,21 @@ PRESETS: dict[str, Preset] = {
         model=_MODERN,
         train=_MUON,
     ),
+    "speedrun": Preset(
+        "nanoGPT's CPU example in seconds: one layer, bigrams, Muon",
+        model=replace(_MODERN, n_layer=1, n_embd=64, mlp="swiglu", bigrams=1 << 13),
+        train=replace(
+            _MUON,
+            max_steps=300,
+            batch_size=16,
+            muon_lr=0.03,
+            muon_momentum=0.9,
+            lr=0.008,
+            beta2=0.95,
+            warmup_steps=10,
+            decay_fraction=0.8,
+        ),
+    ),
     "laptop": Preset(
         "as modern, with a longer context, until it is worth listening to",
         model=replace(_MODERN, block_size=256),

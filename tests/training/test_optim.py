@@ -167,12 +167,11 @@ def test_a_batch_of_equal_shapes_equals_one_by_one():
         torch.testing.assert_close(p.detach(), alone.detach())
 
 
-def levelled(matrix, steps=5):
+def levelled(matrix):
     """What `orthogonalize` tends to, by singular values: each goes through the polynomial alone."""
     u, values, v = torch.linalg.svd(matrix.double(), full_matrices=False)
     values = values / values.norm(dim=-1, keepdim=True)
-    a, b, c = NEWTON_SCHULZ
-    for _ in range(steps):
+    for a, b, c in NEWTON_SCHULZ:
         values = a * values + b * values**3 + c * values**5
     return (u * values[..., None, :]) @ v
 

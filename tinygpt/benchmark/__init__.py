@@ -4,6 +4,7 @@ from .decoding import decoding_speed
 from .moe import moe_speed
 from .report import Report
 from .step import step_time
+from .time_to_loss import time_to_loss
 from .timing import take_turns
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "moe_speed",
     "step_time",
     "take_turns",
+    "time_to_loss",
 ]

@@ -1,7 +1,7 @@
 """What is measured: losses, routing, the variety of texts, costs, and how sure a mean is."""
 
 from .cost import ParameterCount, count_parameters, flops_per_token, model_flop_utilisation
-from .intervals import bootstrap_interval
+from .intervals import Difference, bootstrap_interval, mean_difference
 from .loss import EVAL_TOKENS, evaluate
 from .reading import Reading, expert_layers, read, surprisal, without_expert
 from .routing import (
@@ -17,6 +17,7 @@ from .variety import distinct_n, repetition_rate, valid_word_share, words
 
 __all__ = [
     "EVAL_TOKENS",
+    "Difference",
     "ParameterCount",
     "Reading",
     "RoutingReport",
@@ -29,6 +30,7 @@ __all__ = [
     "expert_layers",
     "flops_per_token",
     "max_violation",
+    "mean_difference",
     "measure_routing",
     "model_flop_utilisation",
     "mutual_information",

@@ -1,5 +1,8 @@
 """How sure a mean of several measurements is."""
 
+import statistics
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -25,3 +28,31 @@ def bootstrap_interval(
     tails = torch.tensor([0.5 - level / 2, 0.5 + level / 2], dtype=torch.float64)
     low, high = values[picks].mean(dim=1).quantile(tails).tolist()
     return values.mean().item(), low, high
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of the means of two sets of measurements: its interval, and how likely chance alone makes one
+    as large."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def mean_difference(first: list[float], second: list[float], level: float = 0.95) -> Difference:
+    """The mean of `first` minus that of `second`, of independent measurements (Welch 1947).
+
+    The two may differ in their spread and in their number.
+    """
+    from scipy.stats import ttest_ind
+
+    if min(len(first), len(second)) < 2:
+        raise ConfigError(
+            f"a difference needs 2 values on each side, not {len(first)} and {len(second)}"
+        )
+    test = ttest_ind(first, second, equal_var=False)
+    low, high = test.confidence_interval(level)
+    mean = statistics.fmean(first) - statistics.fmean(second)
+    return Difference(mean, float(low), float(high), float(test.pvalue))

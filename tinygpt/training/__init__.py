@@ -3,7 +3,7 @@
 from .checkpoint import Checkpoint, load_checkpoint, read_settings, save_checkpoint
 from .log import MetricsLogger
 from .manifest import verify
-from .optim import Muon, lr_factor, make_optimizers, orthogonalize, set_lr
+from .optim import NEWTON_SCHULZ, Muon, lr_factor, make_optimizers, orthogonalize, set_lr
 from .run import (
     RUNS,
     Run,
@@ -18,6 +18,7 @@ from .run import (
 from .trainer import Trainer
 
 __all__ = [
+    "NEWTON_SCHULZ",
     "RUNS",
     "Checkpoint",
     "MetricsLogger",

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from ..config import TrainConfig
 from ..model import MLP, Attention, Experts
 
+Coefficients = tuple[float, float, float]
+
 # Quintic iteration of Jordan et al. 2024: drives singular values to around 1 in five steps.
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ = ((3.4445, -4.7750, 2.0315),) * 5
 
 
 def lr_factor(step: int, max_steps: int, config: TrainConfig) -> float:
@@ -56,8 +58,8 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
     adamw = torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused)
     optimizers = [adamw]
     if matrices:
-        parts = stacked_matrices(model)
-        optimizers.append(Muon(matrices, parts, config.muon_lr, weight_decay=config.weight_decay))
+        parts, settings = stacked_matrices(model), (config.muon_momentum, config.weight_decay)
+        optimizers.append(Muon(matrices, parts, config.muon_lr, *settings))
     return optimizers
 
 
@@ -82,17 +84,17 @@ def set_lr(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
         group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
 
 
-def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
+def orthogonalize(matrices: Tensor, steps: Iterable[Coefficients] = NEWTON_SCHULZ) -> Tensor:
     """Replace all singular values of each matrix `(..., rows, columns)` by about 1.
 
-    Newton-Schulz iteration; in bf16 on CUDA, in float32 on a CPU, where bf16 products are slow.
+    Newton-Schulz iteration: a step takes each singular value s to a s + b s^3 + c s^5. In bf16 on
+    CUDA, in float32 on a CPU, where bf16 products are slow.
     """
-    a, b, c = NEWTON_SCHULZ
     x = matrices.bfloat16() if matrices.is_cuda else matrices.float()
     if tall := x.shape[-2] > x.shape[-1]:
         x = x.mT  # the Gram matrix below is then the smaller one
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
+    for a, b, c in steps:
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return (x.mT if tall else x).to(matrices.dtype)
@@ -113,9 +115,10 @@ class Muon(torch.optim.Optimizer):
         lr: float = 0.02,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
+        steps: tuple[Coefficients, ...] = NEWTON_SCHULZ,
     ):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self.parts = parts or {}
+        self.parts, self.steps = parts or {}, steps
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
@@ -141,7 +144,7 @@ class Muon(torch.optim.Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(p)
             average = state["momentum_buffer"].lerp_(p.grad, 1 - momentum)
             directions.append(self._matrices(p, p.grad.lerp(average, momentum)))  # Nesterov
-        updates = orthogonalize(torch.cat(directions))
+        updates = orthogonalize(torch.cat(directions), self.steps)
         # a tall matrix turns inputs into more outputs: scale so that each output moves as much
         scale = max(1.0, updates.shape[1] / updates.shape[2]) ** 0.5
         counts = [len(d) for d in directions]

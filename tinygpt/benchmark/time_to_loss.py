@@ -1,0 +1,222 @@
+"""How much training a loss takes: the quickest recipe, and what each trick in it is worth."""
+
+import math
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+from ..config import ModelConfig, TrainConfig
+from ..errors import ConfigError
+from ..files import write_text
+from ..measure import count_parameters, evaluate, mean_difference
+from ..model import TinyGPT
+from ..presets import PRESETS
+from ..runtime import one_thread
+from ..text import Corpus, load_corpus
+from ..training import NEWTON_SCHULZ, Trainer
+from . import tricks
+from .report import Report, Row, machine
+
+GOAL = 1.88  # nats per character on the whole validation split; nanoGPT's CPU example gives 1.89
+UPDATES = PRESETS["speedrun"].train.max_steps
+LONGER = 1.5  # times as many updates, until the goal is reached
+MOST = 4000  # updates
+KEY = ["arm", "updates", "seed"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A recipe: a model and its training, and whose code makes them."""
+
+    model: ModelConfig = PRESETS["speedrun"].model
+    train: TrainConfig = PRESETS["speedrun"].train
+    kind: type[TinyGPT] = TinyGPT
+    trainer: type[Trainer] = Trainer
+    updates: int | None = None  # None: as many as the quickest recipe, then as many as it takes
+
+
+def _with(**settings) -> Arm:
+    """The quickest recipe but for some settings, of the model or of its training."""
+    base = Arm()
+    model = {name: value for name, value in settings.items() if hasattr(base.model, name)}
+    train = {name: value for name, value in settings.items() if name not in model}
+    return Arm(replace(base.model, **model), replace(base.train, **train))
+
+
+def _steps(*steps: tuple[float, float, float]) -> type[Trainer]:
+    return type("Steps", (tricks.OtherSteps,), {"steps": steps})
+
+
+ARMS: dict[str, Arm] = {
+    "speedrun": Arm(),
+    # one part taken out
+    "without bigrams": _with(bigrams=0),
+    "1,024 hashed bigrams": _with(bigrams=1024),
+    "AdamW for Muon": _with(optimizer="adamw", lr=0.008),
+    "learned positions": _with(position="learned"),
+    "LayerNorm": _with(norm="layernorm"),
+    "no QK norm": _with(qk_norm=False),
+    "GELU": _with(mlp="gelu"),
+    "ReLU²": _with(mlp="relu2"),
+    "tied embeddings": _with(tie_embeddings=True),
+    "small random start": _with(zero_init=False),
+    "cosine schedule": _with(schedule="cosine"),
+    "Muon momentum 0.95": _with(muon_momentum=0.95),
+    # another shape
+    "2 layers": _with(n_layer=2),
+    "128 channels": _with(n_embd=128),
+    "4 layers of 128 channels": _with(n_layer=4, n_embd=128),
+    "half the batch": _with(batch_size=PRESETS["speedrun"].train.batch_size // 2),
+    # one trick added
+    "token shift": Arm(kind=tricks.TokenShift),
+    "value embeddings": Arm(kind=tricks.ValueEmbeddings),
+    "soft-capped logits": Arm(kind=tricks.SoftCap),
+    "two tokens ahead": Arm(kind=tricks.TwoTokens),
+    "averaged weights": Arm(trainer=tricks.Averaged),
+    "dropout 0.1": _with(dropout=0.1),
+    "weight decay 0.1": _with(weight_decay=0.1),
+    "cautious weight decay 0.1": Arm(trainer=tricks.CautiousDecay),
+    "Polar Express": Arm(trainer=_steps(*tricks.POLAR_EXPRESS)),
+    "4 Newton-Schulz steps": Arm(trainer=_steps(*NEWTON_SCHULZ[:4])),
+    "3 Newton-Schulz steps": Arm(trainer=_steps(*NEWTON_SCHULZ[:3])),
+    "batch grows": Arm(trainer=tricks.GrowingBatch),
+    "context grows": Arm(trainer=tricks.GrowingContext),
+    # what to compare with
+    "modern": Arm(PRESETS["modern"].model, PRESETS["modern"].train, updates=400),
+    "nanogpt-cpu": Arm(PRESETS["nanogpt-cpu"].model, PRESETS["nanogpt-cpu"].train, updates=2000),
+}
+
+
+def time_to_loss(runs: Path, seeds: int = 5, arms: Iterable[str] = tuple(ARMS)) -> Report:
+    """Train every recipe with several seeds, longer or shorter, until its mean loss is known on
+    both sides of the goal; report what each is worth.
+
+    Finished runs are kept in the CSV file `runs`, and never made twice. One thread of a CPU; the
+    seconds are those of the updates, without evaluations.
+    """
+    corpus, rows = load_corpus("tinyshakespeare"), read_runs(runs)
+    while waiting := {arm: n for arm in arms if (n := next_updates(arm, rows, seeds)) is not None}:
+        # seeds outside: where the machine slows down for a while, it does so for all recipes
+        for seed in range(1, seeds + 1):
+            for arm, updates in waiting.items():
+                if any([row[name] for name in KEY] == [arm, updates, seed] for row in rows):
+                    continue
+                rows.append(_run(arm, updates, seed, corpus))
+                _write(runs, rows)
+    return _report([row for row in rows if row["arm"] in arms], runs)
+
+
+def next_updates(arm: str, rows: list[Row], seeds: int) -> int | None:
+    """For how many updates a recipe is trained next; None if enough is known of it."""
+    losses = _losses(row for row in rows if row["arm"] == arm and row["seed"] <= seeds)
+    means = {n: statistics.fmean(values) for n, values in losses.items() if len(values) == seeds}
+    fixed = ARMS[arm].updates
+    if fixed or UPDATES not in means:
+        return None if fixed in means else fixed or UPDATES
+    missed = [n for n, loss in means.items() if loss > GOAL]
+    reached = [n for n, loss in means.items() if loss <= GOAL]
+    if missed and reached:
+        return None
+    updates = round(min(reached) / LONGER) if reached else round(max(missed) * LONGER)
+    return updates if 1 < updates <= MOST else None
+
+
+def seconds_to_goal(rows: list[Row]) -> float:
+    """CPU seconds in which a recipe's mean loss falls to the goal; nan where that is not known.
+
+    Between two lengths of training the loss is taken to fall evenly with the updates' logarithm.
+    """
+    means = sorted((n, statistics.fmean(values)) for n, values in _losses(rows).items())
+    for (n, above), (m, below) in pairwise(means):
+        if above > GOAL >= below:
+            share = (above - GOAL) / (above - below)
+            updates = n * (m / n) ** share
+            return updates * statistics.fmean(row["cpu_s"] / row["updates"] for row in rows)
+    return math.nan
+
+
+def read_runs(path: Path) -> list[Row]:
+    """The finished runs that a file holds; none if there is no file."""
+    import pandas as pd
+
+    if not path.exists():
+        return []
+    try:
+        return pd.read_csv(path)[[*KEY, "loss", "cpu_s", "parameters", "processor"]].to_dict(
+            "records"
+        )
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"{path} holds no runs of this benchmark: {error}") from error
+
+
+def _write(path: Path, rows: list[Row]) -> None:
+    import pandas as pd
+
+    write_text(path, pd.DataFrame(rows).to_csv(index=False))
+
+
+def _run(arm: str, updates: int, seed: int, corpus: Corpus) -> Row:
+    recipe, vocab_size = ARMS[arm], corpus.tokenizer.vocab_size
+    torch.manual_seed(seed)
+    model = recipe.kind(replace(recipe.model, vocab_size=vocab_size))
+    config = replace(recipe.train, max_steps=updates, seed=seed, device="cpu")
+    trainer = recipe.trainer(model, corpus, config)
+    with one_thread():
+        start = time.process_time()
+        for _ in range(updates):
+            trainer.train_step()
+        cpu_s = time.process_time() - start
+        loss = evaluate(model, corpus.val)
+    print(f"{arm}, {updates} updates, seed {seed}: {loss:.4f} in {cpu_s:.1f} s", flush=True)
+    about = {"parameters": count_parameters(model).total, **machine()}
+    key = dict(zip(KEY, (arm, updates, seed), strict=True))
+    return {**key, "loss": round(loss, 4), "cpu_s": round(cpu_s, 2), **about}
+
+
+def _losses(rows: Iterable[Row]) -> dict[int, list[float]]:
+    """The losses for each number of updates."""
+    losses = defaultdict(list)
+    for row in rows:
+        losses[row["updates"]].append(row["loss"])
+    return losses
+
+
+def _report(rows: list[Row], runs: Path) -> Report:
+    by_arm = defaultdict(list)
+    for row in rows:
+        by_arm[row["arm"]].append(row)
+    base = _losses(by_arm["speedrun"])[UPDATES]
+    table = [_summary(arm, by_arm[arm], base) for arm in ARMS if arm in by_arm]
+    notes = [
+        f"change: of the loss at {UPDATES} updates; p: by Welch's test, for each trick alone",
+        f"seconds_to_goal: CPU time of the updates until the mean loss is {GOAL}",
+        f"{len(rows)} runs, kept in {runs}; remove it, or name another, to make them anew",
+    ]
+    return Report("time to a loss, Tiny Shakespeare, one thread", table, notes)
+
+
+def _summary(arm: str, rows: list[Row], base: list[float]) -> Row:
+    updates = ARMS[arm].updates or UPDATES
+    equal = [row for row in rows if row["updates"] == updates]
+    losses = [row["loss"] for row in equal]
+    row = {
+        "recipe": arm,
+        "parameters": equal[0]["parameters"],
+        "updates": updates,
+        "loss": f"{statistics.fmean(losses):.3f}",
+        "sd": f"{statistics.stdev(losses):.3f}" if len(losses) > 1 else "",
+        "cpu_s": statistics.fmean(row["cpu_s"] for row in equal),
+        "change": "",
+        "p": "",
+        "seconds_to_goal": seconds_to_goal(rows),
+    }
+    if updates == UPDATES and arm != "speedrun" and min(len(losses), len(base)) > 1:
+        difference = mean_difference(losses, base)
+        row |= {"change": f"{difference.mean:+.3f}", "p": f"{difference.p:.2g}"}
+    return row
