@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tinygpt import (
+    PRESETS,
     MetricsLogger,
     MoEConfig,
     TinyGPT,
@@ -35,6 +36,7 @@ from tinygpt.measure import evaluate
 from tinygpt.text import Corpus, get_batch
 from tinygpt.training import checkpoints, find_run, latest_checkpoint, load_checkpoint, lr_factor
 from tinygpt.training.manifest import write_manifest
+from tinygpt.training.preflight import is_small
 
 from ..tools import CHANCE, QUICK, byte_tokenizer, interrupt_after
 
@@ -160,6 +162,38 @@ def test_without_its_best_weights_a_finished_run_still_says_its_last_loss(
     resumed.fit(progress=False)
     assert list(resumed.whole_val_lm_loss) == [40]
     assert "the best weights, of step 20, are lost: " in capsys.readouterr().out
+
+
+# --- threads ---
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_small_models_train_with_one_thread(name):
+    preset = PRESETS[name]
+    model = TinyGPT(preset.model)
+    assert is_small(model, preset.train) == (name != "laptop")
+    with torch.device("meta"):  # any device but a CPU
+        assert not is_small(TinyGPT(preset.model), preset.train)
+
+
+@pytest.mark.parametrize("small_limit", [3e9, 0])
+def test_threads_in_training_and_after_it(corpus, small, monkeypatch, two_threads, small_limit):
+    monkeypatch.setattr("tinygpt.training.preflight.SMALL", small_limit)
+    trainer = Trainer(model_for(corpus, small), corpus, replace(QUICK, max_steps=2))
+    seen = []
+    for name in ("train_step", "_evaluate", "_conclude"):
+        monkeypatch.setattr(trainer, name, watch_threads(getattr(trainer, name), seen))
+    trainer.fit(progress=False)
+    assert seen == [1 if small_limit else 2] * 5
+    assert torch.get_num_threads() == 2
+
+
+def watch_threads(function, seen):
+    def watched(*args, **options):
+        seen.append(torch.get_num_threads())
+        return function(*args, **options)
+
+    return watched
 
 
 def test_one_step_with_clipping_against_the_formula(corpus, small):

@@ -13,7 +13,7 @@ from ..decoding import generate
 from ..errors import CheckpointError, NonFiniteError
 from ..measure import count_predictions, evaluate
 from ..model import TinyGPT
-from ..runtime import autocast, pick_device
+from ..runtime import autocast, one_thread, pick_device
 from ..text import Batches, Corpus, load_corpus
 from .checkpoint import Checkpoint, load_checkpoint
 from .hooks import hooks_for
@@ -24,6 +24,7 @@ from .preflight import (
     check_fit,
     check_goes_on,
     identity,
+    is_small,
     tokens_per_step,
     updates,
     used_before,
@@ -131,7 +132,8 @@ class Trainer:
         ruin the weights, and instead of saving what is ruined; `CheckpointError` if somebody else
         trains in the folder.
         """
-        with self.run.writing() if self.run else nullcontext():
+        small = is_small(self.model, self.config)
+        with self.run.writing() if self.run else nullcontext(), one_thread(small):
             caught = self._loop(progress)
         self.model.eval()
         if caught:
