@@ -30,6 +30,15 @@ def corpus(tmp_path_factory):
 
 
 @pytest.fixture
+def two_threads():
+    """Torch computes with two threads, in this test alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def small(corpus):
     """A model configuration that trains in milliseconds on `corpus`."""
     return ModelConfig(

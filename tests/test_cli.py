@@ -1,12 +1,15 @@
 """The command line, in this process where nothing hangs on being its own (see test_console.py)."""
 
 import json
+import math
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,6 +30,22 @@ def text(tmp_path, corpus):
 SMALL = "--n-embd 16 --n-head 2 --n-layer 1 --batch-size 4 --eval-interval 10 --warmup-steps 2"
 
 
+def test_the_last_line_says_whose_loss_it_is(text, tmp_path, capsys, monkeypatch):
+    trainer = SimpleNamespace(step=40, best_step=20, whole_val_lm_loss={20: 1.0, 40: 1e6})
+    trainer.fit, trainer.run = lambda: None, SimpleNamespace(folder=tmp_path)
+    monkeypatch.setattr(cli, "_new", lambda *args: trainer)
+    assert cli.main(["train"]) == 0
+    trainer.best_step, trainer.whole_val_lm_loss = 40, {40: 2.0}
+    assert cli.main(["train"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")] == [
+        "step 20: validation loss 1.0000 nats, perplexity 2.72, on the whole split (best weights)",
+        f"step 40: validation loss 1000000.0000 nats, perplexity {math.exp(700):.2f}, on the whole "
+        "split (last weights)",
+        "step 40: validation loss 2.0000 nats, perplexity 7.39, on the whole split (last and best "
+        "weights)",
+    ]
+
+
 def train(text, out, *flags):
     return cli.main(["train", "--corpus", text, "--out", str(out), *SMALL.split(), *flags])
 
@@ -34,7 +53,8 @@ def train(text, out, *flags):
 def test_train_generate_resume(text, tmp_path, capsys):
     out = tmp_path / "run"
     assert train(text, out, "--max-steps", "20", "--lr", "0.01") == 0
-    assert "step 20: validation loss" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert re.search(r"step 20: validation loss .* on the whole split \(last.* weights\)\n", said)
     saved = load_checkpoint(latest_checkpoint(out))
     assert (saved.model.config.n_embd, saved.model.config.n_layer) == (16, 1)
     assert saved.settings["train"]["lr"] == 0.01

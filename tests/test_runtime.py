@@ -76,14 +76,6 @@ def test_one_thread_is_given_back():
         torch.set_num_threads(before)
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_one_thread_in_another_order_or_in_each_other(two_threads):
     first, second = runtime.one_thread(), runtime.one_thread()
     first.__enter__()

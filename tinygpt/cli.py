@@ -1,5 +1,6 @@
 """The command line: python -m tinygpt lab | data | train | generate | benchmark | info."""
 
+import math
 import os
 import signal
 import sys
@@ -68,12 +69,20 @@ def train(arguments: Sequence[str]) -> None:
         trainer = _resumed(start.resume, arguments, experts, start.max_steps is not None)
     with patient_output():
         print(f"the run is in {trainer.run.folder}", flush=True)
-        for last in trainer.fit().rows[-1:]:
-            print(
-                f"step {last['step']}: validation loss {last['val_lm_loss']:.4f} nats, perplexity "
-                f"{last['val_perplexity']:.2f}; best {trainer.best_val_loss:.4f} at step "
-                f"{trainer.best_step}"
-            )
+        trainer.fit()
+        for step, loss in trainer.whole_val_lm_loss.items():
+            print(f"step {step}: {_quality(loss)} ({_which(trainer, step)} weights)")
+
+
+def _quality(loss: float) -> str:
+    perplexity = math.exp(min(loss, 700))  # more is no float
+    return f"validation loss {loss:.4f} nats, perplexity {perplexity:.2f}, on the whole split"
+
+
+def _which(trainer, step: int) -> str:
+    if step < trainer.step:
+        return "best"
+    return "last and best" if step == trainer.best_step else "last"
 
 
 def _new(name: str | None, arguments: Sequence[str], experts: bool):

@@ -178,7 +178,7 @@ class TrainConfig:
     min_lr_ratio: Share = 0.1  # where the schedule ends, as a share of the peak
     decay_fraction: Share = 0.6  # of all updates, the last part in which wsd falls
     eval_interval: Count = 250  # updates between evaluations (and checkpoints)
-    max_eval_tokens: Count | None = None  # None: the whole validation split
+    max_eval_tokens: Count | None = 1 << 13  # of each split, in an evaluation; None: of all
     patience: Count | None = None  # stop after so many evaluations without a better one
     keep_last: Count = 2  # checkpoints kept, beside the best
     sample_tokens: Whole = 0  # characters written at each evaluation; 0: none

@@ -40,7 +40,7 @@ _MUON = TrainConfig(
     schedule="wsd",
     warmup_steps=20,
     min_lr_ratio=0.0,
-    eval_interval=50,
+    eval_interval=100,
 )
 
 PRESETS: dict[str, Preset] = {
@@ -82,7 +82,7 @@ PRESETS: dict[str, Preset] = {
     "laptop": Preset(
         "as modern, with a longer context, until it is worth listening to",
         model=replace(_MODERN, block_size=256),
-        train=replace(_MUON, max_steps=1500, batch_size=16, warmup_steps=50, eval_interval=100),
+        train=replace(_MUON, max_steps=1500, batch_size=16, warmup_steps=50),
     ),
 }
 

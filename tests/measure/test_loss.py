@@ -5,7 +5,7 @@ import torch
 
 from tinygpt import TinyGPT
 from tinygpt.errors import ConfigError
-from tinygpt.measure import evaluate
+from tinygpt.measure import count_predictions, evaluate
 
 
 @pytest.mark.parametrize("length", [2, 16, 17, 18, 100, 4097])
@@ -42,6 +42,19 @@ def test_a_limit_takes_windows_from_the_whole_split(small):
     assert abs(part - whole) < 0.5 * abs(only_easy - whole)
     assert evaluate(model, tokens, max_tokens=10_000) == whole
     assert evaluate(model, tokens[:10], max_tokens=5) == evaluate(model, tokens[:10])
+
+
+@pytest.mark.parametrize("limit", [None, 1, 100, 499, 10_000])
+def test_the_count_is_of_what_is_measured(small, monkeypatch, limit):
+    model, seen = TinyGPT(small), []
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].numel()))
+    tokens = torch.randint(small.vocab_size, (500,))
+    loss = evaluate(model, tokens, limit)
+    assert count_predictions(model, tokens, limit) == sum(seen)
+    assert sum(seen) == {1: 16, 100: 96}.get(limit, 499)
+    monkeypatch.setattr("tinygpt.measure.loss.CPU_PASS", 1)  # a window in each forward pass
+    assert evaluate(model, tokens, limit) == pytest.approx(loss, abs=1e-6)
+    assert len(seen) > 2 or limit == 1
 
 
 def test_a_split_without_a_target_is_refused(small):

@@ -205,6 +205,14 @@ def test_the_preset_learns(corpus):
         assert (router.proj.weight - before).norm() > 0.1 * before.norm()
 
 
+@pytest.mark.parametrize(("limit", "read"), [(100, 96), (None, 499)])
+def test_routing_is_measured_on_the_tokens_of_the_loss(corpus, small, limit, read):
+    trainer = moe_trainer(corpus, small, max_eval_tokens=limit, max_steps=10)
+    trainer.fit(progress=False)
+    assert [row["val_tokens"] for row in trainer.metrics.rows] == [read, read]
+    assert all((table.sum((1, 2)) == 2 * read).all() for table in trainer.expert_tables.values())
+
+
 hopper = pytest.mark.skipif(
     capability() < (9, 0), reason="before Hopper, grouped_mm itself asks for the groups' sizes"
 )

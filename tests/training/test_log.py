@@ -57,6 +57,38 @@ def test_every_torn_last_line_is_dropped_and_the_log_goes_on(tmp_path):
     assert whole[:-1] in kept  # with all its cells it may be a row, so the file is set aside
 
 
+def test_a_figure_that_is_known_later_is_filled_in(tmp_path):
+    path = tmp_path / "metrics.csv"
+    logger, shown = MetricsLogger(path), []
+    logger._sinks.append(shown.append)
+    log_rows(logger, [0, 10, 20])
+    logger.amend(10, whole_val_lm_loss=2.25)
+    logger.amend(15, whole_val_lm_loss=9.0)  # a row that was lost
+    assert [row["step"] for row in logger.rows] == [0, 10, 20]
+    pd.testing.assert_frame_equal(pd.read_csv(path), logger.frame())
+    whole = logger.frame()["whole_val_lm_loss"]
+    assert (whole[1], whole.isna().sum()) == (2.25, 2)
+    assert shown[3:] == [{"step": 10, "whole_val_lm_loss": 2.25}]
+    with pytest.raises(ConfigError, match="no column accuracy"):
+        logger.amend(10, accuracy=1.0)
+    assert os.listdir(tmp_path) == ["metrics.csv"]
+
+
+def test_an_older_log_without_the_columns_of_today_goes_on(tmp_path):
+    path = tmp_path / "metrics.csv"
+    newer = ("val_tokens", "whole_val_lm_loss", "load_cv", "balance_loss", "z_loss")
+    older = [name for name in MetricsLogger.COLUMNS if name not in newer]
+    path.write_text(",".join(older) + "\n" + "0" + ",4.0" * (len(older) - 1) + "\n")
+    logger = MetricsLogger(path)
+    logger.log(step=10, train_lm_loss=2.0, val_lm_loss=2.5, val_tokens=96)
+    logger.amend(10, whole_val_lm_loss=2.25)
+    frame = pd.read_csv(path)
+    assert frame["val_lm_loss"].tolist() == [4.0, 2.5]
+    assert math.isnan(frame["val_tokens"][0])
+    assert frame["val_tokens"][1] == 96
+    assert os.listdir(tmp_path) == ["metrics.csv"]  # nothing was lost, nothing set aside
+
+
 def edited(change):
     """What a program makes of a log, given as its table: a list of rows, each a list of cells."""
 

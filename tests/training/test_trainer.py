@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tinygpt import (
+    PRESETS,
     MetricsLogger,
     MoEConfig,
     TinyGPT,
@@ -35,6 +36,7 @@ from tinygpt.measure import evaluate
 from tinygpt.text import Corpus, get_batch
 from tinygpt.training import checkpoints, find_run, latest_checkpoint, load_checkpoint, lr_factor
 from tinygpt.training.manifest import write_manifest
+from tinygpt.training.preflight import is_small
 
 from ..tools import CHANCE, QUICK, byte_tokenizer, interrupt_after
 
@@ -82,9 +84,116 @@ def test_what_is_logged_is_what_was_done(corpus, small):
     assert frame["train_lm_loss"].iloc[-1] == evaluate(model, corpus.train, len(val) - 1)
     rates = [0.0] + [config.lr * lr_factor(step, 20, config) for step in (9, 19)]
     assert frame["lr"].tolist() == pytest.approx(rates)
-    limited = trained(corpus, small, replace(config, max_eval_tokens=100))
-    expected = evaluate(limited.model, val, max_tokens=100)
-    assert limited.metrics.rows[-1]["val_lm_loss"] == expected != frame["val_lm_loss"].iloc[-1]
+
+
+# --- a part of the splits on the way, the whole validation split at the end ---
+
+PART = replace(QUICK, max_eval_tokens=100)  # of 499: six windows of 16
+
+
+def test_each_row_is_of_the_same_part_and_says_how_large_it_is(corpus, small):
+    trainer = trained(corpus, small, PART)
+    frame, model = trainer.metrics.frame(), trainer.model
+    assert frame["val_tokens"].tolist() == [96] * 5
+    last = frame.iloc[-1]
+    assert last["val_lm_loss"] == evaluate(model, corpus.val, 96) != evaluate(model, corpus.val)
+    assert last["train_lm_loss"] == evaluate(model, corpus.train, 96)
+    assert last["whole_val_lm_loss"] == evaluate(model, corpus.val)
+    assert trained(corpus, small).metrics.rows[-1]["val_tokens"] == len(corpus.val) - 1
+    assert TrainConfig().max_eval_tokens < 10_000  # an evaluation is short, also the first
+
+
+def best_before_last(monkeypatch, corpus, small, folder, losses=(3.0, 2.0, 1.0, 1.5, 1.2)):
+    """A trainer that was trained, whose losses on a part are these; the whole split's are real."""
+    trainer = Trainer(model_for(corpus, small), corpus, PART, folder)
+    real, losses = Trainer._loss, iter(losses)
+
+    def scripted(model, tokens, limit):
+        asked = tokens is trainer._val and limit
+        return next(losses) if asked else real(trainer, model, tokens, limit)
+
+    monkeypatch.setattr(trainer, "_loss", scripted)
+    trainer.fit(progress=False)
+    return trainer
+
+
+def test_the_best_and_the_last_weights_are_measured_on_the_whole_split(
+    corpus, small, tmp_path, monkeypatch
+):
+    trainer = best_before_last(monkeypatch, corpus, small, tmp_path / "run")
+    best = load_run(tmp_path / "run", device="cpu")
+    expected = {20: evaluate(best, corpus.val), 40: evaluate(trainer.model, corpus.val)}
+    assert trainer.whole_val_lm_loss == expected
+    assert len(set(expected.values())) == 2
+    for log in (trainer.metrics, MetricsLogger(tmp_path / "run" / "metrics.csv")):
+        whole = log.frame().set_index("step")["whole_val_lm_loss"]
+        assert whole.dropna().to_dict() == expected
+    assert (trainer.best_step, trainer.best_val_loss) == (20, 1.0)  # of the part
+    unsaved = best_before_last(monkeypatch, corpus, small, None)
+    assert unsaved.whole_val_lm_loss == {40: expected[40]}
+
+
+def test_a_longer_run_compares_parts_with_parts(corpus, small, tmp_path):
+    first = trained(corpus, small, PART, tmp_path / "run")
+    longer = Trainer.resume(tmp_path / "run", corpus, replace(PART, max_steps=60))
+    assert longer.best_val_loss == first.best_val_loss != first.whole_val_lm_loss[40]
+    longer.fit(progress=False)
+    frame = longer.metrics.frame().set_index("step")
+    assert longer.best_val_loss == frame["val_lm_loss"].min()
+    assert frame["whole_val_lm_loss"][40] == first.whole_val_lm_loss[40]  # still true of step 40
+    assert frame["whole_val_lm_loss"][60] == evaluate(longer.model, corpus.val)
+
+
+@pytest.mark.parametrize("limit", [None, 48])
+def test_the_best_loss_is_measured_anew_for_another_part(corpus, small, tmp_path, limit):
+    first = trained(corpus, small, PART, tmp_path / "run")
+    resumed = Trainer.resume(tmp_path / "run", corpus, replace(PART, max_eval_tokens=limit))
+    best = load_run(tmp_path / "run", device="cpu")
+    assert resumed.best_val_loss == evaluate(best, corpus.val, limit) != first.best_val_loss
+    assert resumed.best_step == first.best_step
+
+
+def test_without_its_best_weights_a_finished_run_still_says_its_last_loss(
+    corpus, small, tmp_path, monkeypatch, capsys
+):
+    best_before_last(monkeypatch, corpus, small, tmp_path / "run")
+    (tmp_path / "run" / "step_0000020" / "model.safetensors").write_bytes(b"")
+    resumed = Trainer.resume(tmp_path / "run", corpus)
+    resumed.fit(progress=False)
+    assert list(resumed.whole_val_lm_loss) == [40]
+    assert "the best weights, of step 20, are lost: " in capsys.readouterr().out
+
+
+# --- threads ---
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_small_models_train_with_one_thread(name):
+    preset = PRESETS[name]
+    model = TinyGPT(preset.model)
+    assert is_small(model, preset.train) == (name != "laptop")
+    with torch.device("meta"):  # any device but a CPU
+        assert not is_small(TinyGPT(preset.model), preset.train)
+
+
+@pytest.mark.parametrize("small_limit", [3e9, 0])
+def test_threads_in_training_and_after_it(corpus, small, monkeypatch, two_threads, small_limit):
+    monkeypatch.setattr("tinygpt.training.preflight.SMALL", small_limit)
+    trainer = Trainer(model_for(corpus, small), corpus, replace(QUICK, max_steps=2))
+    seen = []
+    for name in ("train_step", "_evaluate", "_conclude"):
+        monkeypatch.setattr(trainer, name, watch_threads(getattr(trainer, name), seen))
+    trainer.fit(progress=False)
+    assert seen == [1 if small_limit else 2] * 5
+    assert torch.get_num_threads() == 2
+
+
+def watch_threads(function, seen):
+    def watched(*args, **options):
+        seen.append(torch.get_num_threads())
+        return function(*args, **options)
+
+    return watched
 
 
 def test_one_step_with_clipping_against_the_formula(corpus, small):
@@ -137,10 +246,10 @@ def test_accumulated_gradients_equal_the_big_batchs(corpus, small):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-@pytest.mark.parametrize("stop", [0, 1, 13, 20, 37])
+@pytest.mark.parametrize("stop", [0, 1, 13, 20, 37, 40])
 def test_stopped_and_resumed_equals_uninterrupted(corpus, small, tmp_path, stop, optimizer):
-    config = replace(QUICK, optimizer=optimizer, grad_accum_steps=2)
-    whole = trained(corpus, small, config, dropout=0.1)
+    config = replace(QUICK, optimizer=optimizer, grad_accum_steps=2, max_eval_tokens=100)
+    whole = trained(corpus, small, config, tmp_path / "whole", dropout=0.1)
 
     stopped = Trainer(model_for(corpus, small, dropout=0.1), corpus, config, tmp_path / "run")
     interrupt_after(stopped, stop)
@@ -149,6 +258,7 @@ def test_stopped_and_resumed_equals_uninterrupted(corpus, small, tmp_path, stop,
     MetricsLogger(tmp_path / "run" / "metrics.csv").log(**row)
     (tmp_path / "run" / ".tmp-step_0000099-x").mkdir()
     torch.manual_seed(99)  # whatever came between
+    assert not stopped.whole_val_lm_loss
     resumed = Trainer.resume(tmp_path / "run", corpus)
     assert resumed.step == stop
     assert not list((tmp_path / "run").glob(".tmp-*"))
@@ -164,6 +274,7 @@ def test_stopped_and_resumed_equals_uninterrupted(corpus, small, tmp_path, stop,
     expected = whole.metrics.frame().drop(columns=CHANCE)
     assert expected.equals(resumed.metrics.frame().drop(columns=CHANCE))
     assert (whole.best_step, whole.best_val_loss) == (resumed.best_step, resumed.best_val_loss)
+    assert whole.whole_val_lm_loss == resumed.whole_val_lm_loss != {}
 
 
 @pytest.mark.parametrize("log", [None, "step,val_lm_loss\n", "step,val_lm_loss\n0,9.0\n5,1.0\n"])
@@ -455,11 +566,13 @@ def test_patience_goes_on_counting_after_a_resume(corpus, small, tmp_path, monke
 
 
 def script_losses(monkeypatch, trainer, losses):
-    """Let the evaluations of the validation split give these losses."""
+    """Let the evaluations on a part of the validation split give these losses."""
     losses = iter(losses)
     monkeypatch.setattr(
         "tinygpt.training.trainer.evaluate",
-        lambda model, tokens, limit, precision: next(losses) if tokens is trainer._val else 2.0,
+        lambda model, tokens, limit, precision: (
+            next(losses) if tokens is trainer._val and limit else 2.0
+        ),
     )
 
 

@@ -2,7 +2,7 @@
 
 from .cost import ParameterCount, count_parameters, flops_per_token, model_flop_utilisation
 from .intervals import Difference, bootstrap_interval, mean_difference
-from .loss import EVAL_TOKENS, evaluate
+from .loss import count_predictions, evaluate
 from .reading import Reading, expert_layers, read, surprisal, without_expert
 from .routing import (
     RoutingReport,
@@ -16,7 +16,6 @@ from .routing import (
 from .variety import distinct_n, repetition_rate, valid_word_share, words
 
 __all__ = [
-    "EVAL_TOKENS",
     "Difference",
     "ParameterCount",
     "Reading",
@@ -24,6 +23,7 @@ __all__ = [
     "agreement",
     "bootstrap_interval",
     "count_parameters",
+    "count_predictions",
     "dead_experts",
     "distinct_n",
     "evaluate",

@@ -10,7 +10,8 @@ from ..model import TinyGPT, evaluating
 from ..runtime import autocast
 from ..text import take
 
-EVAL_TOKENS = 1 << 14  # tokens of one forward pass in an evaluation
+# tokens of one forward pass in an evaluation; on a CPU fewer, so that activations fit its cache
+PASS, CPU_PASS = 1 << 14, 1 << 11
 
 
 @torch.inference_mode()
@@ -28,6 +29,11 @@ def evaluate(
             losses.append(model(x, y).lm_loss * x.numel())
         counted += x.numel()
     return torch.stack(losses).cpu().double().sum().item() / counted
+
+
+def count_predictions(model: TinyGPT, tokens: Tensor, max_tokens: int | None = None) -> int:
+    """On how many tokens of a split `evaluate` measures the loss."""
+    return sum(starts.numel() * length for starts, length in _windows(model, tokens, max_tokens))
 
 
 def split_batches(
@@ -50,5 +56,6 @@ def _windows(model: TinyGPT, tokens: Tensor, max_tokens: int | None) -> list[tup
         count = min(max(1, max_tokens // T), max(1, n // T))
         starts = starts[torch.linspace(0, n // T - 1, count, dtype=torch.float64).clamp(0).long()]
     whole, rest = starts[starts + T <= n], starts[starts + T > n]
-    batches = [(part, T) for part in whole.split(max(1, EVAL_TOKENS // T)) if len(part)]
+    rows = (CPU_PASS if model.device.type == "cpu" else PASS) // T
+    batches = [(part, T) for part in whole.split(max(1, rows)) if len(part)]
     return batches + [(part, n - int(part)) for part in rest]  # a last, shorter window

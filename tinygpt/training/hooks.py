@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..config import TrainConfig
-from ..measure import EVAL_TOKENS, measure_routing
+from ..measure import measure_routing
 from ..model import TinyGPT, rebalance
 from .run import Run
 
@@ -29,9 +29,8 @@ class ExpertHooks(Hooks):
 
     def __init__(self, model: TinyGPT, tokens: Tensor, config: TrainConfig, run: Run | None):
         super().__init__()
-        self.model, self.tokens, self.precision = model, tokens, config.precision
-        self.limit = min(config.max_eval_tokens or EVAL_TOKENS, EVAL_TOKENS)
-        self.run = run
+        self.model, self.tokens, self.run = model, tokens, run
+        self.limit, self.precision = config.max_eval_tokens, config.precision
         if run:
             self.tables = run.load_tables()
 

@@ -3,7 +3,7 @@
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -34,6 +34,8 @@ class MetricsLogger:
         "epoch",
         "train_lm_loss",  # nats per token
         "val_lm_loss",
+        "val_tokens",  # how many of each split these two are the mean of
+        "whole_val_lm_loss",  # of the whole validation split: for the last weights and the best
         "train_perplexity",
         "val_perplexity",
         "val_bits_per_char",  # of the text, so that tokenizers can be compared
@@ -59,9 +61,7 @@ class MetricsLogger:
 
     def log(self, *, step: int, train_lm_loss: float, val_lm_loss: float, **values: float) -> Row:
         """Add a row; the perplexities are filled in from the losses, what is not given is nan."""
-        unknown = set(values) - set(self.COLUMNS)
-        if unknown:
-            raise ConfigError(f"no column {', '.join(sorted(unknown))}; there are {self.COLUMNS}")
+        self._check_known(values)
         values |= {
             "train_lm_loss": train_lm_loss,
             "val_lm_loss": val_lm_loss,
@@ -82,6 +82,16 @@ class MetricsLogger:
             sink(row)
         return row
 
+    def amend(self, step: int, **values: float) -> None:
+        """Fill in columns of a step that has a row; one that the log has lost stays lost."""
+        self._check_known(values)
+        for row in (row for row in self.rows if row["step"] == step):
+            row.update(values)
+            if self.path:
+                self._rewrite(self._found())
+            for sink in self._sinks:
+                sink({"step": step, **values})
+
     def truncate(self, step: int) -> None:
         """Forget the rows after `step`, at which a run is resumed: they are written again."""
         if self.path is None:
@@ -101,6 +111,10 @@ class MetricsLogger:
         import pandas as pd
 
         return pd.DataFrame(self.rows, columns=list(self.COLUMNS))
+
+    def _check_known(self, names: Iterable[str]) -> None:
+        if unknown := sorted(set(names) - set(self.COLUMNS)):
+            raise ConfigError(f"no column {', '.join(unknown)}; there are {self.COLUMNS}")
 
     def _found(self, resumed: int | None = None) -> Found:
         """What the file holds at this moment."""

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ..config import TrainConfig, to_dict
 from ..decoding import generate
-from ..errors import NonFiniteError
-from ..measure import evaluate
+from ..errors import CheckpointError, NonFiniteError
+from ..measure import count_predictions, evaluate
 from ..model import TinyGPT
-from ..runtime import autocast, pick_device
+from ..runtime import autocast, one_thread, pick_device
 from ..text import Batches, Corpus, load_corpus
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, load_checkpoint
 from .hooks import hooks_for
 from .log import MetricsLogger
 from .optim import make_optimizers, set_lr
@@ -24,6 +24,7 @@ from .preflight import (
     check_fit,
     check_goes_on,
     identity,
+    is_small,
     tokens_per_step,
     updates,
     used_before,
@@ -52,6 +53,11 @@ class Trainer:
     one nothing is written. `fit` leaves the model in eval mode with its last weights; `load_run`
     gives the best ones. Of a model with experts, `expert_tables[step]` says how often each symbol
     went to each expert.
+
+    Evaluations read the same part of each split every time, `max_eval_tokens` spread over it:
+    `best_step`, `best_val_loss` and patience compare those losses with each other and with nothing
+    else. What a run has come to is told by the whole validation split, read once at its end:
+    `whole_val_lm_loss[step]` is the loss of the last weights, and of the best if they were saved.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class Trainer:
         self.samples: list[tuple[int, str]] = []
         self.step = self.best_step = self.bad_evaluations = 0
         self.best_val_loss = math.inf
+        self.whole_val_lm_loss: dict[int, float] = {}  # by the step of the weights
         self.seconds = 0.0
         self.grad_norm = math.nan
         self.useless: int | None = None  # the step at which an evaluation gave no finite loss
@@ -125,7 +132,8 @@ class Trainer:
         ruin the weights, and instead of saving what is ruined; `CheckpointError` if somebody else
         trains in the folder.
         """
-        with self.run.writing() if self.run else nullcontext():
+        small = is_small(self.model, self.config)
+        with self.run.writing() if self.run else nullcontext(), one_thread(small):
             caught = self._loop(progress)
         self.model.eval()
         if caught:
@@ -156,6 +164,8 @@ class Trainer:
                 self._save()
             elif self.useless == self.step:
                 raise self._ruined(f"no finite loss at step {self.step}, which was not saved")
+            else:
+                self._conclude()
         return caught
 
     def train_step(self) -> float:
@@ -197,9 +207,10 @@ class Trainer:
     def _evaluate(self, tokens_per_s: float) -> None:
         """Measure both splits alike, on equally many tokens; log, save, and only then show."""
         start = time.perf_counter()
-        limit, precision = self.config.max_eval_tokens, self.config.precision
-        val_loss = evaluate(self.model, self._val, limit, precision)
-        train_loss = evaluate(self.model, self._train, limit or len(self._val) - 1, precision)
+        limit = self.config.max_eval_tokens
+        val_loss = self._loss(self.model, self._val, limit)
+        val_tokens = count_predictions(self.model, self._val, limit)
+        train_loss = self._loss(self.model, self._train, val_tokens)
         if val_loss < self.best_val_loss:
             self.best_val_loss, self.best_step, self.bad_evaluations = val_loss, self.step, 0
         else:
@@ -207,7 +218,7 @@ class Trainer:
         if self.step and not math.isfinite(val_loss + train_loss):
             self.useless = self.step
         try:
-            more = self.hooks.at_evaluation(self.step)
+            more = {"val_tokens": val_tokens, **self.hooks.at_evaluation(self.step)}
             self.seconds += time.perf_counter() - start
             self._log(train_loss, val_loss, tokens_per_s, more)
         finally:  # also when the log cannot be written
@@ -231,6 +242,31 @@ class Trainer:
             seconds=self.seconds,
             **more,
         )
+
+    def _conclude(self) -> None:
+        """Measure the last and the best weights on the whole validation split."""
+        models = {self.step: self.model}
+        if self.run and self.best_step != self.step:
+            try:
+                models[self.best_step] = self._best_model()
+            except CheckpointError as error:
+                say(f"the best weights, of step {self.best_step}, are lost: {error}")
+        for step, model in sorted(models.items()):
+            self.whole_val_lm_loss[step] = loss = self._loss(model, self._val, None)
+            self.metrics.amend(step, whole_val_lm_loss=loss)
+
+    def _compare_anew(self) -> None:
+        """Measure the best weights on the part that is read from here on, as others will be."""
+        if self.best_val_loss < math.inf:
+            limit = self.config.max_eval_tokens
+            self.best_val_loss = self._loss(self._best_model(), self._val, limit)
+
+    def _loss(self, model: TinyGPT, tokens: Tensor, limit: int | None) -> float:
+        return evaluate(model, tokens, limit, self.config.precision)
+
+    def _best_model(self) -> TinyGPT:
+        saved = load_checkpoint(self.run.step_folder(self.best_step))
+        return saved.model.to(self.device)
 
     def _evaluated(self) -> bool:
         """Whether there has been an evaluation: each makes a best loss, or counts as a bad one."""
@@ -277,6 +313,8 @@ class Trainer:
         self.rounds, words = resumed_rounds(saved.state, before, self.config, *ends)
         restore_optimizers(self.optimizers, saved.training)
         restore_random_states(saved.training, self.batches, self.device)
+        if before.max_eval_tokens != self.config.max_eval_tokens:
+            self._compare_anew()
         self.run.forget_after(self.step)
         self.run.keep(self.config.keep_last, self.best_step)
         self.metrics.truncate(self.step)
