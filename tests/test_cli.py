@@ -166,7 +166,7 @@ LONG = "x" * 300
         ("info tinny", "did you mean the preset tiny?"),
         ("info labtop", "did you mean the run laptop or the preset laptop?"),
         ("info laptop extra", "Unrecognized options: extra"),
-        ("benchmark stepp", "Expected one of ('step', 'decoding', 'moe')"),
+        ("benchmark stepp", "Expected one of ('step', 'decoding', 'moe', 'scale')"),
         ("benchmark --preset tinny", "did you mean the preset tiny?"),
         ("benchmark --threads 999999999", "threads=999999999 must be between 1 and 1024"),
         ("benchmark --rounds -1", "rounds=-1 must be between"),
@@ -444,13 +444,21 @@ def test_a_benchmark_is_kept_with_its_machine_and_command(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("out", ["", "missing/speed.json", "."])
+@pytest.mark.parametrize("flag", ["--out", "--plot"])
 def test_a_report_that_cannot_be_kept_is_refused_before_the_work(
-    out, capsys, monkeypatch, tmp_path
+    out, flag, capsys, monkeypatch, tmp_path
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tinygpt.benchmark.step_time", lambda *_: pytest.fail("it ran"))
-    assert cli.main(["benchmark", "--out", out]) == 2
-    assert "must be a file in a folder that exists" in capsys.readouterr().err
+    monkeypatch.setattr("tinygpt.benchmark.token_cost", lambda *_: pytest.fail("it ran"))
+    assert cli.main(["benchmark", "scale", flag, out]) == 2
+    assert f"{flag} {out!r} must be a file in a folder that exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["scale --plot cost.txt", "moe --plot cost.png"])
+def test_a_picture_that_cannot_be_drawn_is_refused_before_the_work(command, capsys, monkeypatch):
+    for name in ("token_cost", "moe_speed"):
+        monkeypatch.setattr(f"tinygpt.benchmark.{name}", lambda *_: pytest.fail("it ran"))
+    assert "must be a .png or .svg file" in one_line(["benchmark", *command.split()], capsys)
 
 
 def test_benchmark_of_decoding(capsys, monkeypatch):
@@ -467,6 +475,18 @@ def test_benchmark_of_experts(capsys):
     said = capsys.readouterr().out
     for words in ("experts", "64", "8192", "dense", "grouped_mm", "loop", "even load"):
         assert words in said
+
+
+def test_benchmark_of_scale_and_its_picture(tmp_path, capsys, monkeypatch):
+    sizes = {"TOKENS": 128, "CONTEXTS": (64, 128), "EXPERTS": (2, 4), "BATCHES": (1, 2)}
+    for name, value in sizes.items():
+        monkeypatch.setattr(f"tinygpt.benchmark.scale.{name}", value)
+    plot = tmp_path / "cost.SVG"
+    assert cli.main(["benchmark", "scale", "--rounds", "1", "--plot", str(plot)]) == 0
+    said = capsys.readouterr().out
+    for words in ("context", "experts", "batch", "decoding", "1 rounds", "slope"):
+        assert words in said
+    assert "Against experts from 2 to 4: training step" in plot.read_text(encoding="utf-8")
 
 
 def test_importing_is_light():

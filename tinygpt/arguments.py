@@ -78,17 +78,20 @@ class GenerateArgs:
 class BenchmarkArgs:
     """Measure speed on this machine."""
 
-    what: Positional[Literal["step", "decoding", "moe"]] = "step"
-    """a training step or 300 tokens against transformers' GPT-2, or experts against none"""
+    what: Positional[Literal["step", "decoding", "moe", "scale"]] = "step"
+    """a training step or 300 tokens against transformers' GPT-2; experts against none; or the
+    cost of a token as context, experts and batch grow"""
     preset: str = "nanogpt-cpu"
     """the model of the training step"""
     rounds: int | None = None
-    """default: 50 steps, 5 texts, 20 steps with experts"""
+    """default: 50 steps, 5 texts, 20 steps with experts, 10 of each size"""
     threads: int | None = None
     """CPU threads; default: torch's choice"""
     device: str = "auto"
     out: str | None = None
     """also write the figures, with the machine and the command, to this JSON file"""
+    plot: str | None = None
+    """of scale: also draw the costs, into this PNG or SVG file"""
 
 
 @dataclass(frozen=True)

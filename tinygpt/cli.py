@@ -138,14 +138,16 @@ def benchmark(arguments: Sequence[str]) -> None:
     """Run a comparison."""
     import torch
 
-    from .benchmark import decoding_speed, moe_speed, step_time
+    from .benchmark import decoding_speed, moe_speed, step_time, token_cost
 
     args = read_arguments(BenchmarkArgs, "benchmark", arguments)
     for name, most in (("rounds", 10**9), ("threads", 1024)):
         value = getattr(args, name)
         if value is not None and not 1 <= value <= most:
             raise ConfigError(f"{name}={value} must be between 1 and {most}")
-    out = None if args.out is None else _report_path(args.out)
+    out, plot = _report_path("out", args.out), _report_path("plot", args.plot)
+    if plot is not None and (args.what != "scale" or plot.suffix.lower() not in (".png", ".svg")):
+        raise ConfigError(f"--plot {args.plot!r} must be a .png or .svg file, of benchmark scale")
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.what == "step":
@@ -153,19 +155,34 @@ def benchmark(arguments: Sequence[str]) -> None:
         report = step_time(args.preset, args.rounds or 50, args.device)
     elif args.what == "moe":
         report = moe_speed(args.rounds or 20, args.device)
+    elif args.what == "scale":
+        report = token_cost(args.rounds or 10, args.device)
     else:
         report = decoding_speed(args.rounds or 5, args.device)
     print(report)
     if out is not None:
         report.save(out)
+    if plot is not None:
+        _draw(report.rows, plot)
 
 
-def _report_path(out: str):
-    """Where a report goes; known to be possible before the minutes are spent."""
-    path = resolve(out)
-    if not path.parent.is_dir() or path.is_dir() or not out:
-        raise ConfigError(f"--out {out!r} must be a file in a folder that exists")
+def _report_path(flag: str, name: str | None):
+    """Where a report or its picture goes, known to be possible before the minutes are spent; None
+    if that is not asked for."""
+    if name is None:
+        return None
+    path = resolve(name)
+    if not path.parent.is_dir() or path.is_dir() or not name:
+        raise ConfigError(f"--{flag} {name!r} must be a file in a folder that exists")
     return path
+
+
+def _draw(rows, path) -> None:
+    import pandas as pd
+
+    from .plots import plot_scaling
+
+    plot_scaling(pd.DataFrame(rows)).save(path)
 
 
 def info(arguments: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from .decoding import decoding_speed
 from .moe import moe_speed
 from .report import Report
+from .scale import token_cost
 from .step import step_time
 from .timing import take_turns
 
@@ -12,4 +13,5 @@ __all__ = [
     "moe_speed",
     "step_time",
     "take_turns",
+    "token_cost",
 ]
