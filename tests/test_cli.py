@@ -489,13 +489,26 @@ def test_benchmark_of_scale_and_its_picture(tmp_path, capsys, monkeypatch):
     assert "Against experts from 2 to 4: training step" in plot.read_text(encoding="utf-8")
 
 
-def test_importing_is_light():
-    """No plotting, table, widget or command-line library comes with `import tinygpt`."""
-    heavy = ["matplotlib", "seaborn", "pandas", "ipywidgets", "IPython", "tyro", "transformers"]
-    code = f"import sys, tinygpt; print([m for m in {heavy} if m in sys.modules])"
+def heavy_modules(code):
+    """The plotting, table, widget, command-line and compiler libraries that come with some code."""
+    heavy = "matplotlib seaborn pandas ipywidgets IPython tyro transformers torch._dynamo sympy"
+    code = (
+        f"import sys, torch; before = set(sys.modules); {code}; "
+        f"print(*(m for m in {heavy.split()} if m in sys.modules.keys() - before))"
+    )
     run = [sys.executable, "-c", code]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    return done.stdout.splitlines()[-1].split()
+
+
+def test_importing_is_light():
+    assert heavy_modules("import tinygpt") == []
+
+
+@pytest.mark.parametrize("command", ["info", "info tiny-moe"])
+def test_commands_start_light(command):
+    code = f"from tinygpt import cli; assert cli.main({command.split()}) == 0"
+    assert heavy_modules(code) == ["tyro"]
 
 
 def test_without_a_seed_the_text_is_another_each_time_and_with_one_the_same(capsys):

@@ -187,10 +187,8 @@ def _draw(rows, path) -> None:
 
 def info(arguments: Sequence[str]) -> None:
     """Print the environment and the presets, or one model's counts."""
-    import torch
-
     from .model import TinyGPT
-    from .runtime import environment
+    from .runtime import environment, shapes_only
     from .training import load_run
 
     args = read_arguments(InfoArgs, "info", arguments)
@@ -201,7 +199,7 @@ def info(arguments: Sequence[str]) -> None:
         for name, preset in PRESETS.items():
             print(f"  {name:12} {preset.description}")
     elif args.name in PRESETS:
-        with torch.device("meta"):  # shapes without numbers: a large one costs nothing
+        with shapes_only():
             _describe(TinyGPT(PRESETS[args.name].model))
         if args.name in _runs():
             its = f"{program()} info {_path_of_run(args.name)}"
