@@ -503,9 +503,10 @@ def heavy_modules(code):
 
 def test_importing_is_light():
     assert heavy_modules("import tinygpt") == []
+    assert heavy_modules("import tinygpt; tinygpt.load_run('laptop')") == []
 
 
-@pytest.mark.parametrize("command", ["info", "info tiny-moe"])
+@pytest.mark.parametrize("command", ["info", "info tiny-moe", "generate laptop --max-new-tokens 1"])
 def test_commands_start_light(command):
     code = f"from tinygpt import cli; assert cli.main({command.split()}) == 0"
     assert heavy_modules(code) == ["tyro"]
