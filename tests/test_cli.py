@@ -186,7 +186,7 @@ LONG = "x" * 300
         ("info tinny", "did you mean the preset tiny?"),
         ("info labtop", "did you mean the run laptop or the preset laptop?"),
         ("info laptop extra", "Unrecognized options: extra"),
-        ("benchmark stepp", "Expected one of ('step', 'decoding', 'moe')"),
+        ("benchmark stepp", "Expected one of ('step', 'decoding', 'moe', 'scale')"),
         ("benchmark --preset tinny", "did you mean the preset tiny?"),
         ("benchmark --threads 999999999", "threads=999999999 must be between 1 and 1024"),
         ("benchmark --rounds -1", "rounds=-1 must be between"),
@@ -464,13 +464,21 @@ def test_a_benchmark_is_kept_with_its_machine_and_command(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("out", ["", "missing/speed.json", "."])
+@pytest.mark.parametrize("flag", ["--out", "--plot"])
 def test_a_report_that_cannot_be_kept_is_refused_before_the_work(
-    out, capsys, monkeypatch, tmp_path
+    out, flag, capsys, monkeypatch, tmp_path
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tinygpt.benchmark.step_time", lambda *_: pytest.fail("it ran"))
-    assert cli.main(["benchmark", "--out", out]) == 2
-    assert "must be a file in a folder that exists" in capsys.readouterr().err
+    monkeypatch.setattr("tinygpt.benchmark.token_cost", lambda *_: pytest.fail("it ran"))
+    assert cli.main(["benchmark", "scale", flag, out]) == 2
+    assert f"{flag} {out!r} must be a file in a folder that exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["scale --plot cost.txt", "moe --plot cost.png"])
+def test_a_picture_that_cannot_be_drawn_is_refused_before_the_work(command, capsys, monkeypatch):
+    for name in ("token_cost", "moe_speed"):
+        monkeypatch.setattr(f"tinygpt.benchmark.{name}", lambda *_: pytest.fail("it ran"))
+    assert "must be a .png or .svg file" in one_line(["benchmark", *command.split()], capsys)
 
 
 def test_benchmark_of_decoding(capsys, monkeypatch):
@@ -489,13 +497,39 @@ def test_benchmark_of_experts(capsys):
         assert words in said
 
 
-def test_importing_is_light():
-    """No plotting, table, widget or command-line library comes with `import tinygpt`."""
-    heavy = ["matplotlib", "seaborn", "pandas", "ipywidgets", "IPython", "tyro", "transformers"]
-    code = f"import sys, tinygpt; print([m for m in {heavy} if m in sys.modules])"
+def test_benchmark_of_scale_and_its_picture(tmp_path, capsys, monkeypatch):
+    sizes = {"TOKENS": 128, "CONTEXTS": (64, 128), "EXPERTS": (2, 4), "BATCHES": (1, 2)}
+    for name, value in sizes.items():
+        monkeypatch.setattr(f"tinygpt.benchmark.scale.{name}", value)
+    plot = tmp_path / "cost.SVG"
+    assert cli.main(["benchmark", "scale", "--rounds", "1", "--plot", str(plot)]) == 0
+    said = capsys.readouterr().out
+    for words in ("context", "experts", "batch", "decoding", "1 rounds", "slope"):
+        assert words in said
+    assert "Against experts from 2 to 4: training step" in plot.read_text(encoding="utf-8")
+
+
+def heavy_modules(code):
+    """The plotting, table, widget, command-line and compiler libraries that come with some code."""
+    heavy = "matplotlib seaborn pandas ipywidgets IPython tyro transformers torch._dynamo sympy"
+    code = (
+        f"import sys, torch; before = set(sys.modules); {code}; "
+        f"print(*(m for m in {heavy.split()} if m in sys.modules.keys() - before))"
+    )
     run = [sys.executable, "-c", code]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    return done.stdout.splitlines()[-1].split()
+
+
+def test_importing_is_light():
+    assert heavy_modules("import tinygpt") == []
+    assert heavy_modules("import tinygpt; tinygpt.load_run('laptop')") == []
+
+
+@pytest.mark.parametrize("command", ["info", "info tiny-moe", "generate laptop --max-new-tokens 1"])
+def test_commands_start_light(command):
+    code = f"from tinygpt import cli; assert cli.main({command.split()}) == 0"
+    assert heavy_modules(code) == ["tyro"]
 
 
 def test_without_a_seed_the_text_is_another_each_time_and_with_one_the_same(capsys):

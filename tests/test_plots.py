@@ -108,3 +108,29 @@ def test_training_draws_both_splits_and_the_baselines():
     assert list(left.lines[1].get_ydata()) == [2.5] * 3
     assert right.lines[1].get_ydata()[0] == pytest.approx(math.exp(2.5))
     assert "bigram" in [text.get_text() for text in left.texts]
+
+
+def test_scaling_has_a_panel_for_each_size_and_writes_the_slopes(tmp_path):
+    rows = [
+        {"varied": varied, "what": what, "size": size, "us_per_token": cost * size * more}
+        for varied, more in (("context", 1), ("batch", 10))
+        for what, cost in (("training step", 30.0), ("decoding", 31.0))
+        for size in (64, 128)
+    ]
+    for row in rows[1::2]:
+        row |= {"slope_us_per_token": -0.254, "slope_mflop_per_token": 0.55}
+    figure = plots.plot_scaling(pd.DataFrame(rows))
+    left, right = figure.axes
+    assert [axes.get_xlabel() for axes in (left, right)] == ["context", "batch"]
+    assert left.get_ylim() == right.get_ylim()
+    assert (left.get_xscale(), left.get_yscale()) == ("log", "log")
+    assert [list(line.get_ydata()) for line in left.lines] == [[1920, 3840], [1984, 3968]]
+    assert len({line.get_marker() for line in left.lines}) == 2
+    first, second = left.texts
+    assert first.get_text() == second.get_text() == "−0.25 (0.55)"
+    assert second.xy[1] > 1.3 * first.xy[1]  # else one would lie on the other
+    assert "Against batch from 64 to 128: training step −0.25 (0.55), decoding" in figure.alt
+    figure.save(tmp_path / "cost.svg")
+    assert f"<title>{figure.alt}</title>" in (tmp_path / "cost.svg").read_text(encoding="utf-8")
+    figure.save(tmp_path / "cost.png")
+    assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from tinygpt import runtime
+from tinygpt import PRESETS, TinyGPT, runtime
 from tinygpt.errors import ConfigError
 
 
@@ -140,3 +140,16 @@ def test_one_thread_in_generators_that_take_turns(two_threads):
     first.close()
     del second
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("preset", ["tiny", "tiny-moe", "modern"])
+def test_shapes_only_are_those_of_the_model(preset):
+    config, state = PRESETS[preset].model, torch.get_rng_state()
+    with runtime.shapes_only():
+        blank = TinyGPT(config)
+    assert state.equal(torch.get_rng_state())  # nothing was drawn
+    assert all(t.is_meta for t in (*blank.parameters(), *blank.buffers()))
+    shapes = {name: (t.shape, t.dtype) for name, t in blank.state_dict().items()}
+    real = TinyGPT(config)
+    assert shapes == {name: (t.shape, t.dtype) for name, t in real.state_dict().items()}
+    assert not any(p.is_meta for p in real.parameters())  # the context has ended

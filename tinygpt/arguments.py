@@ -79,13 +79,13 @@ class GenerateArgs:
 class BenchmarkArgs:
     """Measure speed on this machine."""
 
-    what: Positional[Literal["step", "decoding", "moe", "time-to-loss"]] = "step"
-    """a training step or 300 tokens against transformers' GPT-2; experts against none; the quickest
-    recipe to a loss, and what each part of it is worth"""
+    what: Positional[Literal["step", "decoding", "moe", "scale", "time-to-loss"]] = "step"
+    """a training step or 300 tokens against transformers' GPT-2; experts against none; the cost of
+    a token as context, experts and batch grow; the quickest recipe to a loss, trick by trick"""
     preset: str = "nanogpt-cpu"
     """the model of the training step"""
     rounds: int | None = None
-    """default: 50 steps, 5 texts, 20 steps with experts, 5 seeds of each recipe"""
+    """default: 50 steps, 5 texts, 20 steps with experts, 10 of each size, 5 seeds"""
     threads: int | None = None
     """CPU threads; default: torch's choice"""
     device: str = "auto"
@@ -93,6 +93,8 @@ class BenchmarkArgs:
     """the finished runs of time-to-loss: what is in this file is not made again"""
     out: str | None = None
     """also write the figures, with the machine and the command, to this JSON file"""
+    plot: str | None = None
+    """of scale: also draw the costs, into this PNG or SVG file"""
 
 
 @dataclass(frozen=True)

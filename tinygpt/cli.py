@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from .arguments import (
     BenchmarkArgs,
@@ -147,44 +148,58 @@ def benchmark(arguments: Sequence[str]) -> None:
     """Run a comparison."""
     import torch
 
-    from .benchmark import decoding_speed, moe_speed, step_time, time_to_loss
+    from .benchmark import decoding_speed, moe_speed, step_time, time_to_loss, token_cost
 
     args = read_arguments(BenchmarkArgs, "benchmark", arguments)
     for name, most in (("rounds", 10**9), ("threads", 1024)):
         value = getattr(args, name)
         if value is not None and not 1 <= value <= most:
             raise ConfigError(f"{name}={value} must be between 1 and {most}")
-    out = None if args.out is None else _file("--out", args.out)
+    out, plot = _file("out", args.out), _file("plot", args.plot)
+    if plot is not None and (args.what != "scale" or plot.suffix.lower() not in (".png", ".svg")):
+        raise ConfigError(f"--plot {args.plot!r} must be a .png or .svg file, of benchmark scale")
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.what == "step":
         _preset(args.preset)
-        report = step_time(args.preset, args.rounds or 50, args.device)
-    elif args.what == "moe":
-        report = moe_speed(args.rounds or 20, args.device)
-    elif args.what == "time-to-loss":
-        report = time_to_loss(_file("--runs", args.runs), args.rounds or 5)
-    else:
-        report = decoding_speed(args.rounds or 5, args.device)
+    ask = {
+        "step": partial(step_time, args.preset),
+        "decoding": decoding_speed,
+        "moe": moe_speed,
+        "scale": token_cost,
+        "time-to-loss": partial(time_to_loss, _file("runs", args.runs)),
+    }[args.what]
+    rounds = {} if args.rounds is None else {"rounds": args.rounds}
+    report = ask(**rounds, device=args.device)
     print(report)
     if out is not None:
         report.save(out)
+    if plot is not None:
+        _draw(report.rows, plot)
 
 
-def _file(flag: str, name: str):
-    """Where figures go; known to be possible before the minutes are spent."""
+def _file(flag: str, name: str | None):
+    """Where figures go, known to be possible before the minutes are spent; None: not asked."""
+    if name is None:
+        return None
     path = resolve(name)
     if not path.parent.is_dir() or path.is_dir() or not name:
-        raise ConfigError(f"{flag} {name!r} must be a file in a folder that exists")
+        raise ConfigError(f"--{flag} {name!r} must be a file in a folder that exists")
     return path
+
+
+def _draw(rows, path) -> None:
+    import pandas as pd
+
+    from .plots import plot_scaling
+
+    plot_scaling(pd.DataFrame(rows)).save(path)
 
 
 def info(arguments: Sequence[str]) -> None:
     """Print the environment and the presets, or one model's counts."""
-    import torch
-
     from .model import TinyGPT
-    from .runtime import environment
+    from .runtime import environment, shapes_only
     from .training import load_run
 
     args = read_arguments(InfoArgs, "info", arguments)
@@ -195,7 +210,7 @@ def info(arguments: Sequence[str]) -> None:
         for name, preset in PRESETS.items():
             print(f"  {name:12} {preset.description}")
     elif args.name in PRESETS:
-        with torch.device("meta"):  # shapes without numbers: a large one costs nothing
+        with shapes_only():
             _describe(TinyGPT(PRESETS[args.name].model))
         if args.name in _runs():
             its = f"{program()} info {_path_of_run(args.name)}"

@@ -6,6 +6,7 @@ Colours are those of Okabe and Ito (2008), which stay apart for colour-blind rea
 import io
 from collections.abc import Sequence
 from itertools import cycle
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,13 @@ from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    MaxNLocator,
+    NullFormatter,
+    ScalarFormatter,
+    StrMethodFormatter,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,10 +31,20 @@ SKY, VERMILION, GREY = "#56B4E9", "#D55E00", "#767676"
 EXPERT_COLOURS = (BLUE, ORANGE, GREEN, PINK, VERMILION, SKY, "#F0E442", GREY)  # then again
 CHARACTER_FONT = "DejaVu Sans Mono"  # comes with matplotlib
 HEAT = "cividis"
+KINDS = ((BLUE, "-", "o"), (VERMILION, "--", "s"), (GREEN, "-.", "^"))  # told apart without colour
 
 
 class Picture(Figure):
-    """A figure that a notebook shows as it is, without pyplot or a magic command."""
+    """A figure that a notebook shows as it is, without pyplot or a magic command.
+
+    `alt` says what is to be seen, for those who do not see it.
+    """
+
+    alt = ""
+
+    def save(self, path: str | Path) -> None:
+        """Write it as PNG or SVG, whichever the name says, with `alt` as its title."""
+        self.savefig(path, dpi=2 * self.dpi, facecolor="white", metadata={"Title": self.alt})
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -299,6 +316,59 @@ def plot_loads(loads: np.ndarray, labels: Sequence[str], title: str = "") -> Fig
     np.atleast_1d(panels)[0].set_ylabel("share of tokens")
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def plot_scaling(frame: "pd.DataFrame") -> Picture:
+    """The cost of a token against each size that varied, log-log, from the rows of `benchmark
+    scale`: a panel for each size, a line for each kind of work.
+
+    Where a line ends stand its slope and, in brackets, that of its FLOPs.
+    """
+    panels = list(frame.groupby("varied", sort=False))
+    figure, columns = _figure(3.2 * len(panels), 3.6, columns=len(panels))
+    columns = np.atleast_1d(columns)
+    found = [_cost_lines(axes, *panel) for axes, panel in zip(columns, panels, strict=True)]
+    low, high = frame["us_per_token"].min(), frame["us_per_token"].max()
+    for axes in columns:
+        axes.set_ylim(low / 1.4, high * 1.4)
+    columns[0].set_ylabel("microseconds per token")
+    handles, names = columns[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.suptitle("At the end of a line: its slope (and that of its FLOPs)", fontsize=10)
+    figure.alt = f"Cost of a token, with slopes (and those of FLOPs). {'. '.join(found)}."
+    return figure
+
+
+def _cost_lines(axes, varied: str, part: "pd.DataFrame") -> str:
+    """One panel of `plot_scaling`; its slopes in words."""
+    ends, sizes = [], part["size"].unique()
+    for (what, line), (colour, style, marker) in zip(
+        part.groupby("what", sort=False), KINDS, strict=False
+    ):
+        cost, last = line["us_per_token"], line.iloc[-1]
+        axes.loglog(line["size"], cost, style, c=colour, marker=marker, markersize=4, label=what)
+        slopes = f"{last['slope_us_per_token']:.2f} ({last['slope_mflop_per_token']:.2f})"
+        ends.append((last["us_per_token"], slopes.replace("-", "−"), what))
+    _label_ends(axes, sizes[-1], [end[:2] for end in ends])
+    shown = sizes[:: 1 + len(sizes) // 6]
+    axes.set_xticks(shown, shown)
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.tick_params(labelsize=8)
+    axes.set_xlabel(varied)
+    slopes = ", ".join(f"{what} {slopes}" for _, slopes, what in ends)
+    return f"Against {varied} from {sizes[0]} to {sizes[-1]}: {slopes}"
+
+
+def _label_ends(axes, x: float, ends: list[tuple[float, str]]) -> None:
+    """Texts to the right of where lines end, moved up where two would lie on each other."""
+    lowest = 0.0
+    for height, text in sorted(ends):
+        lowest = max(height, lowest)
+        axes.annotate(
+            text, (x, lowest), (6, 0), textcoords="offset points", va="center", fontsize=8
+        )
+        lowest *= 1.4
 
 
 def _places(text: str, columns: int) -> list[tuple[int, int]]:

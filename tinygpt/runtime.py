@@ -9,6 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import ClassVar
 
 import torch
+from torch import Tensor
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 
 from .errors import ConfigError
 
@@ -101,6 +104,21 @@ class one_thread:
             self._open.remove(self)
             if all(other.caller != self.caller for other in self._open):
                 torch.set_num_threads(self.threads)
+
+
+class shapes_only(TorchFunctionMode):
+    """A context in which a model is made of shapes without numbers: a large one costs nothing.
+
+    To draw or to scale numbers that are not there, torch would first import its compiler, for as
+    long as it takes to import torch itself; so what does only that is left out.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in (init.normal_, Tensor.normal_, Tensor.mul):
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        with torch.device("meta"):
+            return (torch.empty if func is torch.randn else func)(*args, **kwargs)
 
 
 def peak_flops(device: torch.device) -> float | None:

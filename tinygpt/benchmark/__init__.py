@@ -3,6 +3,7 @@
 from .decoding import decoding_speed
 from .moe import moe_speed
 from .report import Report
+from .scale import token_cost
 from .step import step_time
 from .time_to_loss import time_to_loss
 from .timing import take_turns
@@ -14,4 +15,5 @@ __all__ = [
     "step_time",
     "take_turns",
     "time_to_loss",
+    "token_cost",
 ]

@@ -17,7 +17,7 @@ from ..files import write_text
 from ..measure import count_parameters, evaluate, mean_difference
 from ..model import TinyGPT
 from ..presets import PRESETS
-from ..runtime import one_thread
+from ..runtime import one_thread, pick_device
 from ..text import Corpus, load_corpus
 from ..training import NEWTON_SCHULZ, Trainer
 from . import tricks
@@ -93,23 +93,23 @@ ARMS: dict[str, Arm] = {
 }
 
 
-def time_to_loss(runs: Path, seeds: int = 5, arms: Iterable[str] = tuple(ARMS)) -> Report:
-    """Train every recipe with several seeds, longer or shorter, until its mean loss is known on
+def time_to_loss(runs: Path, rounds: int = 5, device: str = "auto") -> Report:
+    """Train every recipe with so many seeds, longer or shorter, until its mean loss is known on
     both sides of the goal; report what each is worth.
 
-    Finished runs are kept in the CSV file `runs`, and never made twice. One thread of a CPU; the
-    seconds are those of the updates, without evaluations.
+    Finished runs are kept in the CSV file `runs`, and never made twice. The seconds are those of
+    the updates, without evaluations; on a CPU those of one thread, however busy the machine is.
     """
     corpus, rows = load_corpus("tinyshakespeare"), read_runs(runs)
-    while waiting := {arm: n for arm in arms if (n := next_updates(arm, rows, seeds)) is not None}:
+    while waiting := {arm: n for arm in ARMS if (n := next_updates(arm, rows, rounds)) is not None}:
         # seeds outside: where the machine slows down for a while, it does so for all recipes
-        for seed in range(1, seeds + 1):
+        for seed in range(1, rounds + 1):
             for arm, updates in waiting.items():
                 if any([row[name] for name in KEY] == [arm, updates, seed] for row in rows):
                     continue
-                rows.append(_run(arm, updates, seed, corpus))
+                rows.append(_run(arm, updates, seed, corpus, pick_device(device)))
                 _write(runs, rows)
-    return _report([row for row in rows if row["arm"] in arms], runs)
+    return _report(rows, runs)
 
 
 def next_updates(arm: str, rows: list[Row], seeds: int) -> int | None:
@@ -128,7 +128,7 @@ def next_updates(arm: str, rows: list[Row], seeds: int) -> int | None:
 
 
 def seconds_to_goal(rows: list[Row]) -> float:
-    """CPU seconds in which a recipe's mean loss falls to the goal; nan where that is not known.
+    """Seconds in which a recipe's mean loss falls to the goal; nan where that is not known.
 
     Between two lengths of training the loss is taken to fall evenly with the updates' logarithm.
     """
@@ -137,7 +137,7 @@ def seconds_to_goal(rows: list[Row]) -> float:
         if above > GOAL >= below:
             share = (above - GOAL) / (above - below)
             updates = n * (m / n) ** share
-            return updates * statistics.fmean(row["cpu_s"] / row["updates"] for row in rows)
+            return updates * statistics.fmean(row["seconds"] / row["updates"] for row in rows)
     return math.nan
 
 
@@ -148,7 +148,7 @@ def read_runs(path: Path) -> list[Row]:
     if not path.exists():
         return []
     try:
-        return pd.read_csv(path)[[*KEY, "loss", "cpu_s", "parameters", "processor"]].to_dict(
+        return pd.read_csv(path)[[*KEY, "loss", "seconds", "parameters", "processor"]].to_dict(
             "records"
         )
     except (ValueError, KeyError) as error:
@@ -161,22 +161,24 @@ def _write(path: Path, rows: list[Row]) -> None:
     write_text(path, pd.DataFrame(rows).to_csv(index=False))
 
 
-def _run(arm: str, updates: int, seed: int, corpus: Corpus) -> Row:
+def _run(arm: str, updates: int, seed: int, corpus: Corpus, device: torch.device) -> Row:
     recipe, vocab_size = ARMS[arm], corpus.tokenizer.vocab_size
     torch.manual_seed(seed)
     model = recipe.kind(replace(recipe.model, vocab_size=vocab_size))
-    config = replace(recipe.train, max_steps=updates, seed=seed, device="cpu")
+    config = replace(recipe.train, max_steps=updates, seed=seed, device=str(device))
     trainer = recipe.trainer(model, corpus, config)
-    with one_thread():
-        start = time.process_time()
+    on_cpu = device.type == "cpu"
+    clock = time.process_time if on_cpu else time.perf_counter
+    with one_thread(on_cpu):
+        start = clock()
         for _ in range(updates):
             trainer.train_step()
-        cpu_s = time.process_time() - start
+        seconds = clock() - start
         loss = evaluate(model, corpus.val)
-    print(f"{arm}, {updates} updates, seed {seed}: {loss:.4f} in {cpu_s:.1f} s", flush=True)
+    print(f"{arm}, {updates} updates, seed {seed}: {loss:.4f} in {seconds:.1f} s", flush=True)
     about = {"parameters": count_parameters(model).total, **machine()}
     key = dict(zip(KEY, (arm, updates, seed), strict=True))
-    return {**key, "loss": round(loss, 4), "cpu_s": round(cpu_s, 2), **about}
+    return {**key, "loss": round(loss, 4), "seconds": round(seconds, 2), **about}
 
 
 def _losses(rows: Iterable[Row]) -> dict[int, list[float]]:
@@ -195,7 +197,7 @@ def _report(rows: list[Row], runs: Path) -> Report:
     table = [_summary(arm, by_arm[arm], base) for arm in ARMS if arm in by_arm]
     notes = [
         f"change: of the loss at {UPDATES} updates; p: by Welch's test, for each trick alone",
-        f"seconds_to_goal: CPU time of the updates until the mean loss is {GOAL}",
+        f"seconds_to_goal: of the updates, until the mean loss is {GOAL}",
         f"{len(rows)} runs, kept in {runs}; remove it, or name another, to make them anew",
     ]
     return Report("time to a loss, Tiny Shakespeare, one thread", table, notes)
@@ -211,7 +213,7 @@ def _summary(arm: str, rows: list[Row], base: list[float]) -> Row:
         "updates": updates,
         "loss": f"{statistics.fmean(losses):.3f}",
         "sd": f"{statistics.stdev(losses):.3f}" if len(losses) > 1 else "",
-        "cpu_s": statistics.fmean(row["cpu_s"] for row in equal),
+        "seconds": statistics.fmean(row["seconds"] for row in equal),
         "change": "",
         "p": "",
         "seconds_to_goal": seconds_to_goal(rows),

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..config import ModelConfig, from_dict
 from ..errors import CheckpointError, NonFiniteError
 from ..model import TinyGPT
+from ..runtime import shapes_only
 
 TIED = ("lm_head.weight", "wte.weight")  # with tied embeddings one tensor, under either name
 
@@ -47,7 +48,7 @@ def load_weights(settings: Any, path: Path) -> TinyGPT:
     try:
         shapes = _shapes(path)
         _check_depth(settings, shapes)
-        with torch.device("meta"):  # shapes without numbers
+        with shapes_only():
             model = TinyGPT(from_dict(ModelConfig, settings))
         _check_shapes(model, shapes)
     except (ValueError, TypeError, RuntimeError, OverflowError, RecursionError) as error:
