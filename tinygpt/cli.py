@@ -154,7 +154,7 @@ def benchmark(arguments: Sequence[str]) -> None:
     elif args.what == "moe":
         report = moe_speed(args.rounds or 20, args.device)
     else:
-        report = decoding_speed(args.rounds or 5, args.device)
+        report = decoding_speed(args.rounds or 3, args.device)
     print(report)
     if out is not None:
         report.save(out)
