@@ -9,13 +9,16 @@ import signal
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from tinygpt import PRESETS, TinyGPT, cli
+from tinygpt import PRESETS, ModelConfig, MoEConfig, TinyGPT, cli
 from tinygpt.arguments import did_you_mean
+from tinygpt.benchmark.decoding import DENSE, MIXTURE, bytes_per_step
+from tinygpt.benchmark.rivals import transformers_gpt2, transformers_mixtral
 from tinygpt.files import ROOT
 from tinygpt.training import latest_checkpoint, load_checkpoint
 
@@ -482,12 +485,38 @@ def test_a_picture_that_cannot_be_drawn_is_refused_before_the_work(command, caps
 
 
 def test_benchmark_of_decoding(capsys, monkeypatch):
-    monkeypatch.setattr("tinygpt.decoding.step._compiled", lambda run: run)  # to compile takes long
+    monkeypatch.setattr("tinygpt.benchmark.decoding.TOKENS", {1: 200, 3: 4})
     assert cli.main(["benchmark", "decoding", "--rounds", "1"]) == 0
-    said = capsys.readouterr().out
-    assert "tinygpt compiled" in said
-    assert "tinygpt without cache" in said
-    assert "the last 100 tokens took" in said
+    said, err = capsys.readouterr()
+    for words in (
+        "tinygpt without cache",
+        "tinygpt token by token",
+        "transformers, static cache",
+        "of_bound",
+        "2 of 4 experts, 3 rows: a step reads",
+        "the last 100 tokens took",
+    ):
+        assert words in said
+    assert "padding" not in err
+
+
+def test_the_bytes_of_a_step_by_hand():
+    shape = ModelConfig(vocab_size=10, block_size=32, n_layer=2, n_head=2, n_embd=8)
+    norms, block = 5 * 16, (8 * 24 + 24) + (8 * 8 + 8) + (8 * 32 + 32) + (32 * 8 + 8)
+    expected = norms + 2 * block + 10 * 8 + 3 * 2 * 2 * 8 * 20 / 2  # a tied head; 3 rows' keys
+    assert bytes_per_step(TinyGPT(shape), batch=3, new=20) == 4 * expected
+    experts = replace(shape, moe=MoEConfig(n_experts=4, top_k=2), tie_embeddings=False)
+    one = (8 * 32 + 32) + (32 * 8 + 8)  # an expert
+    more = bytes_per_step(TinyGPT(experts), 2, 20) - bytes_per_step(TinyGPT(experts), 1, 20)
+    # one row takes 2 of 4 experts, two rows 3 of them on average
+    assert more == 4 * (2 * one * (3 - 2) + 2 * 2 * 8 * 20 / 2)
+
+
+@pytest.mark.parametrize("config", [DENSE, MIXTURE])
+def test_the_rivals_have_as_many_weights_as_ours(config):
+    theirs = transformers_mixtral(config) if config.moe else transformers_gpt2(config)
+    ours = sum(p.numel() for p in TinyGPT(config).parameters())
+    assert sum(p.numel() for p in theirs.parameters()) == ours
 
 
 def test_benchmark_of_experts(capsys):

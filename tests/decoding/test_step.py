@@ -114,18 +114,22 @@ def test_every_field_has_values_to_be_tried(kind, table):
 
 
 def assert_the_step_is_the_model(config: ModelConfig) -> None:
-    """Token by token from the first: inside the block, with padding, and past it with roll."""
+    """Token by token from the first: inside the block, with padding, and past it with roll.
+
+    Three rows, and one alone, which is computed as a vector.
+    """
     model, T, padding = opinionated(shaken(config)), config.block_size, torch.tensor([0, 2, 4])
     rolls = config.position == "rope"
     tokens = ids(config, 3, 3 * T if rolls else T)
     if rolls:
         long = TinyGPT(replace(config, block_size=3 * T)).eval()
         long.load_state_dict(model.state_dict())
-    for lengths in (None, padding):
-        step = Step(model, KVCache(config, 3, padding=lengths))
+    for B, lengths in ((3, None), (3, padding), (1, None), (1, padding[1:2])):
+        step = Step(model, KVCache(config, B, padding=lengths))
         with torch.inference_mode():
-            logits = torch.stack([step(token) for token in tokens.unbind(1)], dim=1)  # (B, T, V)
-            for row, first in enumerate((padding if lengths is not None else padding * 0).tolist()):
+            steps = [step(token) for token in tokens[:B].unbind(1)]
+            logits = torch.stack(steps, dim=1)  # (B, T, V)
+            for row, first in enumerate([0] * B if lengths is None else lengths.tolist()):
                 text = tokens[[row], first:]
                 expected = model(text[:, : T - first]).logits
                 close(logits[[row], first:T], expected)
@@ -162,12 +166,31 @@ def test_the_steps_of_16_bit_weights_are_the_model_of_16_bit_weights(base, qk_no
     tolerance = 0.03 if dtype == torch.bfloat16 else 0.004
     with torch.inference_mode():
         expected = model(tokens).logits
-        cache = KVCache(config, 3, dtype=dtype)
-        step, fixed = Step(model, cache), FixedCache(KVCache(config, 3, dtype=dtype))
+        step, alone = (Step(model, KVCache(config, B, dtype=dtype)) for B in (3, 1))
+        fixed = FixedCache(KVCache(config, 3, dtype=dtype))
         for t, token in enumerate(tokens.unbind(1)):
-            for logits in (step(token), model(token[:, None], cache=fixed).logits[:, -1]):
+            one_row, rows = alone(token[:1]), step(token)
+            for logits in (one_row, rows, model(token[:, None], cache=fixed).logits[:, -1]):
                 assert logits.dtype == torch.float32
-                close(logits, expected[:, t], atol=tolerance * expected.abs().max().item())
+                place = expected[: len(logits), t]
+                close(logits, place, atol=tolerance * expected.abs().max().item())
+
+
+def test_a_step_follows_its_cache_to_another_text():
+    """Whatever was made for the next tokens: from another place on, or with other padding."""
+    model, tokens = opinionated(shaken(BASES["llama"])), ids(BASES["llama"], 2, 8)
+    cache = KVCache(model.config, 2)
+    step = Step(model, cache)
+    with torch.inference_mode():
+        for padding in (None, torch.tensor([0, 3]), torch.tensor([2, 0]), None):
+            for read in (5, 1, 3):
+                cache.restart(padding)
+                model(tokens[:, :read], cache=cache)
+                other = KVCache(model.config, 2, padding=padding)
+                for t in range(read, 8):
+                    expected = model(tokens[:, : t + 1], cache=other).logits[:, -1]
+                    close(step(tokens[:, t]), expected)
+                    other.restart(padding)
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ def test_each_row_is_what_its_prompt_gives_alone_under_random_settings(name):
             assert list(stream_tokens(model, prompts[i], new, **own)) == row.tokens, case
             ended += row.stopped or len(row.tokens) < new
     assert errors < 20
-    assert ended > 5
+    assert ended >= 5
 
 
 def test_a_short_prompt_beside_a_long_one_fills_its_own_block(model):
@@ -171,3 +171,21 @@ def test_on_a_gpu_the_look_comes_at_the_end():
         next(writing)
     with pytest.raises(NonFiniteError, match="for row 1 are"):
         next(writing)
+
+
+@pytest.mark.parametrize("stop", [(), ("Z", "ab")])
+@pytest.mark.parametrize("at_once", [1, 4, 7, 1000])
+def test_tokens_written_at_once_are_those_written_one_by_one(stop, at_once):
+    model, prompts = gpt2(), ["ABC", "A", "0123"]
+    model.train()
+    writer = Writer(model, prompts, 30, None, DecodingConfig(stop=stop))
+    lengths = []
+    for _ in writer.run(seed=0, at_once=at_once):
+        assert model.training
+        assert not torch.is_inference_mode_enabled()
+        lengths.append(writer.length - 4)
+    if not stop:
+        assert lengths == [min(at_once * n, 30) for n in range(1, len(lengths) + 1)]
+    assert lengths[-1] <= 30
+    expected = [generate(model, prompt, 30, seed=i, stop=stop) for i, prompt in enumerate(prompts)]
+    assert [writer.text(row) for row in range(3)] == expected

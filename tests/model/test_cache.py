@@ -39,6 +39,23 @@ def test_writing_with_a_cache_equals_recomputation(mode, shape):
     assert fast[2] == generate_batch(model, prompts, 20, seed=3)[2]
 
 
+@pytest.mark.parametrize("shape", [SHAPE, LLAMA], ids=["learned", "rope"])
+@pytest.mark.parametrize("mode", CACHED)
+def test_only_the_last_logits_are_those_of_all(mode, shape):
+    """With and without a cache, which then holds the same; and with padding."""
+    model, idx = model_of(shape, **MODES[mode]), random_ids()
+    with torch.inference_mode():
+        expected = model(idx).logits
+        close(model(idx, only_last=True).logits, expected[:, -1:])
+        for padding in (None, torch.tensor([0, 2, 4])):
+            one, all_ = (KVCache(model.config, 3, padding=padding) for _ in range(2))
+            for part in idx.split([9, 1, 6, 8], dim=1):
+                last, every = model(part, cache=one, only_last=True), model(part, cache=all_)
+                assert last.logits.shape == (3, 1, 65)
+                close(last.logits, every.logits[:, -1:])
+            close(one.buffer, all_.buffer)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("parts", [(24,), (5, 1, 1, 9), (1, 1, 1), (20, 4)])
 def test_attention_maps_with_a_cache_are_those_without(variant, parts):

@@ -65,6 +65,17 @@ def test_the_loop_equals_one_token_after_the_other(mlp, mode):
         assert (routing.experts == 4).any()
 
 
+@pytest.mark.parametrize("mlp", ["gelu", "swiglu", "relu2"])
+@pytest.mark.parametrize("mode", ["top-1", "top-2", "top-p"])
+def test_a_token_alone_has_its_experts_one_by_one(mlp, mode, monkeypatch):
+    layer = layer_of(replace(SHAPE, mlp=mlp), **MODES[mode]).eval()
+    monkeypatch.setattr(Experts, "split", lambda *_: pytest.fail("it was sorted"))
+    with torch.no_grad():
+        for x in normal(20, 16).split(1):
+            y, routing = layer(x[None])
+            close(y, by_hand(layer, x[None], routing))
+
+
 def run_layer(dispatch: str, shape: ModelConfig, moe: dict, x: torch.Tensor, seed: int):
     """Output, routing and all gradients of a layer in training mode."""
     torch.manual_seed(seed)

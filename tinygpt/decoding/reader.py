@@ -52,7 +52,7 @@ class Reader:
             first = T - cache.size if crops else 0
             cache.restart((self.padding - first).clamp(min=0) if self.padded else None)
             window = tokens[:, first : min(T, first + cache.size)].clamp(min=0)
-            logits = self.model(window, cache=cache).logits[:, -1]
+            logits = self.model(window, cache=cache, only_last=True).logits[:, -1]
         while cache.length < T and not crops:
             token = tokens.select(1, cache.length)
             logits = self.step(token.clamp(min=0) if self.padded else token)

@@ -66,9 +66,11 @@ class Writer(Rows):
         use_cache: bool = True,
         details: bool = False,
         compile: bool = False,
+        at_once: int = 1,
     ) -> Iterator[None]:
         """Write one token per row and yield, until the buffer is full or all rows have ended.
 
+        Or yield after so many tokens `at_once`: then the modes change for all of them together.
         Without a seed each row takes one from torch's global generator. Rows of NaN or infinity
         raise `NonFiniteError`: at once if the text is followed, else at the end.
         """
@@ -78,14 +80,19 @@ class Writer(Rows):
         if self.config.temperature != 0:
             generators, V = _generators(len(self.tokens), seed), self.tokenizer.vocab_size
             luck = noise(generators, V, self.last - self.length, self.tokens.device)
-        return self._steps(read, luck, details)
+        return self._steps(read, luck, details, at_once)
 
-    def _steps(self, read: Reader, luck: Iterator[Tensor] | None, details: bool) -> Iterator[None]:
+    def _steps(
+        self, read: Reader, luck: Iterator[Tensor] | None, details: bool, at_once: int
+    ) -> Iterator[None]:
         small = self.model.config.n_embd <= 256 and len(self.tokens) <= 64
         while rows := self._writing():
             # not around the yield: who takes the tokens computes, and trains, as they please
             with evaluating(self.model), one_thread(small), torch.inference_mode():
-                self._write(rows, read, luck, details)
+                end = self.length + at_once
+                while rows and self.length < end:
+                    self._write(rows, read, luck, details)
+                    rows = self._writing()
             yield
         self._check_unseen()
         for row in self.written:
@@ -119,7 +126,7 @@ class Writer(Rows):
 
     def _processed(self, logits: Tensor, rows: list[int]) -> Tensor:
         """The logits `(B, V)`, those of `rows` after the chain."""
-        everything = len(rows) == len(logits)
+        everything = len(rows) == len(self.prompts)
         before = after = logits if everything else logits[rows]
         if self.chain:
             tokens = self.tokens[:, : self.length]

@@ -52,6 +52,8 @@ class Experts(nn.Module):
         """
         if self.moe.dispatch == "loop":
             return self.loop(x, experts, weights)
+        if self.is_alone(x):
+            return self.one_by_one(x, experts, weights)
         (N, C), K, E = x.shape, experts.shape[1], len(self.c_fc.weight)
         choices = experts.flatten()
         chosen, order = choices.sort(stable=True)
@@ -70,6 +72,24 @@ class Experts(nn.Module):
         # the kernel is for Ampere and later; the compiler knows it in bf16 only
         compiled_fp32 = torch.compiler.is_compiling() and _computes_in(x) != torch.bfloat16
         return torch.cuda.get_device_capability(x.device) >= (8, 0) and not compiled_fp32
+
+    def is_alone(self, x: Tensor) -> bool:
+        """Whether this is one token of a text that is written, where sorting costs most.
+
+        Without gradients, as there each expert must take part; and where the CPU may look at the
+        choice without waiting for a GPU.
+        """
+        learns = self.training or torch.is_grad_enabled()
+        return len(x) == 1 and self.moe.dispatch == "auto" and not (learns or x.is_cuda)
+
+    def one_by_one(self, x: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
+        """The experts of a single token, and no others."""
+        y, pairs = torch.zeros_like(x), list(zip(self.c_fc.each(), self.c_proj.each(), strict=True))
+        for e, weight in zip(experts[0].tolist(), weights[0].to(x.dtype), strict=True):
+            if e < len(pairs):
+                up, down = pairs[e]
+                y = y + weight * F.linear(activate(F.linear(x, *up), self.kind), *down)
+        return y
 
     def loop(self, x: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
         """The definition, expert by expert: what the others are compared with."""

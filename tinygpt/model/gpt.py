@@ -66,14 +66,15 @@ class Block(nn.Module):
         mask: Tensor | None = None,
         cache: KVCache | None = None,
         return_attention: bool = False,
+        only_last: bool = False,
     ) -> tuple[Tensor, Trace]:
         """x `(B, T, C)` -> `(B, T, C)`, and what was found; for the others see `Attention`.
 
         Found things are returned and never left on an object: a wrapper such as FSDP2 or
         activation checkpointing hands its block copies, or calls it twice.
         """
-        attended, maps = self.attn(self.ln_1(x), rotary, mask, cache, return_attention)
-        x = x + attended
+        attended, maps = self.attn(self.ln_1(x), rotary, mask, cache, return_attention, only_last)
+        x = (x[:, -1:] if only_last else x) + attended
         fed = self.ffn(self.ln_2(x))
         fed, routing = fed if self.has_experts else (fed, None)
         x = x + fed
@@ -129,17 +130,20 @@ class TinyGPT(nn.Module):
         return_attention: bool = False,
         return_routing: bool = False,
         cache: KVCache | None = None,
+        only_last: bool = False,
     ) -> TinyGPTOutput:
         """Token ids `(B, T)`, and targets `(B, T)` for a loss; targets of -100 are ignored.
 
         T may be at most `block_size`. With a `cache`, `idx` goes on after the tokens read before.
-        Logits are float32.
+        Logits are float32. To write on, those after the last token do: with `only_last` they are
+        `(B, 1, V)`, and the last block is computed for no other place than its keys and values.
         """
         self._check_length(idx.shape[1], cache, return_attention)
         x, rotary, mask = self._embed(idx, cache)  # (B, T, C)
         traces = []
         for block in self.blocks:
-            x, trace = block(x, rotary, mask, cache, return_attention)
+            last = only_last and block is self.blocks[-1]
+            x, trace = block(x, rotary, mask, cache, return_attention, last)
             traces.append(trace)
         if cache is not None:
             cache.length += idx.shape[1]

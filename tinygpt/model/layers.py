@@ -43,20 +43,21 @@ def rotary_table(positions: Tensor, head_size: int, theta: float) -> tuple[Tenso
     """Cosines and sines of the angles by which RoPE turns (Su et al. 2021, eq. 34).
 
     `(T, D)` for positions `(T,)`, `(B, 1, T, D)` for `(B, T)`. Channel i is paired with channel
-    i + D/2; pair i turns by position / theta^(2i / D) radians.
+    i + D/2; pair i turns by position / theta^(2i / D) radians. The sines of the first half have
+    their sign changed: they multiply the other channel of the pair.
     """
     frequency = theta ** (-torch.arange(0, head_size, 2, device=positions.device) / head_size)
     angle = positions[..., None].float() * frequency  # (T, D/2)
-    angle = torch.cat([angle, angle], dim=-1)  # (T, D)
     if positions.dim() == 2:
         angle = angle[:, None]  # the same for all heads
-    return angle.cos(), angle.sin()
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each channel pair of x `(B, H, T, D)` by its position's angle."""
-    first, second = x.chunk(2, dim=-1)
-    return (x * cos + torch.cat([-second, first], dim=-1) * sin).type_as(x)
+    other = x.roll(x.shape[-1] // 2, dims=-1)  # of each pair
+    return (x * cos + other * sin).type_as(x)
 
 
 def in_float32(norm: nn.RMSNorm, x: Tensor) -> Tensor:
@@ -106,11 +107,13 @@ class Attention(nn.Module):
         mask: Tensor | None = None,
         cache: KVCache | None = None,
         return_attention: bool = False,
+        only_last: bool = False,
     ) -> tuple[Tensor, AttentionMaps | None]:
         """x `(B, T, C)` -> `(B, T, C)`, and the maps if asked for.
 
         `mask` is True where a query may see a key, `(T, S)` or `(B, 1, T, S)`; without one a first
-        window is causal, and one token sees all that the cache holds.
+        window is causal, and one token sees all that the cache holds. With `only_last` the last
+        position alone has a query: `(B, 1, C)`.
         """
         B, T, C = x.shape
         heads = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head)
@@ -121,15 +124,17 @@ class Attention(nn.Module):
             q, k = rotate(q, *rotary), rotate(k, *rotary)
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # (B, H, S, D)
+        if only_last:
+            q, mask = q[:, :, -1:], None if mask is None else mask[..., -1:, :]
         rate, maps = self.dropout if self.training else 0.0, None
         if return_attention:  # the fast kernel never forms the maps
             scores = masked_scores(q, k, mask)
             maps = AttentionMaps(scores.float().softmax(dim=-1), scores)
             y = F.dropout(maps.weights, rate).to(v.dtype) @ v
         else:
-            causal = mask is None and T > 1
+            causal = mask is None and q.shape[2] > 1
             y = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=rate, is_causal=causal)
-        y = self.c_proj(y.transpose(1, 2).reshape(B, T, C))
+        y = self.c_proj(y.transpose(1, 2).reshape(B, -1, C))
         return (F.dropout(y, rate) if rate else y), maps
 
 
