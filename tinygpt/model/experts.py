@@ -17,7 +17,7 @@ from .router import Router, Routing
 
 GROUPED = (torch.float32, torch.bfloat16, torch.float16)  # what grouped_mm multiplies
 COMPILED = (torch.bfloat16,)  # and compiled
-FEW_ROWS = 128  # per expert: with more, parts that stay in a CPU's cache are faster
+FEW_ROWS = 32  # per expert: with more, parts that stay in a CPU's cache are faster
 
 
 class ExpertLinear(nn.Module):
@@ -110,8 +110,10 @@ class Experts(nn.Module):
     def grouped_mm(self, rows: Tensor, chosen: Tensor, counts: Tensor) -> Tensor:
         """Sorted rows in one kernel per layer: no loop, and the CPU need not know the counts."""
         E = len(counts) - 1
-        ends = counts[:E].cumsum(0).to(torch.int32)
+        ends = counts[:E].cumsum(0, dtype=torch.int32)
         unused = (chosen == E)[:, None] if self.leaves_out() else None
+        if unused is not None:
+            chosen = chosen.clamp(max=E - 1)  # any: what the rows become is cleared
         h = _grouped_linear(_clear(rows, unused), self.c_fc, ends, chosen)
         h = self._drop(activate(_clear(h, unused), self.kind))
         return _clear(_grouped_linear(h, self.c_proj, ends, chosen), unused)
@@ -158,8 +160,8 @@ def _grouped_linear(x: Tensor, layer: ExpertLinear, ends: Tensor, chosen: Tensor
         return y
     bias = layer.bias.to(dtype)
     if x.is_cuda:  # as a product: the gradient of indexing is slow there
-        return y + F.one_hot(chosen, E + 1)[:, :E].to(dtype) @ bias
-    return y + bias.index_select(0, chosen.clamp(max=E - 1))
+        return y + F.one_hot(chosen, E).to(dtype) @ bias
+    return y + bias.index_select(0, chosen)
 
 
 def expert_width(config: ModelConfig) -> int:
