@@ -80,8 +80,8 @@ class Experts(nn.Module):
         """Rows back in their places, weighted, and added up for each token: `(N, C)`."""
         (N, K), C = weights.shape, rows.shape[1]
         y = torch.empty_like(rows).index_copy_(0, order, rows)
-        y = y.view(N, K, C) * weights.to(rows.dtype)[..., None]
-        return y.sum(1) if K > 1 else y.view(N, C)
+        y = y * weights.to(rows.dtype).view(N * K, 1)
+        return y.view(N, K, C).sum(1) if K > 1 else y
 
     def groups(self, rows: Tensor) -> bool:
         """Whether one kernel for all experts is asked for, or is there and faster."""
