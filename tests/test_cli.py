@@ -1,5 +1,6 @@
 """The command line, in this process where nothing hangs on being its own (see test_console.py)."""
 
+import itertools
 import json
 import math
 import os
@@ -519,11 +520,23 @@ def test_the_rivals_have_as_many_weights_as_ours(config):
     assert sum(p.numel() for p in theirs.parameters()) == ours
 
 
-def test_benchmark_of_experts(capsys):
-    assert cli.main(["benchmark", "moe", "--rounds", "1"]) == 0
+def test_benchmark_of_experts(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("tinygpt.benchmark.moe.TOKENS", (32, 512))
+    out = tmp_path / "moe.json"
+    assert cli.main(["benchmark", "moe", "--rounds", "2", "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    for words in ("experts", "64", "8192", "dense", "grouped_mm", "loop", "even load"):
+    for words in ("experts", "64", "512", "dense_ms", "grouped_mm", "loop", "even_load"):
         assert words in said
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    cases = [(row["experts"], row["tokens"], row["pass"]) for row in rows]
+    passes = ("training", "forward")
+    assert cases == list(itertools.product((4, 16, 64), (32, 512), passes))
+    parts = ("router", "gather", "products", "combine", "optimizer", "rest")
+    for row in rows:
+        assert ("optimizer" in row) == (row["pass"] == "training")
+        added = sum(row.get(part, 0) for part in parts)
+        assert added == pytest.approx(row["auto"] - 1)
+        assert min(row[part] for part in ("dense_ms", "loop", "router", "gather", "combine")) > 0
 
 
 def test_benchmark_of_scale_and_its_picture(tmp_path, capsys, monkeypatch):

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tinygpt import ModelConfig, TinyGPT, TrainConfig
 from tinygpt.model import Experts, MoE, Routing
+from tinygpt.model.experts import FEW_ROWS
 from tinygpt.training import make_optimizers
 
 from ..tools import (
@@ -116,13 +117,30 @@ def test_an_expert_without_tokens_gets_a_gradient_of_zero(dispatch):
             assert p.grad[[0, 1, 3]].abs().max() == 0
 
 
-@pytest.mark.parametrize("dispatch", [*DISPATCHES, "auto"])
-def test_the_dispatch_that_was_asked_for_is_the_one_that_runs(dispatch, monkeypatch):
+def ways(layer: MoE, monkeypatch, x: torch.Tensor) -> list[str]:
+    """The ways of dispatch by which the layer's experts are called."""
     called = []
     for name in DISPATCHES:
         monkeypatch.setattr(Experts, name, spy(getattr(Experts, name), called, name))
-    layer_of(dispatch=dispatch)(normal(1, 4, 16))
-    assert called == ["split" if dispatch == "auto" else dispatch]  # "auto" on a CPU
+    layer(x)
+    return called
+
+
+@pytest.mark.parametrize("dispatch", DISPATCHES)
+def test_the_dispatch_that_was_asked_for_is_the_one_that_runs(dispatch, monkeypatch):
+    assert ways(layer_of(dispatch=dispatch), monkeypatch, normal(1, 4, 16)) == [dispatch]
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_on_a_cpu_one_kernel_takes_few_rows_and_a_part_for_each_expert_many(top_k, monkeypatch):
+    layer, most = layer_of(top_k=top_k), FEW_ROWS * 4 // top_k
+    assert ways(layer, monkeypatch, normal(2, most // 2, 16)) == ["grouped_mm"]
+    assert ways(layer, monkeypatch, normal(1, most + 1, 16)) == ["split"]
+
+
+def test_numbers_that_the_kernel_does_not_know_go_part_by_part():
+    layer, x = layer_of(top_k=2), normal(1, 9, 16)
+    close(layer.double()(x.double())[0].float(), layer.float()(x)[0])
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -19,7 +19,7 @@ def balance_loss(routing: Routing, valid: Tensor | None = None) -> Tensor:
     p = routing.probs / routing.probs.sum(-1, keepdim=True)
     if valid is not None:
         p = p * valid[..., None]
-    counts, mass = routing.counts(valid).sum(0), p.sum((0, 1))  # (E,)
+    counts, mass = routing.counts(valid), p.sum((0, 1))  # (E,)
     f = counts / counts.sum().clamp(min=1)
     P = mass / mass.sum().clamp(min=1e-9)
     return len(counts) * (f * P).sum()

@@ -15,6 +15,10 @@ from ..config import ModelConfig
 from .layers import MLP, activate
 from .router import Router, Routing
 
+GROUPED = (torch.float32, torch.bfloat16, torch.float16)  # what grouped_mm multiplies
+COMPILED = (torch.bfloat16,)  # and compiled
+FEW_ROWS = 32  # per expert: with more, parts that stay in a CPU's cache are faster
+
 
 class ExpertLinear(nn.Module):
     """One linear layer per expert, stacked: weight `(E, out, in)`, bias `(E, out)` or None."""
@@ -54,24 +58,42 @@ class Experts(nn.Module):
             return self.loop(x, experts, weights)
         if self.is_alone(x):
             return self.one_by_one(x, experts, weights)
-        (N, C), K, E = x.shape, experts.shape[1], len(self.c_fc.weight)
+        rows, chosen, order, counts = self.gather(x, experts)
+        rows = self.products(rows, chosen, counts)
+        return self.combine(rows, order, weights)
+
+    def gather(self, x: Tensor, experts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The tokens' rows sorted by expert, `(N K, C)`; with each one's expert and the place that
+        it came from, both `(N K,)`, and how many there are of each expert and of none, `(E + 1,)`.
+        """
+        K, E = experts.shape[1], len(self.c_fc.weight)
         choices = experts.flatten()
         chosen, order = choices.sort(stable=True)
         counts = order.new_zeros(E + 1).scatter_add_(0, choices, torch.ones_like(order))
-        rows = x.repeat_interleave(K, dim=0) if K > 1 else x
-        rows = rows.index_select(0, order)  # (N K, C)
-        rows = self.grouped_mm(rows, chosen, counts) if self.groups(x) else self.split(rows, counts)
-        y = rows.new_empty(N * K, C).index_copy_(0, order, rows)  # back in their places
+        return x.index_select(0, order // K), chosen, order, counts
+
+    def products(self, rows: Tensor, chosen: Tensor, counts: Tensor) -> Tensor:
+        """What the experts make of their sorted rows, `(N K, C)`; zeros of those of none."""
+        if self.groups(rows):
+            return self.grouped_mm(rows, chosen, counts)
+        return self.split(rows, counts)
+
+    def combine(self, rows: Tensor, order: Tensor, weights: Tensor) -> Tensor:
+        """Rows back in their places, weighted, and added up for each token: `(N, C)`."""
+        (N, K), C = weights.shape, rows.shape[1]
+        y = torch.empty_like(rows).index_copy_(0, order, rows)
         y = y * weights.to(rows.dtype).view(N * K, 1)
         return y.view(N, K, C).sum(1) if K > 1 else y
 
-    def groups(self, x: Tensor) -> bool:
+    def groups(self, rows: Tensor) -> bool:
         """Whether one kernel for all experts is asked for, or is there and faster."""
-        if self.moe.dispatch != "auto" or not x.is_cuda:
+        if self.moe.dispatch != "auto":
             return self.moe.dispatch == "grouped_mm"
-        # the kernel is for Ampere and later; the compiler knows it in bf16 only
-        compiled_fp32 = torch.compiler.is_compiling() and _computes_in(x) != torch.bfloat16
-        return torch.cuda.get_device_capability(x.device) >= (8, 0) and not compiled_fp32
+        if _computes_in(rows) not in (COMPILED if torch.compiler.is_compiling() else GROUPED):
+            return False
+        if rows.is_cuda:  # the kernel is for Ampere and later
+            return torch.cuda.get_device_capability(rows.device) >= (8, 0)
+        return rows.device.type == "cpu" and len(rows) <= FEW_ROWS * len(self.c_fc.weight)
 
     def is_alone(self, x: Tensor) -> bool:
         """Whether this is one token of a text that is written, where sorting costs most.
@@ -108,8 +130,10 @@ class Experts(nn.Module):
     def grouped_mm(self, rows: Tensor, chosen: Tensor, counts: Tensor) -> Tensor:
         """Sorted rows in one kernel per layer: no loop, and the CPU need not know the counts."""
         E = len(counts) - 1
-        ends = counts[:E].cumsum(0).to(torch.int32)
+        ends = counts[:E].cumsum(0, dtype=torch.int32)
         unused = (chosen == E)[:, None] if self.leaves_out() else None
+        if unused is not None:
+            chosen = chosen.clamp(max=E - 1)  # any: what the rows become is cleared
         h = _grouped_linear(_clear(rows, unused), self.c_fc, ends, chosen)
         h = self._drop(activate(_clear(h, unused), self.kind))
         return _clear(_grouped_linear(h, self.c_proj, ends, chosen), unused)
@@ -154,8 +178,10 @@ def _grouped_linear(x: Tensor, layer: ExpertLinear, ends: Tensor, chosen: Tensor
     y = F.grouped_mm(x.to(dtype), weight.to(dtype).transpose(1, 2), offs=ends)[:, :n_out]
     if layer.bias is None:
         return y
-    # bias[chosen], as a product: the gradient of indexing is slow
-    return y + F.one_hot(chosen, E + 1)[:, :E].to(dtype) @ layer.bias.to(dtype)
+    bias = layer.bias.to(dtype)
+    if x.is_cuda:  # as a product: the gradient of indexing is slow there
+        return y + F.one_hot(chosen, E).to(dtype) @ bias
+    return y + bias.index_select(0, chosen)
 
 
 def expert_width(config: ModelConfig) -> int:

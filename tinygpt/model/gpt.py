@@ -155,7 +155,7 @@ class TinyGPT(nn.Module):
             if routing:
                 valid = targets != IGNORED
                 out.loss = out.lm_loss + auxiliary_loss(routing, self.config.moe, valid)
-                out.expert_load = torch.stack([r.counts(valid).sum(0) for r in routing])
+                out.expert_load = torch.stack([r.counts(valid) for r in routing])
         if return_attention:
             out.attentions = [trace.attention.weights for trace in traces]
             out.attention_scores = [trace.attention.scores for trace in traces]

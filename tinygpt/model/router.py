@@ -27,17 +27,17 @@ class Routing:
     again: Tensor | None = None  # (B, T, E) noisy top-k: chance to be chosen if drawn again
 
     def counts(self, valid: Tensor | None = None) -> Tensor:
-        """How many choices fell on each expert, per sequence `(B, E)`; drops count, too."""
-        B, _, E = self.probs.shape
+        """How many choices fell on each expert, `(E,)`; drops count, too."""
+        E = self.probs.shape[-1]
         ones = torch.ones_like(self.experts, dtype=torch.float32)
         if valid is not None:
             ones = ones * valid[..., None]
-        counts = ones.new_zeros(B, E + 1)
-        return counts.scatter_add_(1, self.experts.flatten(1), ones.flatten(1))[:, :E]
+        counts = ones.new_zeros(E + 1)
+        return counts.scatter_add_(0, self.experts.flatten(), ones.flatten())[:E]
 
     def load(self, valid: Tensor | None = None) -> Tensor:
         """Share of all choices that fell on each expert, `(E,)`."""
-        counts = self.counts(valid).sum(0)
+        counts = self.counts(valid)
         return counts / counts.sum()
 
     def entropy(self) -> Tensor:
