@@ -5,13 +5,15 @@ from .moe import moe_speed
 from .report import Report
 from .scale import token_cost
 from .step import step_time
-from .time_to_loss import time_to_loss
+from .time_to_loss import read_runs, report_of, time_to_loss
 from .timing import take_turns
 
 __all__ = [
     "Report",
     "decoding_speed",
     "moe_speed",
+    "read_runs",
+    "report_of",
     "step_time",
     "take_turns",
     "time_to_loss",

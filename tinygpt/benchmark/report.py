@@ -57,5 +57,5 @@ def settings(device: torch.device, rounds: int) -> str:
 
 
 def _figure(value: float) -> str:
-    """Three digits, and thousands apart."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    """Four digits, and thousands apart."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

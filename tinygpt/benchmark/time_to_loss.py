@@ -100,16 +100,33 @@ def time_to_loss(runs: Path, rounds: int = 5, device: str = "auto") -> Report:
     Finished runs are kept in the CSV file `runs`, and never made twice. The seconds are those of
     the updates, without evaluations; on a CPU those of one thread, however busy the machine is.
     """
-    corpus, rows = load_corpus("tinyshakespeare"), read_runs(runs)
+    rows, where = read_runs(runs), pick_device(device)
     while waiting := {arm: n for arm in ARMS if (n := next_updates(arm, rows, rounds)) is not None}:
+        corpus = load_corpus("tinyshakespeare")
         # seeds outside: where the machine slows down for a while, it does so for all recipes
         for seed in range(1, rounds + 1):
             for arm, updates in waiting.items():
                 if any([row[name] for name in KEY] == [arm, updates, seed] for row in rows):
                     continue
-                rows.append(_run(arm, updates, seed, corpus, pick_device(device)))
+                rows.append(_run(arm, updates, seed, corpus, where))
                 _write(runs, rows)
-    return _report(rows, runs)
+    return report_of(rows)
+
+
+def report_of(rows: list[Row]) -> Report:
+    """What finished runs say of each recipe."""
+    by_arm = defaultdict(list)
+    for row in rows:
+        by_arm[row["arm"]].append(row)
+    base = _losses(by_arm["speedrun"])[UPDATES]
+    table = [_summary(arm, by_arm[arm], base) for arm in ARMS if by_arm[arm]]
+    notes = [
+        f"change: of the mean loss at {UPDATES} updates, with half its 95 % interval (Welch); p is "
+        "for each recipe alone",
+        f"seconds_to_goal: of the updates, until the mean loss is {GOAL}",
+        f"from {len(rows)} runs, on {', '.join(sorted({row['processor'] for row in rows}))}",
+    ]
+    return Report("time to a loss, Tiny Shakespeare", table, notes)
 
 
 def next_updates(arm: str, rows: list[Row], seeds: int) -> int | None:
@@ -189,36 +206,22 @@ def _losses(rows: Iterable[Row]) -> dict[int, list[float]]:
     return losses
 
 
-def _report(rows: list[Row], runs: Path) -> Report:
-    by_arm = defaultdict(list)
-    for row in rows:
-        by_arm[row["arm"]].append(row)
-    base = _losses(by_arm["speedrun"])[UPDATES]
-    table = [_summary(arm, by_arm[arm], base) for arm in ARMS if arm in by_arm]
-    notes = [
-        f"change: of the loss at {UPDATES} updates; p: by Welch's test, for each trick alone",
-        f"seconds_to_goal: of the updates, until the mean loss is {GOAL}",
-        f"{len(rows)} runs, kept in {runs}; remove it, or name another, to make them anew",
-    ]
-    return Report("time to a loss, Tiny Shakespeare, one thread", table, notes)
-
-
 def _summary(arm: str, rows: list[Row], base: list[float]) -> Row:
+    """A recipe's row of the table; the change is that from `base` at equally many updates."""
     updates = ARMS[arm].updates or UPDATES
     equal = [row for row in rows if row["updates"] == updates]
     losses = [row["loss"] for row in equal]
-    row = {
+    compared = arm != "speedrun" and updates == UPDATES and min(len(losses), len(base)) > 1
+    change = mean_difference(losses, base) if compared else None
+    return {
         "recipe": arm,
         "parameters": equal[0]["parameters"],
         "updates": updates,
-        "loss": f"{statistics.fmean(losses):.3f}",
-        "sd": f"{statistics.stdev(losses):.3f}" if len(losses) > 1 else "",
+        "loss": statistics.fmean(losses),
+        "sd": statistics.stdev(losses) if len(losses) > 1 else math.nan,
+        "change": change.mean if change else math.nan,
+        "half_interval": change.high - change.mean if change else math.nan,
+        "p": change.p if change else math.nan,
         "seconds": statistics.fmean(row["seconds"] for row in equal),
-        "change": "",
-        "p": "",
         "seconds_to_goal": seconds_to_goal(rows),
     }
-    if updates == UPDATES and arm != "speedrun" and min(len(losses), len(base)) > 1:
-        difference = mean_difference(losses, base)
-        row |= {"change": f"{difference.mean:+.3f}", "p": f"{difference.p:.2g}"}
-    return row
