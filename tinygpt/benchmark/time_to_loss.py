@@ -65,10 +65,11 @@ ARMS: dict[str, Arm] = {
     "GELU": _with(mlp="gelu"),
     "ReLU²": _with(mlp="relu2"),
     "tied embeddings": _with(tie_embeddings=True),
-    "small random start": _with(zero_init=False),
     "cosine schedule": _with(schedule="cosine"),
     "Muon momentum 0.95": _with(muon_momentum=0.95),
-    # another shape
+    # another start, another shape
+    "zero start": _with(zero_init=True),
+    "4 heads": _with(n_head=4),
     "2 layers": _with(n_layer=2),
     "128 channels": _with(n_embd=128),
     "4 layers of 128 channels": _with(n_layer=4, n_embd=128),
