@@ -77,7 +77,7 @@ PRESETS: dict[str, Preset] = {
         ),
         train=replace(
             _MUON,
-            max_steps=160,
+            max_steps=180,
             batch_size=24,
             muon_lr=0.03,
             muon_momentum=0.9,
@@ -85,7 +85,7 @@ PRESETS: dict[str, Preset] = {
             beta2=0.95,
             warmup_steps=10,
             decay_fraction=0.8,
-            eval_interval=40,
+            eval_interval=60,
         ),
     ),
     "laptop": Preset(
