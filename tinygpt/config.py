@@ -107,7 +107,7 @@ class ModelConfig:
     n_head: Count = 4  # H, attention heads per block
     n_embd: Count = 64  # C, channels
     n_inner: Count | None = None  # feed-forward width; None: 4 C, or the same size for swiglu
-    dropout: Rate = 0.0  # probability that an activation is dropped in training
+    dropout: Rate = 0.0  # in training, of what is embedded and of what each layer adds to it
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_eps: Positive = 1e-5  # added to the variance before the square root
     position: Literal["learned", "rope"] = "learned"

@@ -13,7 +13,7 @@ def transformers_gpt2(config: ModelConfig, train: TrainConfig | None = None):
         return None
     if not same or config.qk_norm or (train and train.optimizer != "adamw"):
         return None
-    rates = dict.fromkeys(("attn_pdrop", "resid_pdrop", "embd_pdrop"), config.dropout)
+    rates = dict.fromkeys(("resid_pdrop", "embd_pdrop"), config.dropout) | {"attn_pdrop": 0.0}
     return GPT2LMHeadModel(
         GPT2Config(
             vocab_size=config.vocab_size,

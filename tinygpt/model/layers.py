@@ -126,16 +126,16 @@ class Attention(nn.Module):
             k, v = cache.append(self.layer, k, v)  # (B, H, S, D)
         if only_last:
             q, mask = q[:, :, -1:], None if mask is None else mask[..., -1:, :]
-        rate, maps = self.dropout if self.training else 0.0, None
+        maps = None
         if return_attention:  # the fast kernel never forms the maps
             scores = masked_scores(q, k, mask)
             maps = AttentionMaps(scores.float().softmax(dim=-1), scores)
-            y = F.dropout(maps.weights, rate).to(v.dtype) @ v
+            y = maps.weights.to(v.dtype) @ v
         else:
             causal = mask is None and q.shape[2] > 1
-            y = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=rate, is_causal=causal)
+            y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
         y = self.c_proj(y.transpose(1, 2).reshape(B, -1, C))
-        return (F.dropout(y, rate) if rate else y), maps
+        return (F.dropout(y, self.dropout) if self.training and self.dropout else y), maps
 
 
 class MLP(nn.Module):
