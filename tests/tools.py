@@ -198,8 +198,14 @@ VARIANTS = {
         qk_norm=True,
         tie_embeddings=False,
     ),
-    "bigrams": ModelConfig(
-        block_size=24, n_layer=3, n_embd=32, norm="rmsnorm", position="rope", bigrams=9999
+    "shifted": ModelConfig(
+        block_size=24,
+        n_layer=3,
+        n_embd=32,
+        norm="rmsnorm",
+        position="rope",
+        bigrams=9999,
+        token_shift=True,
     ),
 }
 

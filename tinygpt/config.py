@@ -119,6 +119,7 @@ class ModelConfig:
     mlp_bias: bool = True  # biases in the feed-forward layers
     zero_init: bool = False  # start each block as the identity: output projections at zero
     bigrams: Whole = 0  # vectors for pairs of a token and the one before it, see `Bigrams`; 0: none
+    token_shift: bool = False  # feed-forward layers also read the position before, see `Shift`
     moe: MoEConfig | None = None  # experts instead of feed-forward layers; None: dense
 
     def __post_init__(self):

@@ -10,9 +10,9 @@ from tinygpt.decoding.stops import find_stop
 from ..tools import byte_model, gpt2, ready
 
 
-@pytest.mark.parametrize("bigrams", [0, 9999])
-def test_beam_search_finds_what_greedy_misses(bigrams):
-    model = ready(replace(gpt2().config, bigrams=bigrams))
+@pytest.mark.parametrize("shape", [{}, {"bigrams": 9999}, {"token_shift": True}])
+def test_beam_search_finds_what_greedy_misses(shape):
+    model = ready(replace(gpt2().config, **shape))
 
     def logprob(text):
         ids = torch.tensor([model.tokenizer.encode(text)])

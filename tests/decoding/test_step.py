@@ -70,6 +70,7 @@ FIELDS = {
     "mlp_bias": [{"mlp_bias": True}, {"mlp_bias": False}],
     "zero_init": [{"zero_init": True}],
     "bigrams": [{"bigrams": 50}, {"bigrams": 9999}],
+    "token_shift": [{"token_shift": True}],
     "moe": [{"moe": MoEConfig()}],
 }
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,10 +11,12 @@ from tinygpt.text import CharTokenizer
 
 from ..tools import LLAMA, MODES, SHAPE, VARIANTS, close, model_of, random_ids, shaken
 
+SHAPES = {"learned": SHAPE, "rope": LLAMA}
+SHAPES["shifted"] = replace(LLAMA, bigrams=999, token_shift=True)
 CACHED = [mode for mode in MODES if mode != "forced"]  # which goes by the place in the batch
 
 
-@pytest.mark.parametrize("shape", [SHAPE, LLAMA], ids=["learned", "rope"])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("mode", CACHED)
 def test_reading_in_pieces_with_a_cache_equals_reading_at_once(mode, shape):
     model, idx = model_of(shape, **MODES[mode]), random_ids()
@@ -27,7 +31,7 @@ def test_reading_in_pieces_with_a_cache_equals_reading_at_once(mode, shape):
             close(step(idx[:, t]), expected[:, t])
 
 
-@pytest.mark.parametrize("shape", [SHAPE, LLAMA], ids=["learned", "rope"])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("mode", ["top-1", "capacity, top-2", "deepseek", "shared"])
 def test_writing_with_a_cache_equals_recomputation(mode, shape):
     model = model_of(shape, **MODES[mode])
@@ -39,7 +43,7 @@ def test_writing_with_a_cache_equals_recomputation(mode, shape):
     assert fast[2] == generate_batch(model, prompts, 20, seed=3)[2]
 
 
-@pytest.mark.parametrize("shape", [SHAPE, LLAMA], ids=["learned", "rope"])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("mode", CACHED)
 def test_only_the_last_logits_are_those_of_all(mode, shape):
     """With and without a cache, which then holds the same; and with padding."""
@@ -54,6 +58,7 @@ def test_only_the_last_logits_are_those_of_all(mode, shape):
                 assert last.logits.shape == (3, 1, 65)
                 close(last.logits, every.logits[:, -1:])
             close(one.buffer, all_.buffer)
+            close(one.read, all_.read)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 
-from tinygpt import ModelConfig, TinyGPT
+from tinygpt import ModelConfig, MoEConfig, TinyGPT
 from tinygpt.errors import ConfigError
 from tinygpt.model import KVCache, rotary_table, rotate
 
@@ -81,6 +81,19 @@ def test_bigrams_add_a_vector_for_each_pair(allowed, rows):
         before = 9 if t == 0 else int(idx[b, t - 1])
         added[b, t] = model.wpe.weight[t] + table[(9 * before + int(idx[b, t])) % rows]
     torch.testing.assert_close(model(idx).logits, plain(idx).logits)
+
+
+@pytest.mark.parametrize("moe", [None, MoEConfig()])
+def test_token_shift_lets_feed_forward_layers_read_the_position_before(moe):
+    config = replace(VARIANTS["modern"], token_shift=True, moe=moe)
+    block, x = shaken(config).blocks[1], torch.randn(2, 5, 32)
+    table, seen, ffn = rotary_table(torch.arange(5), 8, 10_000.0), [], block.ffn.forward
+    block.ffn.forward = lambda h: seen.append(h) or ffn(h)
+    block(x, table)
+    h = block.ln_2(x + block.attn(block.ln_1(x), table)[0])
+    for t in range(5):
+        before = h[:, t - 1] if t else torch.zeros(2, 32)
+        torch.testing.assert_close(seen[0][:, t], h[:, t] + block.shift.mu * before)
 
 
 @pytest.mark.parametrize("variant", ["modern", "llama", "gpt2"])

@@ -75,7 +75,8 @@ ARMS: dict[str, Arm] = {
     "4 layers of 128 channels": _with(n_layer=4, n_embd=128),
     "half the batch": _with(batch_size=PRESETS["speedrun"].train.batch_size // 2),
     # one trick added
-    "token shift": Arm(kind=tricks.TokenShift),
+    "token shift": _with(token_shift=True),
+    "token shift, attention too": Arm(kind=tricks.TokenShift),
     "value embeddings": Arm(kind=tricks.ValueEmbeddings),
     "soft-capped logits": Arm(kind=tricks.SoftCap),
     "two tokens ahead": Arm(kind=tricks.TwoTokens),

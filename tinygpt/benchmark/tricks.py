@@ -24,8 +24,7 @@ POLAR_EXPRESS = (
 
 
 class TokenShift(TinyGPT):
-    """Into attention and feed-forward layers goes x_t + mu * x_(t-1), with a learned mu of C
-    numbers for each (after RWKV, Peng et al. 2023, section 3.1)."""
+    """Attention, too, reads x_t + mu * x_(t-1), as `token_shift` lets feed-forward layers do."""
 
     def __init__(self, config: ModelConfig):
         super().__init__(config)

@@ -60,6 +60,5 @@ class Reader:
 
     def reorder(self, rows: Tensor) -> None:
         """Let row i go on from what row `rows[i]` read: for beam search."""
-        self.cache.buffer.copy_(self.cache.buffer[:, :, rows])
-        self.cache.tokens.copy_(self.cache.tokens[rows])
+        self.cache.reorder(rows)
         self.padding = self.padding[rows]

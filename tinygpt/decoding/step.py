@@ -25,7 +25,7 @@ class Step:
         self.cache, self.config = cache, model.config
         B, C, H = cache.buffer.shape[2], self.config.n_embd, self.config.n_head
         self.shape = (C,) if B == 1 else (B, C)
-        self.logits = B, self.config.vocab_size
+        self.rows, self.logits = (B, 1, C), (B, self.config.vocab_size)
         self.wte = model.wte.weight.detach()
         self.wpe = model.wpe.weight.detach() if self.config.position == "learned" else None
         self.bigrams = model.bigrams if self.config.bigrams else None
@@ -40,6 +40,7 @@ class Step:
                 _qk_norm(block.attn, B) if block.attn.qk_norm else None,
                 _linear(block.attn.c_proj, B),
                 _norm(block.ln_2, B),
+                block.shift,
                 _feed_forward(block.ffn, self.shape),
             )
             for block in model.blocks
@@ -58,7 +59,7 @@ class Step:
         mask = None if cache.padding is None else cache.mask(1, token.device)
         rotary = None if self.wpe is not None else self._rotary()
         x = self._embed(token).view(self.shape)
-        for (ln_1, c_attn, qk_norm, c_proj, ln_2, ffn), new, keys, values in zip(
+        for (ln_1, c_attn, qk_norm, c_proj, ln_2, shift, ffn), new, keys, values in zip(
             self.layers, slots, kept[::2], kept[1::2], strict=True
         ):
             c_attn(ln_1(x))
@@ -69,7 +70,10 @@ class Step:
             new.copy_(self.kv)
             y = F.scaled_dot_product_attention(self.q, keys, values, mask)
             x = x + c_proj(y.view(self.shape))
-            x = x + ffn(ln_2(x))
+            h = ln_2(x)
+            if shift is not None:
+                h = shift(h.view(self.rows), cache).view(self.shape)
+            x = x + ffn(h)
         cache.length += 1
         return self.head(self.ln_f(x)).view(self.logits).float()
 
@@ -77,7 +81,10 @@ class Step:
         """The new tokens' vectors `(B, C)`, with learned positions."""
         cache, x = self.cache, torch.embedding(self.wte, token)
         if self.bigrams is not None:
-            before, positions = cache.before(token[:, None]), cache.positions(1, token.device)
+            before, positions = (
+                cache.before(cache.tokens, token[:, None]),
+                cache.positions(1, token.device),
+            )
             x = x + self.bigrams(token[:, None], before, positions)[:, 0]
         if self.wpe is None:
             return x

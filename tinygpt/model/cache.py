@@ -32,7 +32,10 @@ class KVCache:
         # keys and values of each layer, (L, 2, B, H, size, D)
         shape = (config.n_layer, 2, batch_size, config.n_head, self.size, config.head_size)
         self.buffer = torch.empty(shape, device=device, dtype=dtype)
+        # what `before` needs: tokens, and what the shifted layers read
         self.tokens = torch.zeros(batch_size, self.size, dtype=torch.long, device=device)
+        shape = (config.n_layer if config.token_shift else 0, batch_size, self.size, config.n_embd)
+        self.read = torch.zeros(shape, device=device, dtype=dtype)
 
     def restart(self, padding: Tensor | None = None) -> None:
         """Forget everything read; the buffers are kept."""
@@ -62,15 +65,20 @@ class KVCache:
         real = key >= self.padding[:, None, None, None]
         return seen & real | (key == query)  # padding sees itself: a row of nothing is NaN
 
-    def before(self, idx: Tensor) -> Tensor:
-        """The token before each of the next ones, idx `(B, T)`, which are kept.
+    def before(self, kept: Tensor, new: Tensor) -> Tensor:
+        """What came before each of `new` `(B, T, ...)`, the next in time, which is `kept`
+        `(B, size, ...)`. What it says of a row's first token means nothing."""
+        T, slot = new.shape[1], self.length % self.size
+        last = kept[:, slot - 1, None]
+        before = torch.cat([last, new[:, :-1]], dim=1)
+        kept[:, slot : slot + T] = new
+        return before
 
-        What it says of a row's first token means nothing.
-        """
-        T, slot = idx.shape[1], self.length % self.size
-        last = self.tokens[:, slot - 1, None]
-        self.tokens[:, slot : slot + T] = idx
-        return torch.cat([last, idx[:, :-1]], dim=1)
+    def reorder(self, rows: Tensor) -> None:
+        """Let row i hold what row `rows[i]` held."""
+        self.buffer.copy_(self.buffer[:, :, rows])
+        self.tokens.copy_(self.tokens[rows])
+        self.read.copy_(self.read[:, rows])
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Keep k and v `(B, H, T, D)`; return those of all tokens kept, `(B, H, S, D)`."""
@@ -95,7 +103,7 @@ class FixedCache(KVCache):
         # keys and values, since a compiler copies all of a tensor that it sees changed in part
         cache.buffer.zero_()
         self.slots = [kept.clone() for kept in cache.buffer.flatten(0, 1)]  # (B, H, size, D)
-        self.tokens = cache.tokens.clone()
+        self.tokens, self.read = cache.tokens.clone(), [kept.clone() for kept in cache.read]
 
     def follow(self, cache: KVCache) -> None:
         """Take over what another cache of the same shape holds."""
@@ -103,6 +111,8 @@ class FixedCache(KVCache):
         for slots, kept in zip(self.slots, cache.buffer.flatten(0, 1), strict=True):
             slots.copy_(kept)
         self.tokens.copy_(cache.tokens)
+        for kept, theirs in zip(self.read, cache.read, strict=True):
+            kept.copy_(theirs)
 
     def positions(self, T: int, device: torch.device) -> Tensor:
         """The next token's position: `(1,)`, or `(B, 1)` with padding."""
@@ -118,10 +128,10 @@ class FixedCache(KVCache):
             return (key >= 0)[None]
         return (key >= self.padding[:, None, None, None]) | (key == self.length)
 
-    def before(self, idx: Tensor) -> Tensor:
-        """The token before the next ones, idx `(B, 1)`, which are kept."""
-        last = self.tokens.index_select(1, (self.length - 1) % self.size)
-        self.tokens.index_copy_(1, self.length % self.size, idx)
+    def before(self, kept: Tensor, new: Tensor) -> Tensor:
+        """What came before `new` `(B, 1, ...)`, which is `kept`."""
+        last = kept.index_select(1, (self.length - 1) % self.size)
+        kept.index_copy_(1, self.length % self.size, new)
         return last
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from ..errors import ConfigError
 from .balance import auxiliary_loss
 from .cache import FixedCache, KVCache
 from .experts import MoE
-from .layers import MLP, Attention, AttentionMaps, Bigrams, make_norm, rotary_table
+from .layers import MLP, Attention, AttentionMaps, Bigrams, Shift, make_norm, rotary_table
 from .router import Routing
 
 IGNORED = -100  # a target that is not learned
@@ -56,6 +56,7 @@ class Block(nn.Module):
         self.ln_1 = make_norm(config)
         self.attn = Attention(config, layer)
         self.ln_2 = make_norm(config)
+        self.shift = Shift(config, layer) if config.token_shift else None
         self.has_experts = config.is_moe(layer)
         self.ffn = MoE(config) if self.has_experts else MLP(config)
 
@@ -75,7 +76,8 @@ class Block(nn.Module):
         """
         attended, maps = self.attn(self.ln_1(x), rotary, mask, cache, return_attention, only_last)
         x = (x[:, -1:] if only_last else x) + attended
-        fed = self.ffn(self.ln_2(x))
+        h = self.ln_2(x)
+        fed = self.ffn(h if self.shift is None else self.shift(h, cache))
         fed, routing = fed if self.has_experts else (fed, None)
         x = x + fed
         return x, Trace(maps, routing)
@@ -142,11 +144,13 @@ class TinyGPT(nn.Module):
         x, rotary, mask = self._embed(idx, cache)  # (B, T, C)
         traces = []
         for block in self.blocks:
-            last = only_last and block is self.blocks[-1]
+            # a shifted layer reads the position before, too
+            last = only_last and block is self.blocks[-1] and block.shift is None
             x, trace = block(x, rotary, mask, cache, return_attention, last)
             traces.append(trace)
         if cache is not None:
             cache.length += idx.shape[1]
+        x = x[:, -1:] if only_last else x
         out = TinyGPTOutput(self.lm_head(self.ln_f(x)).float())  # (B, T, V)
         routing = [trace.routing for trace in traces if trace.routing is not None]
         if targets is not None:
@@ -174,7 +178,7 @@ class TinyGPT(nn.Module):
         else:
             positions, mask = cache.positions(T, device), cache.mask(T, device)
         if config.bigrams:
-            before = idx.roll(1, 1) if cache is None else cache.before(idx)
+            before = idx.roll(1, 1) if cache is None else cache.before(cache.tokens, idx)
             x = x + self.bigrams(idx, before, positions)
         if config.position == "learned":
             x = x + self.wpe(positions)

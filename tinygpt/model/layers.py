@@ -39,6 +39,25 @@ class Bigrams(nn.Embedding):
         return super().forward(pair % self.num_embeddings)
 
 
+class Shift(nn.Module):
+    """x_t + mu * x_(t-1), with a learned mu for each channel, for a feed-forward layer to read.
+
+    After the token shift of RWKV (Peng et al. 2023, section 3.1). Zeros stand before the first.
+    """
+
+    def __init__(self, config: ModelConfig, layer: int = 0):
+        super().__init__()
+        self.layer, self.mu = layer, nn.Parameter(torch.zeros(config.n_embd))
+
+    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+        """x `(B, T, C)` -> `(B, T, C)`."""
+        if cache is None:
+            return x + self.mu * F.pad(x, (0, 0, 1, 0))[:, :-1]
+        first = cache.positions(x.shape[1], x.device) == 0  # (T,) or (B, T)
+        before = cache.before(cache.read[self.layer], x)
+        return x + self.mu * before.masked_fill(first[..., None], 0)
+
+
 def rotary_table(positions: Tensor, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the angles by which RoPE turns (Su et al. 2021, eq. 34).
 
