@@ -190,7 +190,7 @@ LONG = "x" * 300
         ("info tinny", "did you mean the preset tiny?"),
         ("info labtop", "did you mean the run laptop or the preset laptop?"),
         ("info laptop extra", "Unrecognized options: extra"),
-        ("benchmark stepp", "Expected one of ('step', 'decoding', 'moe', 'scale')"),
+        ("benchmark stepp", "Expected one of ('step', 'decoding', 'moe', 'scale', 'time-to-loss')"),
         ("benchmark --preset tinny", "did you mean the preset tiny?"),
         ("benchmark --threads 999999999", "threads=999999999 must be between 1 and 1024"),
         ("benchmark --rounds -1", "rounds=-1 must be between"),

@@ -90,8 +90,18 @@ PRESETS: dict[str, Preset] = {
     ),
     "laptop": Preset(
         "as modern, with a longer context, until it is worth listening to",
-        model=replace(_MODERN, block_size=256),
-        train=replace(_MUON, max_steps=1500, batch_size=16, warmup_steps=50),
+        model=replace(_MODERN, block_size=256, mlp="swiglu", dropout=0.15, token_shift=True),
+        train=replace(
+            _MUON,
+            max_steps=4000,
+            batch_size=16,
+            muon_lr=0.02,
+            lr=0.008,
+            weight_decay=0.1,
+            warmup_steps=50,
+            decay_fraction=0.8,
+            eval_interval=200,
+        ),
     ),
 }
 
