@@ -57,7 +57,16 @@ def test_parameters_of_the_tiny_model_by_hand():
     assert untied.total == count.total + V * C
 
 
-@pytest.mark.parametrize("preset", ["tiny", "modern"])
+def test_bigrams_and_shifts_are_counted():
+    plain = count_parameters(TinyGPT(SHAPE))
+    model = TinyGPT(replace(SHAPE, bigrams=100, token_shift=True))
+    count = count_parameters(model)
+    assert count.embedding == plain.embedding + 100 * 16
+    assert count.total == count.active == plain.total + 100 * 16 + 2 * 16
+    assert flops_per_token(model) == flops_per_token(TinyGPT(SHAPE))  # they multiply no matrices
+
+
+@pytest.mark.parametrize("preset", ["tiny", "modern", "speedrun", "laptop"])
 def test_flops_equal_torchs_own_counter(preset):
     config = PRESETS[preset].model
     model, idx = TinyGPT(config), torch.randint(65, (2, config.block_size))

@@ -249,9 +249,10 @@ def test_accumulated_gradients_equal_the_big_batchs(corpus, small):
 @pytest.mark.parametrize("stop", [0, 1, 13, 20, 37, 40])
 def test_stopped_and_resumed_equals_uninterrupted(corpus, small, tmp_path, stop, optimizer):
     config = replace(QUICK, optimizer=optimizer, grad_accum_steps=2, max_eval_tokens=100)
-    whole = trained(corpus, small, config, tmp_path / "whole", dropout=0.1)
+    shape = {"dropout": 0.1, "bigrams": 50, "token_shift": True}
+    whole = trained(corpus, small, config, tmp_path / "whole", **shape)
 
-    stopped = Trainer(model_for(corpus, small, dropout=0.1), corpus, config, tmp_path / "run")
+    stopped = Trainer(model_for(corpus, small, **shape), corpus, config, tmp_path / "run")
     interrupt_after(stopped, stop)
     # what a crash between the log and the checkpoint leaves
     row = {"step": stop + 1, "train_lm_loss": 9.0, "val_lm_loss": 9.0}
