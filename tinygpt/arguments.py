@@ -80,12 +80,12 @@ class BenchmarkArgs:
     """Measure speed on this machine."""
 
     what: Positional[Literal["step", "decoding", "moe", "scale", "time-to-loss"]] = "step"
-    """a training step or 300 tokens against transformers' GPT-2; experts against none; the cost of
-    a token as context, experts and batch grow; the quickest recipe to a loss, trick by trick"""
+    """a training step or writing against transformers; experts against none; the cost of a
+    token as context, experts and batch grow; the quickest recipe to a loss, trick by trick"""
     preset: str = "nanogpt-cpu"
     """the model of the training step"""
     rounds: int | None = None
-    """default: 50 steps, 5 texts, 20 steps with experts, 10 of each size, 5 seeds"""
+    """default: 50 steps, 3 texts, 20 steps with experts, 10 of each size, 5 seeds"""
     threads: int | None = None
     """CPU threads; default: torch's choice"""
     device: str = "auto"

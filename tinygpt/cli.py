@@ -167,7 +167,7 @@ def benchmark(arguments: Sequence[str]) -> None:
         "decoding": decoding_speed,
         "moe": moe_speed,
         "scale": token_cost,
-        "time-to-loss": partial(time_to_loss, _file("runs", args.runs)),
+        "time-to-loss": partial(time_to_loss, resolve(args.runs)),
     }[args.what]
     rounds = {} if args.rounds is None else {"rounds": args.rounds}
     report = ask(**rounds, device=args.device)
@@ -183,7 +183,7 @@ def _file(flag: str, name: str | None):
     if name is None:
         return None
     path = resolve(name)
-    if not path.parent.is_dir() or path.is_dir() or not name:
+    if not path.parent.is_dir() or path.is_dir():
         raise ConfigError(f"--{flag} {name!r} must be a file in a folder that exists")
     return path
 

@@ -362,18 +362,22 @@ def _cost_lines(axes, varied: str, part: "pd.DataFrame") -> str:
 
 def plot_tricks(frame: "pd.DataFrame", goal: float) -> Picture:
     """What each recipe of `benchmark time-to-loss` changes: its loss after equally many updates,
-    with 95 % intervals, and its seconds to the goal; the quickest on top."""
+    with 95 % intervals, and its seconds to the goal; the quickest on top.
+
+    Blue is better, orange worse, grey where the interval covers 0.
+    """
     frame = frame.sort_values("seconds_to_goal", ascending=False, na_position="first")
     figure, (left, right) = _figure(9, 0.6 + 0.21 * len(frame), columns=2)
-    places, colours = np.arange(len(frame)), np.where(frame["change"] < 0, BLUE, ORANGE)
-    bounds = frame["half_interval"]
+    places, bounds = np.arange(len(frame)), frame["half_interval"]
+    known = frame["change"].abs() > bounds
+    colours = np.where(~known, GREY, np.where(frame["change"] < 0, BLUE, ORANGE))
     left.hlines(places, frame["change"] - bounds, frame["change"] + bounds, colors=colours)
     left.scatter(frame["change"], places, c=colours, s=18, zorder=3)
     left.axvline(0, color=GREY, linewidth=1)
     left.set_xlabel("change of the loss at equal updates (nats)")
     right.barh(places, frame["seconds_to_goal"], color=SKY, height=0.7)
     for place, seconds in zip(places, frame["seconds_to_goal"], strict=True):
-        words = "not reached" if np.isnan(seconds) else f"{seconds:.1f}"
+        words = "not known" if np.isnan(seconds) else f"{seconds:.1f}"
         right.annotate(
             words, (np.nan_to_num(seconds), place), (3, 0), textcoords="offset points", fontsize=8
         ).set_verticalalignment("center")

@@ -133,7 +133,8 @@ def environment() -> dict[str, str]:
     """What a bug report needs: versions, device, threads."""
     system = f"{platform.system()} {platform.machine()}"
     facts = {"python": sys.version.split()[0], "system": system}
-    for package in ("torch", "numpy", "pandas", "matplotlib", "ipywidgets", "jupyterlab", "nbval"):
+    packages = ("torch", "numpy", "pandas", "scipy", "matplotlib", "ipywidgets", "jupyterlab")
+    for package in (*packages, "nbval", "transformers"):
         try:
             facts[package] = version(package)
         except PackageNotFoundError:

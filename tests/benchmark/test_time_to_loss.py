@@ -9,26 +9,34 @@ import pytest
 from tinygpt import TrainConfig
 from tinygpt.benchmark import Report
 from tinygpt.errors import ConfigError
+from tinygpt.files import locked
 
 # the module: the package's attribute of this name is the function
 from tinygpt.benchmark.time_to_loss import (  # isort: skip
     ARMS,
+    COLUMNS,
     GOAL,
     MOST,
+    SEEDS,
     UPDATES,
     Arm,
     next_updates,
     read_runs,
+    report_of,
     seconds_to_goal,
     time_to_loss,
 )
 
 
+TWO = range(SEEDS, SEEDS + 2)
+
+
 def rows(losses: dict[int, list[float]], arm: str = "speedrun", seconds: float = 0.01):
     return [
         {"arm": arm, "updates": n, "seed": seed, "loss": loss, "seconds": n * seconds}
+        | {"recipe": ARMS[arm].fingerprint, "parameters": 5, "device": "cpu", "processor": "a"}
         for n, values in losses.items()
-        for seed, loss in enumerate(values, start=1)
+        for seed, loss in enumerate(values, start=SEEDS)
     ]
 
 
@@ -36,16 +44,27 @@ def test_a_recipe_is_trained_until_its_mean_is_known_on_both_sides_of_the_goal()
     near, over, under = UPDATES, round(1.5 * UPDATES), round(UPDATES / 1.5)
     high, low = [GOAL + 0.1] * 2, [GOAL - 0.1] * 2
     mixed = [GOAL - 0.2, GOAL + 0.1]  # the mean counts
-    assert next_updates("speedrun", [], 2) == near
-    assert next_updates("speedrun", rows({near: high[:1]}), 2) == near  # a seed is missing
-    assert next_updates("speedrun", rows({near: high}, "GELU"), 2) == near  # somebody else's
-    assert next_updates("speedrun", rows({near: high}), 2) == over
-    assert next_updates("speedrun", rows({near: mixed}), 2) == under
-    assert next_updates("speedrun", rows({near: high, over: low}), 2) is None
-    assert next_updates("speedrun", rows({near: low, under: high}), 2) is None
-    assert next_updates("speedrun", rows({near: high, MOST: high}), 2) is None  # gave up
-    assert next_updates("nanogpt-cpu", [], 2) == 2000
-    assert next_updates("nanogpt-cpu", rows({2000: high}, "nanogpt-cpu"), 2) is None
+    assert next_updates("speedrun", [], TWO) == near
+    assert next_updates("speedrun", rows({near: high[:1]}), TWO) == near  # a seed is missing
+    assert next_updates("speedrun", rows({near: high}, "GELU"), TWO) == near  # somebody else's
+    assert next_updates("speedrun", rows({near: high}), TWO) == over
+    assert next_updates("speedrun", rows({near: mixed}), TWO) == under
+    assert next_updates("speedrun", rows({near: high, over: low}), TWO) is None
+    assert next_updates("speedrun", rows({near: low, under: high}), TWO) is None
+    assert next_updates("speedrun", rows({near: high, MOST: high}), TWO) is None  # gave up
+    assert next_updates("nanogpt-cpu", [], TWO) == 2000
+    assert next_updates("nanogpt-cpu", rows({2000: high}, "nanogpt-cpu"), TWO) is None
+
+
+def test_changes_are_those_from_the_same_seed():
+    """Seeds that differ by far, and a recipe that is worse by 0.01 with each."""
+    seeds = [1.7, 1.9, 1.8]
+    worse = [loss + more for loss, more in zip(seeds, (0.01, 0.011, 0.009), strict=True)]
+    found = rows({UPDATES: seeds}) + list(reversed(rows({UPDATES: worse}, "GELU")))
+    base, other = report_of(found).rows
+    assert math.isnan(base["change"])
+    assert other["change"] == pytest.approx(0.01)
+    assert other["half_interval"] < 0.003
 
 
 def test_seconds_to_the_goal_lie_where_a_loss_that_falls_with_the_logarithm_meets_it():
@@ -54,6 +73,8 @@ def test_seconds_to_the_goal_lie_where_a_loss_that_falls_with_the_logarithm_meet
     assert 200 < meets < 450
     assert seconds_to_goal(rows(law)) == pytest.approx(0.01 * meets)
     assert math.isnan(seconds_to_goal(rows({200: law[200]})))
+    # of a length that not all seeds have made nothing is known
+    assert seconds_to_goal(rows(law | {220: [1.0]})) == pytest.approx(0.01 * meets)
 
 
 @pytest.fixture
@@ -73,9 +94,10 @@ def test_it_goes_on_where_it_stopped(tmp_path, short, corpus, monkeypatch, capsy
     report = time_to_loss(path, 2, "cpu")
     said, whole = capsys.readouterr().out, read_runs(path)
     assert [row["recipe"] for row in report.rows] == ["speedrun", "long"]
-    assert said.count("seed 1") == said.count("seed 2") == 2 == len(whole) / 2
+    assert said.count("seed 21") == said.count("seed 22") == 2 == len(whole) / 2
     assert isinstance(report, Report)
-    json.dumps(report.rows)
+    report.save(tmp_path / "report.json")
+    assert json.loads((tmp_path / "report.json").read_text())["rows"][0]["change"] is None
     pd.DataFrame(whole).drop(index=2).to_csv(path, index=False)
     assert time_to_loss(path, 2, "cpu").rows[0]["loss"] == report.rows[0]["loss"]
     assert capsys.readouterr().out.count("updates, seed") == 1  # the one that was lost
@@ -86,11 +108,35 @@ def test_it_goes_on_where_it_stopped(tmp_path, short, corpus, monkeypatch, capsy
     assert "seed" not in capsys.readouterr().out
 
 
-def test_a_file_of_something_else_is_refused(tmp_path):
-    path = tmp_path / "other.csv"
-    path.write_text("step,loss\n1,2\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="holds no runs of this benchmark"):
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda text: "step,loss\n1,2\n", "holds no runs of this benchmark"),
+        (lambda text: text.replace("1.5", "oops"), "Unable to parse string"),
+        (lambda text: text.replace("1.5", ""), "a cell is empty"),
+        (lambda text: text[:-8], "a cell is empty"),
+        (lambda text: "", "No columns"),
+    ],
+)
+def test_a_damaged_file_is_refused_in_one_line(tmp_path, damage, words):
+    path = tmp_path / "runs.csv"
+    text = pd.DataFrame(rows({UPDATES: [1.5, 1.6]}))[COLUMNS].to_csv(index=False)
+    path.write_text(damage(text), encoding="utf-8")
+    with pytest.raises(ConfigError, match=words):
         read_runs(path)
+
+
+def test_rows_of_a_recipe_that_changed_and_doubled_rows_do_not_count(tmp_path):
+    path, good = tmp_path / "runs.csv", rows({UPDATES: [1.5, 1.6]})
+    other = [good[0] | {"recipe": "00000000", "seed": 99}, good[0] | {"arm": "gone", "seed": 98}]
+    pd.DataFrame([good[0], *good, *other])[COLUMNS].to_csv(path, index=False)
+    assert [row["seed"] for row in read_runs(path)] == list(TWO)
+
+
+def test_two_at_once_are_refused(tmp_path, short):
+    path = tmp_path / "runs.csv"
+    with locked(tmp_path / ".runs.csv.lock"), pytest.raises(BlockingIOError, match="in use"):
+        time_to_loss(path, 2, "cpu")
 
 
 def test_each_recipe_but_the_first_differs_from_it():

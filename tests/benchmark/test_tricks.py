@@ -134,14 +134,16 @@ def test_what_grows_does_so_in_the_middle(kind, early, late, corpus):
 
 
 def test_other_steps_reach_muon(corpus):
-    one = type("One", (tricks.OtherSteps,), {"steps": NEWTON_SCHULZ[:1]})
-    assert trained(one, corpus, 1).optimizers[1].steps == NEWTON_SCHULZ[:1]
+    class OneStep(tricks.PolarExpress):
+        steps = NEWTON_SCHULZ[:1]
+
     start, few, usual = (
         trained(kind, corpus, n).model.blocks[0].attn.c_attn.weight
-        for kind, n in ((Trainer, 0), (one, 1), (Trainer, 1))
+        for kind, n in ((Trainer, 0), (OneStep, 1), (Trainer, 1))
     )
     spread = [torch.linalg.svdvals((w - start).detach()).std() for w in (few, usual)]
     assert spread[0] > 1.2 * spread[1]
+    assert [len(kind.steps) for kind in (tricks.FourSteps, tricks.ThreeSteps)] == [4, 3]
 
 
 def test_polar_express_levels_singular_values_better():

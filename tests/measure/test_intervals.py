@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tinygpt.errors import ConfigError
-from tinygpt.measure import bootstrap_interval, mean_difference
+from tinygpt.measure import bootstrap_interval, paired_difference
 
 
 def test_bootstrap_interval_holds_the_true_mean_as_often_as_it_says():
@@ -36,30 +36,32 @@ def test_an_interval_needs_values_and_a_level():
             bootstrap_interval(values, level)
 
 
-def test_the_difference_of_two_means_is_welchs():
-    """By the formulas: standard errors apart, degrees of freedom by Welch and Satterthwaite."""
-    a, b = [1.91, 1.88, 1.90, 1.87, 1.93], [1.85, 1.86, 1.84, 1.87]
-    errors = [statistics.variance(x) / len(x) for x in (a, b)]
-    error, mean = math.sqrt(sum(errors)), statistics.fmean(a) - statistics.fmean(b)
-    freedom = sum(errors) ** 2 / sum(
-        e**2 / (len(x) - 1) for e, x in zip(errors, (a, b), strict=True)
-    )
+def test_the_difference_of_paired_measurements_is_students():
+    """By the formulas: the mean of the pairs' differences, its standard error, n - 1 degrees."""
+    a, b = [1.91, 1.88, 1.90, 1.87, 1.93], [1.85, 1.86, 1.84, 1.87, 1.88]
+    differences = [x - y for x, y in zip(a, b, strict=True)]
+    mean, error = statistics.fmean(differences), statistics.stdev(differences) / math.sqrt(5)
 
     def beyond(t):  # the area of Student's density beyond t, on both sides, summed up by hand
-        x = torch.linspace(t, 400, 2_000_000, dtype=torch.float64)
-        log_scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)
-        scale = math.exp(log_scale) / math.sqrt(freedom * math.pi)
-        return 2 * torch.trapezoid(scale * (1 + x**2 / freedom) ** (-(freedom + 1) / 2), x).item()
+        x = torch.linspace(t, 4000, 4_000_000, dtype=torch.float64)
+        scale = math.gamma(2.5) / math.gamma(2) / math.sqrt(4 * math.pi)
+        return 2 * torch.trapezoid(scale * (1 + x**2 / 4) ** -2.5, x).item()
 
-    found = mean_difference(a, b)
+    found = paired_difference(a, b)
     assert found.mean == pytest.approx(mean)
     assert found.p == pytest.approx(beyond(mean / error), rel=1e-3)
     assert found.low + found.high == pytest.approx(2 * mean)
     assert beyond((found.high - mean) / error) == pytest.approx(0.05, rel=1e-3)
-    wide = mean_difference(a, b, level=0.99)
-    assert beyond((wide.high - mean) / error) == pytest.approx(0.01, rel=1e-2)
+    wide = paired_difference(a, b, level=0.99)
+    assert beyond((wide.high - mean) / error) == pytest.approx(0.01, rel=1e-3)
+    # what all pairs share does not count
+    shifted = paired_difference(a, [x - 0.03 + 1e-4 * i for i, x in enumerate(a)])
+    assert shifted.high - shifted.low < 1e-3
 
 
-def test_a_difference_needs_two_values_on_each_side():
-    with pytest.raises(ConfigError, match="2 values on each side, not 2 and 1"):
-        mean_difference([1.0, 2.0], [1.0])
+@pytest.mark.parametrize("second", [[1.0], [1.0, 2.0, 3.0]])
+def test_a_difference_needs_two_pairs(second):
+    with pytest.raises(ConfigError, match="needs 2 pairs, not 2 and"):
+        paired_difference([1.0, 2.0], second)
+    with pytest.raises(ConfigError, match="needs 2 pairs, not 1 and 1"):
+        paired_difference([1.0], [1.0])

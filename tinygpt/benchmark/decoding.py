@@ -58,7 +58,8 @@ def decoding_speed(rounds: int = 3, device: str = "auto") -> Report:
             if growth:
                 ratio = statistics.median(growth)
                 notes.append(f"{name}: the last 100 tokens took {ratio:.2f} times the first 100")
-    return Report(f"decoding inside the block, {settings(where, rounds)}", rows, notes)
+    question = "decoding inside the block (ours, up to 64 rows, on one thread)"
+    return Report(f"{question}, {settings(where, rounds)}", rows, notes)
 
 
 def _rows(seconds: dict[str, list[float]], tokens: int) -> list[Row]:

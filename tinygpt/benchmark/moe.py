@@ -48,9 +48,9 @@ def moe_speed(rounds: int = 20, device: str = "auto") -> Report:
         few = min(rounds, max(3, rounds * 4_096 // tokens))
         seconds = take_turns(runs, few, warm_up=max(1, few // 5))
         kind = "training" if training else "forward"
-        case = {"experts": n_experts, "tokens": tokens, "pass": kind}
+        case = {"experts": n_experts, "tokens": tokens, "pass": kind, "rounds": few}
         rows.append(case | _figures(seconds, shape.n_layer))
-    return Report(f"experts, top-1, {settings(where, rounds)}", rows, NOTES)
+    return Report(f"experts, top-1, {settings(where)}", rows, NOTES)
 
 
 def _models(shape: ModelConfig, n_experts: int, device: torch.device) -> dict[str, TinyGPT]:

@@ -1,7 +1,9 @@
 """What a benchmark found, as a table to read and as JSON to keep."""
 
 import json
+import math
 import platform
+import shlex
 import sys
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -34,15 +36,18 @@ class Report:
     def save(self, path: str | Path) -> None:
         """Write it as JSON, with the machine, the versions, the command and the time."""
         about = {
-            "command": " ".join(["python -m tinygpt", *sys.argv[1:]]),
+            "command": f"python -m tinygpt {shlex.join(sys.argv[1:])}",
             "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
             "machine": machine() | environment(),
         }
-        write_text(Path(path), json.dumps(about | asdict(self), indent=1) + "\n")
+        kept = about | asdict(self) | {"rows": [_without_nan(row) for row in self.rows]}
+        write_text(Path(path), json.dumps(kept, indent=1, allow_nan=False) + "\n")
 
 
-def machine() -> dict[str, str]:
-    """The processor, by the name that its maker gave it."""
+def machine(device: torch.device | None = None) -> dict[str, str]:
+    """The processor, or the GPU that is used, by the name that its maker gave it."""
+    if device is not None and device.type == "cuda":
+        return {"processor": torch.cuda.get_device_name(device)}
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -51,9 +56,15 @@ def machine() -> dict[str, str]:
     return {"processor": names[0] if names else platform.processor() or platform.machine()}
 
 
-def settings(device: torch.device, rounds: int) -> str:
-    """The end of a question: where it was asked, and how often."""
-    return f"{device.type}, {torch.get_num_threads()} threads, {rounds} rounds"
+def settings(device: torch.device, rounds: int | None = None) -> str:
+    """The end of a question: where it was asked, and how often if always the same."""
+    where = f"{device.type}, {torch.get_num_threads()} threads"
+    return where if rounds is None else f"{where}, {rounds} rounds"
+
+
+def _without_nan(row: Row) -> Row:
+    """JSON knows no nan: None instead."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
 
 
 def _figure(value: float) -> str:

@@ -1,25 +1,26 @@
 """How much training a loss takes: the quickest recipe, and what each trick in it is worth."""
 
+import hashlib
 import math
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from ..config import ModelConfig, TrainConfig
 from ..errors import ConfigError
-from ..files import write_text
-from ..measure import count_parameters, evaluate, mean_difference
+from ..files import locked, write_text
+from ..measure import count_parameters, evaluate, paired_difference
 from ..model import TinyGPT
 from ..presets import PRESETS
 from ..runtime import one_thread, pick_device
 from ..text import Corpus, load_corpus
-from ..training import NEWTON_SCHULZ, Trainer
+from ..training import Trainer
 from . import tricks
 from .report import Report, Row, machine
 
@@ -27,7 +28,9 @@ GOAL = 1.88  # nats per character on the whole validation split; nanoGPT's CPU e
 UPDATES = PRESETS["speedrun"].train.max_steps
 LONGER = 1.5  # times as many updates, until the goal is reached
 MOST = 4000  # updates
+SEEDS = 21  # the first of those used: not those by which the recipe was found
 KEY = ["arm", "updates", "seed"]
+COLUMNS = [*KEY, "recipe", "loss", "seconds", "parameters", "device", "processor"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,11 @@ class Arm:
     trainer: type[Trainer] = Trainer
     updates: int | None = None  # None: as many as the quickest recipe, then as many as it takes
 
+    @property
+    def fingerprint(self) -> str:
+        """Another one for another recipe: of its settings, and whose code makes it."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:8]
+
 
 def _with(**settings) -> Arm:
     """The quickest recipe but for some settings, of the model or of its training."""
@@ -49,16 +57,12 @@ def _with(**settings) -> Arm:
     return Arm(replace(base.model, **model), replace(base.train, **train))
 
 
-def _steps(*steps: tuple[float, float, float]) -> type[Trainer]:
-    return type("Steps", (tricks.OtherSteps,), {"steps": steps})
-
-
 ARMS: dict[str, Arm] = {
     "speedrun": Arm(),
     # one part taken out
     "without bigrams": _with(bigrams=0),
     "1,024 hashed bigrams": _with(bigrams=1024),
-    "AdamW for Muon": _with(optimizer="adamw", lr=0.008),
+    "AdamW for Muon": _with(optimizer="adamw"),
     "learned positions": _with(position="learned"),
     "LayerNorm": _with(norm="layernorm"),
     "no QK norm": _with(qk_norm=False),
@@ -84,13 +88,13 @@ ARMS: dict[str, Arm] = {
     "dropout 0.1": _with(dropout=0.1),
     "weight decay 0.1": _with(weight_decay=0.1),
     "cautious weight decay 0.1": Arm(trainer=tricks.CautiousDecay),
-    "Polar Express": Arm(trainer=_steps(*tricks.POLAR_EXPRESS)),
-    "4 Newton-Schulz steps": Arm(trainer=_steps(*NEWTON_SCHULZ[:4])),
-    "3 Newton-Schulz steps": Arm(trainer=_steps(*NEWTON_SCHULZ[:3])),
+    "Polar Express": Arm(trainer=tricks.PolarExpress),
+    "4 Newton-Schulz steps": Arm(trainer=tricks.FourSteps),
+    "3 Newton-Schulz steps": Arm(trainer=tricks.ThreeSteps),
     "batch grows": Arm(trainer=tricks.GrowingBatch),
     "context grows": Arm(trainer=tricks.GrowingContext),
     # what to compare with
-    "modern": Arm(PRESETS["modern"].model, PRESETS["modern"].train, updates=400),
+    "modern": Arm(PRESETS["modern"].model, PRESETS["modern"].train),
     "nanogpt-cpu": Arm(PRESETS["nanogpt-cpu"].model, PRESETS["nanogpt-cpu"].train, updates=2000),
 }
 
@@ -102,17 +106,16 @@ def time_to_loss(runs: Path, rounds: int = 5, device: str = "auto") -> Report:
     Finished runs are kept in the CSV file `runs`, and never made twice. The seconds are those of
     the updates, without evaluations; on a CPU those of one thread, however busy the machine is.
     """
-    rows, where = read_runs(runs), pick_device(device)
-    while waiting := {arm: n for arm in ARMS if (n := next_updates(arm, rows, rounds)) is not None}:
-        corpus = load_corpus("tinyshakespeare")
-        # seeds outside: where the machine slows down for a while, it does so for all recipes
-        for seed in range(1, rounds + 1):
-            for arm, updates in waiting.items():
-                if any([row[name] for name in KEY] == [arm, updates, seed] for row in rows):
-                    continue
+    where = pick_device(device)
+    with locked(runs.with_name(f".{runs.name}.lock")):
+        rows, seeds = read_runs(runs), range(SEEDS, SEEDS + rounds)
+        rows = [row for row in rows if row["device"] == where.type]
+        while waiting := _waiting(rows, seeds):
+            corpus = load_corpus("tinyshakespeare")
+            for arm, updates, seed in waiting:
                 rows.append(_run(arm, updates, seed, corpus, where))
-                _write(runs, rows)
-    return report_of(rows)
+                write_text(runs, pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False))
+    return report_of([row for row in rows if row["seed"] in seeds])
 
 
 def report_of(rows: list[Row]) -> Report:
@@ -120,21 +123,29 @@ def report_of(rows: list[Row]) -> Report:
     by_arm = defaultdict(list)
     for row in rows:
         by_arm[row["arm"]].append(row)
-    base = _losses(by_arm["speedrun"])[UPDATES]
-    table = [_summary(arm, by_arm[arm], base) for arm in ARMS if by_arm[arm]]
+    base = {row["seed"]: row["loss"] for row in by_arm["speedrun"] if row["updates"] == UPDATES}
+    table = [_summary(arm, by_arm[arm], base) for arm in ARMS if _equal(arm, by_arm[arm])]
     notes = [
-        f"change: of the mean loss at {UPDATES} updates, with half its 95 % interval (Welch); p is "
-        "for each recipe alone",
+        f"change: of the loss at {UPDATES} updates from speedrun's of the same seed, the mean with "
+        "half its 95 % interval; p: of each recipe alone",
         f"seconds_to_goal: of the updates, until the mean loss is {GOAL}",
         f"from {len(rows)} runs, on {', '.join(sorted({row['processor'] for row in rows}))}",
     ]
     return Report("time to a loss, Tiny Shakespeare", table, notes)
 
 
-def next_updates(arm: str, rows: list[Row], seeds: int) -> int | None:
+def _waiting(rows: list[Row], seeds: range) -> list[tuple[str, int, int]]:
+    """The runs that are made next: recipe, updates, seed."""
+    done = {tuple(row[name] for name in KEY) for row in rows}
+    lengths = {arm: next_updates(arm, rows, seeds) for arm in ARMS}
+    # seeds outside: where the machine slows down for a while, it does so for all recipes
+    runs = [(arm, n, seed) for seed in seeds for arm, n in lengths.items() if n is not None]
+    return [run for run in runs if run not in done]
+
+
+def next_updates(arm: str, rows: list[Row], seeds: range) -> int | None:
     """For how many updates a recipe is trained next; None if enough is known of it."""
-    losses = _losses(row for row in rows if row["arm"] == arm and row["seed"] <= seeds)
-    means = {n: statistics.fmean(values) for n, values in losses.items() if len(values) == seeds}
+    means = _means([row for row in rows if row["arm"] == arm and row["seed"] in seeds], len(seeds))
     fixed = ARMS[arm].updates
     if fixed or UPDATES not in means:
         return None if fixed in means else fixed or UPDATES
@@ -151,7 +162,7 @@ def seconds_to_goal(rows: list[Row]) -> float:
 
     Between two lengths of training the loss is taken to fall evenly with the updates' logarithm.
     """
-    means = sorted((n, statistics.fmean(values)) for n, values in _losses(rows).items())
+    means = sorted(_means(rows, len({row["seed"] for row in rows})).items())
     for (n, above), (m, below) in pairwise(means):
         if above > GOAL >= below:
             share = (above - GOAL) / (above - below)
@@ -161,23 +172,26 @@ def seconds_to_goal(rows: list[Row]) -> float:
 
 
 def read_runs(path: Path) -> list[Row]:
-    """The finished runs that a file holds; none if there is no file."""
-    import pandas as pd
-
+    """The finished runs that a file holds; none if there is no file. Those of recipes that are not
+    the same any more are left out."""
     if not path.exists():
         return []
     try:
-        return pd.read_csv(path)[[*KEY, "loss", "seconds", "parameters", "processor"]].to_dict(
-            "records"
-        )
+        frame = pd.read_csv(path)[COLUMNS].drop_duplicates(KEY, keep="last")
+        for name in ("updates", "seed", "loss", "seconds", "parameters"):
+            frame[name] = pd.to_numeric(frame[name])
+        if frame.isna().any(axis=None):
+            raise ValueError("a cell is empty")
     except (ValueError, KeyError) as error:
-        raise ConfigError(f"{path} holds no runs of this benchmark: {error}") from error
+        raise ConfigError(
+            f"{path} holds no runs of this benchmark, or damaged ones ({error}); mend or remove it"
+        ) from error
+    rows = frame.to_dict("records")
+    return [row for row in rows if row["recipe"] == _fingerprints().get(row["arm"])]
 
 
-def _write(path: Path, rows: list[Row]) -> None:
-    import pandas as pd
-
-    write_text(path, pd.DataFrame(rows).to_csv(index=False))
+def _fingerprints() -> dict[str, str]:
+    return {name: arm.fingerprint for name, arm in ARMS.items()}
 
 
 def _run(arm: str, updates: int, seed: int, corpus: Corpus, device: torch.device) -> Row:
@@ -195,30 +209,35 @@ def _run(arm: str, updates: int, seed: int, corpus: Corpus, device: torch.device
         seconds = clock() - start
         loss = evaluate(model, corpus.val)
     print(f"{arm}, {updates} updates, seed {seed}: {loss:.4f} in {seconds:.1f} s", flush=True)
-    about = {"parameters": count_parameters(model).total, **machine()}
-    key = dict(zip(KEY, (arm, updates, seed), strict=True))
-    return {**key, "loss": round(loss, 4), "seconds": round(seconds, 2), **about}
+    values = [arm, updates, seed, recipe.fingerprint, round(loss, 4), round(seconds, 2)]
+    values += [count_parameters(model).total, device.type, machine(device)["processor"]]
+    return dict(zip(COLUMNS, values, strict=True))
 
 
-def _losses(rows: Iterable[Row]) -> dict[int, list[float]]:
-    """The losses for each number of updates."""
+def _means(rows: list[Row], seeds: int) -> dict[int, float]:
+    """The mean loss for each number of updates that all seeds have made."""
     losses = defaultdict(list)
     for row in rows:
         losses[row["updates"]].append(row["loss"])
-    return losses
+    return {n: statistics.fmean(values) for n, values in losses.items() if len(values) == seeds}
 
 
-def _summary(arm: str, rows: list[Row], base: list[float]) -> Row:
-    """A recipe's row of the table; the change is that from `base` at equally many updates."""
-    updates = ARMS[arm].updates or UPDATES
-    equal = [row for row in rows if row["updates"] == updates]
-    losses = [row["loss"] for row in equal]
-    compared = arm != "speedrun" and updates == UPDATES and min(len(losses), len(base)) > 1
-    change = mean_difference(losses, base) if compared else None
+def _equal(arm: str, rows: list[Row]) -> list[Row]:
+    """A recipe's runs of as many updates as the quickest makes, or of those that it always has."""
+    return [row for row in rows if row["updates"] == (ARMS[arm].updates or UPDATES)]
+
+
+def _summary(arm: str, rows: list[Row], base: dict[int, float]) -> Row:
+    """A recipe's row of the table; `base` has the quickest recipe's loss by seed."""
+    equal = _equal(arm, rows)
+    losses, change = [row["loss"] for row in equal], None
+    pairs = [(row["loss"], base[row["seed"]]) for row in equal if row["seed"] in base]
+    if arm != "speedrun" and ARMS[arm].updates is None and len(pairs) > 1:
+        change = paired_difference(*zip(*pairs, strict=True))
     return {
         "recipe": arm,
         "parameters": equal[0]["parameters"],
-        "updates": updates,
+        "updates": equal[0]["updates"],
         "loss": statistics.fmean(losses),
         "sd": statistics.stdev(losses) if len(losses) > 1 else math.nan,
         "change": change.mean if change else math.nan,

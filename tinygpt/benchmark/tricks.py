@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..config import ModelConfig
 from ..model import TinyGPT, TinyGPTOutput
-from ..training import Muon, Trainer
+from ..training import NEWTON_SCHULZ, Muon, Trainer
 
 # Amsel et al. 2025, "The Polar Express": another polynomial in each step, closer to 1 in fewer
 POLAR_EXPRESS = (
@@ -105,8 +105,8 @@ class CautiousDecay(Trainer):
         return loss
 
 
-class OtherSteps(Trainer):
-    """Muon with other polynomials, or fewer of them."""
+class PolarExpress(Trainer):
+    """Muon with the polynomials of Polar Express."""
 
     steps = POLAR_EXPRESS
 
@@ -114,6 +114,18 @@ class OtherSteps(Trainer):
         super().__init__(*arguments, **options)
         for muon in (optimizer for optimizer in self.optimizers if isinstance(optimizer, Muon)):
             muon.steps = self.steps
+
+
+class FourSteps(PolarExpress):
+    """Muon with four steps of its own polynomial."""
+
+    steps = NEWTON_SCHULZ[:4]
+
+
+class ThreeSteps(PolarExpress):
+    """Muon with three of them."""
+
+    steps = NEWTON_SCHULZ[:3]
 
 
 class GrowingBatch(Trainer):

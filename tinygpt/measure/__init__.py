@@ -1,7 +1,7 @@
 """What is measured: losses, routing, the variety of texts, costs, and how sure a mean is."""
 
 from .cost import ParameterCount, count_parameters, flops_per_token, model_flop_utilisation
-from .intervals import Difference, bootstrap_interval, mean_difference
+from .intervals import Difference, bootstrap_interval, paired_difference
 from .loss import count_predictions, evaluate
 from .reading import Reading, expert_layers, read, surprisal, without_expert
 from .routing import (
@@ -30,10 +30,10 @@ __all__ = [
     "expert_layers",
     "flops_per_token",
     "max_violation",
-    "mean_difference",
     "measure_routing",
     "model_flop_utilisation",
     "mutual_information",
+    "paired_difference",
     "read",
     "repetition_rate",
     "surprisal",

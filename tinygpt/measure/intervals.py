@@ -1,6 +1,7 @@
 """How sure a mean of several measurements is."""
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,8 +33,7 @@ def bootstrap_interval(
 
 @dataclass(frozen=True)
 class Difference:
-    """Of the means of two sets of measurements: its interval, and how likely chance alone makes one
-    as large."""
+    """Between two means: its interval, and how likely chance alone makes one as large."""
 
     mean: float
     low: float
@@ -41,18 +41,18 @@ class Difference:
     p: float
 
 
-def mean_difference(first: list[float], second: list[float], level: float = 0.95) -> Difference:
-    """The mean of `first` minus that of `second`, of independent measurements (Welch 1947).
+def paired_difference(
+    first: Sequence[float], second: Sequence[float], level: float = 0.95
+) -> Difference:
+    """The mean of `first` minus that of `second`, which were measured in pairs (Student's t).
 
-    The two may differ in their spread and in their number.
+    So are the losses of two recipes with the same seeds: chance drew the same batches for both.
     """
-    from scipy.stats import ttest_ind
+    from scipy.stats import ttest_rel
 
-    if min(len(first), len(second)) < 2:
-        raise ConfigError(
-            f"a difference needs 2 values on each side, not {len(first)} and {len(second)}"
-        )
-    test = ttest_ind(first, second, equal_var=False)
+    if len(first) != len(second) or len(first) < 2:
+        raise ConfigError(f"a difference needs 2 pairs, not {len(first)} and {len(second)} values")
+    test = ttest_rel(first, second)
     low, high = test.confidence_interval(level)
     mean = statistics.fmean(first) - statistics.fmean(second)
     return Difference(mean, float(low), float(high), float(test.pvalue))

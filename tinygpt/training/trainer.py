@@ -257,9 +257,15 @@ class Trainer:
 
     def _compare_anew(self) -> None:
         """Measure the best weights on the part that is read from here on, as others will be."""
-        if self.best_val_loss < math.inf:
-            limit = self.config.max_eval_tokens
-            self.best_val_loss = self._loss(self._best_model(), self._val, limit)
+        if self.best_val_loss == math.inf:
+            return
+        try:
+            best = self._best_model()
+        except CheckpointError as error:
+            say(f"the best weights, of step {self.best_step}, are lost: {error}")
+            self.best_val_loss = math.inf  # the next evaluation makes the best
+        else:
+            self.best_val_loss = self._loss(best, self._val, self.config.max_eval_tokens)
 
     def _loss(self, model: TinyGPT, tokens: Tensor, limit: int | None) -> float:
         return evaluate(model, tokens, limit, self.config.precision)
