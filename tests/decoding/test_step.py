@@ -152,6 +152,21 @@ def test_the_step_is_the_model_whatever_its_experts(name, base):
         assert_the_step_is_the_model(replace(BASES[base], moe=MoEConfig(**values)))
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_step_follows_weights_that_change_between_tokens(rows):
+    """Who takes a text token by token may train the model meanwhile."""
+    shape = {"qk_norm": True, "bigrams": 50, "token_shift": True, "moe": MoEConfig()}
+    model = opinionated(shaken(replace(BASES["llama"], **shape)))
+    tokens = ids(model.config, rows, 8)
+    caches = [KVCache(model.config, rows) for _ in range(2)]
+    step = Step(model, caches[0])
+    with torch.inference_mode():
+        for token in tokens.unbind(1):
+            close(step(token), model(token[:, None], cache=caches[1]).logits[:, -1])
+            for p in model.parameters():
+                p.mul_(1.1)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("experts", [None, MoEConfig(top_k=2, norm_topk_prob=True, n_shared=1)])

@@ -120,3 +120,24 @@ def test_attention_maps_of_a_fixed_cache_leave_free_slots_out():
     for mine, theirs in zip(actual, expected, strict=True):
         close(mine[..., :7], theirs[:, :, 6:])
         assert mine[..., 7:].abs().max() == 0
+
+
+def test_reordered_rows_go_on_as_the_rows_that_they_were():
+    model, idx = shaken(SHAPES["shifted"]), random_ids(3, 12)
+    order, cache = (
+        torch.tensor([2, 0, 0]),
+        KVCache(model.config, 3, padding=torch.tensor([0, 2, 4])),
+    )
+    with torch.inference_mode():
+        model(idx[:, :8], cache=cache)
+        cache.reorder(order)
+        read = [model(idx[order, t : t + 1], cache=cache).logits for t in range(8, 12)]
+        for row, first in enumerate((4, 0, 0)):
+            expected = model(idx[order][[row], first:]).logits[:, -4:]
+            close(torch.cat(read, dim=1)[[row]], expected)
+
+
+def test_only_the_last_logits_cannot_have_targets_for_all():
+    idx = random_ids()
+    with pytest.raises(ConfigError, match="only_last gives logits of one place"):
+        shaken(SHAPE)(idx, idx, only_last=True)

@@ -297,3 +297,16 @@ def test_grouped_mm_equals_the_loop_on_cuda(mode, width, half):
         assert error <= (3e-2 if half else 1e-4) * expected.abs().max(), name
         if name.startswith("experts."):
             assert grouped[name][1].abs().max() == 0, name
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_choices_without_an_expert_are_zero_in_eval_too(n):
+    """A router in training mode in a model in eval mode drops, as its capacity says."""
+    layer = layer_of(capacity_factor=0.5)
+    x, choices = normal(n, 16), torch.tensor([[4], [0], [4], [1]])[:n]
+    weights = torch.ones(n, 1)
+    with torch.no_grad():
+        expected = layer.experts.loop(x, choices, weights)
+        close(layer.experts(x, choices, weights), expected)
+    layer.router.train()
+    assert layer(normal(2, 8, 16))[0].isfinite().all()

@@ -8,7 +8,7 @@ import torch
 
 from tinygpt import ModelConfig, MoEConfig, TinyGPT
 from tinygpt.errors import ConfigError
-from tinygpt.model import KVCache, rotary_table, rotate
+from tinygpt.model import Bigrams, KVCache, rotary_table, rotate
 
 from ..tools import VARIANTS, ids, shaken
 
@@ -81,6 +81,16 @@ def test_bigrams_add_a_vector_for_each_pair(allowed, rows):
         before = 9 if t == 0 else int(idx[b, t - 1])
         added[b, t] = model.wpe.weight[t] + table[(9 * before + int(idx[b, t])) % rows]
     torch.testing.assert_close(model(idx).logits, plain(idx).logits)
+
+
+@pytest.mark.parametrize(("V", "allowed", "rows"), [(512, 1024, 1023), (6, 9, 7), (5, 1, 1)])
+def test_pairs_share_vectors_evenly(V, allowed, rows):
+    """A common factor of V and the rows would leave few vectors for all that stands before."""
+    bigrams = Bigrams(ModelConfig(vocab_size=V, bigrams=allowed))
+    assert bigrams.num_embeddings == rows
+    before = torch.arange(V)[None]
+    vectors = bigrams(torch.zeros_like(before), before, torch.ones(1))[0]
+    assert len(vectors.unique(dim=0)) == min(V, rows)
 
 
 @pytest.mark.parametrize("moe", [None, MoEConfig()])

@@ -89,7 +89,7 @@ def _write(
 ) -> Writer:
     config = decoding_config(options)
     writer = Writer(model, prompts, max_new_tokens, tokenizer, config, constraint)
-    for _ in writer.run(seed, use_cache, details, compile, at_once=10_000):
+    for _ in writer.run(seed, use_cache, details, compile, at_once=max_new_tokens):
         pass
     return writer
 

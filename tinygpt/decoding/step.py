@@ -18,14 +18,14 @@ class Step:
 
     At batch 1 a small model spends most of its time in Python: looking up modules and their
     attributes costs more than the arithmetic. So they are looked up once, here. And a row alone is
-    a vector `(C,)`, since a matrix times a vector is faster than times a matrix of one row.
+    a vector `(C,)`: in float32 a matrix times a vector is faster than times a matrix of one row.
+    To be called without gradients.
     """
 
     def __init__(self, model: TinyGPT, cache: KVCache):
         self.cache, self.config = cache, model.config
         B, C, H = cache.buffer.shape[2], self.config.n_embd, self.config.n_head
         self.shape = (C,) if B == 1 else (B, C)
-        self.rows, self.logits = (B, 1, C), (B, self.config.vocab_size)
         self.wte = model.wte.weight.detach()
         self.wpe = model.wpe.weight.detach() if self.config.position == "learned" else None
         self.bigrams = model.bigrams if self.config.bigrams else None
@@ -41,7 +41,7 @@ class Step:
                 _linear(block.attn.c_proj, B),
                 _norm(block.ln_2, B),
                 block.shift,
-                _feed_forward(block.ffn, self.shape),
+                _feed_forward(block.ffn, B),
             )
             for block in model.blocks
         ]
@@ -72,10 +72,10 @@ class Step:
             x = x + c_proj(y.view(self.shape))
             h = ln_2(x)
             if shift is not None:
-                h = shift(h.view(self.rows), cache).view(self.shape)
+                h = shift(h.view(len(token), 1, -1), cache).view_as(h)
             x = x + ffn(h)
         cache.length += 1
-        return self.head(self.ln_f(x)).view(self.logits).float()
+        return self.head(self.ln_f(x)).view(len(token), -1).float()
 
     def _embed(self, token: Tensor) -> Tensor:
         """The new tokens' vectors `(B, C)`, with learned positions."""
@@ -139,18 +139,16 @@ def _rms_norm(weight: Tensor, eps: float, rows: int) -> Callable[[Tensor], Tenso
 
 def _qk_norm(attention: nn.Module, rows: int) -> Callable[[Tensor], Tensor]:
     """The norms of queries and keys `(2, B, H, 1, D)`, in float32."""
-    norms = attention.q_norm, attention.k_norm
-    weight = torch.stack([norm.weight.detach().float() for norm in norms])
-    norm = _rms_norm(weight.view(2, 1, 1, 1, -1), attention.q_norm.eps, rows)
-    return lambda qk: norm(qk.float())
+    weights = [norm.weight.detach() for norm in (attention.q_norm, attention.k_norm)]
+    norm = _rms_norm(torch.ones_like(weights[0], dtype=torch.float32), attention.q_norm.eps, rows)
+    # stacked at each call: who takes a text token by token may train the model meanwhile
+    return lambda qk: torch.stack(weights).view(2, 1, 1, 1, -1).float() * norm(qk.float())
 
 
-def _feed_forward(module: nn.Module, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
-    *rows, C = shape
+def _feed_forward(module: nn.Module, rows: int) -> Callable[[Tensor], Tensor]:
     if type(module) is not MLP:
-        return lambda x: module(x.view(-1, 1, C))[0].view(shape)  # as one position
-    B = rows[0] if rows else 1
-    up, down, kind = _linear(module.c_fc, B), _linear(module.c_proj, B), module.kind
+        return lambda x: module(x.view(rows, 1, -1))[0].view_as(x)  # as one position
+    up, down, kind = _linear(module.c_fc, rows), _linear(module.c_proj, rows), module.kind
     return lambda x: down(activate(up(x), kind))
 
 

@@ -13,7 +13,8 @@ class KVCache:
     """Keys and values of the tokens read so far, in buffers allocated once.
 
     `padding` `(B,)` says how many of the first tokens of each row are padding on the left: they
-    are never attended to, and positions count from the first real token. Past `size` tokens a
+    are never attended to, and positions count from the first real token. It is replaced, never
+    changed in place. Past `size` tokens a
     single new token takes the place of the oldest: its slot is its position modulo `size`, and the
     order of slots does not matter to a softmax.
     """
@@ -48,6 +49,12 @@ class KVCache:
             return positions
         return (positions - self.padding[:, None]).clamp(min=0)
 
+    def first(self, T: int, device: torch.device) -> Tensor | None:
+        """Which of the next T tokens begin a row, `(T,)` or `(B, T)`; None: surely none of them."""
+        if self.padding is None and self.length:
+            return None
+        return self.positions(T, device) == 0
+
     def mask(self, T: int, device: torch.device) -> Tensor | None:
         """Which of the kept tokens each of the next T may see, `(T, S)` or `(B, 1, T, S)`.
 
@@ -79,6 +86,8 @@ class KVCache:
         self.buffer.copy_(self.buffer[:, :, rows])
         self.tokens.copy_(self.tokens[rows])
         self.read.copy_(self.read[:, rows])
+        if self.padding is not None:
+            self.padding = self.padding[rows]
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Keep k and v `(B, H, T, D)`; return those of all tokens kept, `(B, H, S, D)`."""
@@ -119,6 +128,10 @@ class FixedCache(KVCache):
         if self.padding is None:
             return self.length
         return (self.length - self.padding[:, None]).clamp(min=0)
+
+    def first(self, T: int, device: torch.device) -> Tensor:
+        """Whether the next token begins a row, `(1,)` or `(B, 1)`."""
+        return self.positions(T, device) == 0
 
     def mask(self, T: int, device: torch.device) -> Tensor:
         """Which slots the next token may see, `(1, size)` or `(B, 1, 1, size)`."""

@@ -52,7 +52,8 @@ class Experts(nn.Module):
     def forward(self, x: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
         """Each token's weighted sum over its experts: x `(N, C)`, the others `(N, K)`.
 
-        Where `experts` is E there is none. All ways of `MoEConfig.dispatch` give the same.
+        Where `experts` is E, as top-p and a capacity make it, there is none. All ways of
+        `MoEConfig.dispatch` give the same.
         """
         if self.moe.dispatch == "loop":
             return self.loop(x, experts, weights)
@@ -102,7 +103,8 @@ class Experts(nn.Module):
         choice without waiting for a GPU.
         """
         learns = self.training or torch.is_grad_enabled()
-        return len(x) == 1 and self.moe.dispatch == "auto" and not (learns or x.is_cuda)
+        on_cpu = x.device.type == "cpu"
+        return len(x) == 1 and self.moe.dispatch == "auto" and on_cpu and not learns
 
     def one_by_one(self, x: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
         """The experts of a single token, and no others."""
@@ -140,8 +142,7 @@ class Experts(nn.Module):
 
     def leaves_out(self) -> bool:
         """Whether some choices may have no expert."""
-        capacity = self.moe.capacity_factor is not None and self.training
-        return self.moe.top_p is not None or capacity
+        return self.moe.top_p is not None or self.moe.capacity_factor is not None
 
     def _each(self) -> list[Callable[[Tensor], Tensor]]:
         """Every expert as a function of rows `(R, C)`."""

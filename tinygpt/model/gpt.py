@@ -139,7 +139,10 @@ class TinyGPT(nn.Module):
         T may be at most `block_size`. With a `cache`, `idx` goes on after the tokens read before.
         Logits are float32. To write on, those after the last token do: with `only_last` they are
         `(B, 1, V)`, and the last block is computed for no other place than its keys and values.
+        That is for eval, without targets; the last layer's maps and routing are of one place, too.
         """
+        if only_last and targets is not None:
+            raise ConfigError("only_last gives logits of one place, targets are of all: take one")
         self._check_length(idx.shape[1], cache, return_attention)
         x, rotary, mask = self._embed(idx, cache)  # (B, T, C)
         traces = []

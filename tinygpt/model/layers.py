@@ -24,12 +24,15 @@ class Bigrams(nn.Embedding):
     """A vector for each pair of a token and the one before it (Huang et al. 2025, section 3.1).
 
     A sequence's first token makes a pair with "none". Of V symbols there are (V + 1) V pairs; where
-    `config.bigrams` allows fewer vectors, so many, the pairs share them by their number's rest.
+    `config.bigrams` allows fewer vectors, the pairs share them by the rest of their number.
     """
 
     def __init__(self, config: ModelConfig):
         V = config.vocab_size
-        super().__init__(min(config.bigrams, (V + 1) * V), config.n_embd)
+        pairs, rows = (V + 1) * V, config.bigrams
+        while rows < pairs and math.gcd(rows, V) > 1:
+            rows -= 1  # with a common factor, a token would have few vectors for all before it
+        super().__init__(min(rows, pairs), config.n_embd)
         self.vocab_size = V
 
     def forward(self, idx: Tensor, before: Tensor, positions: Tensor) -> Tensor:
@@ -53,9 +56,11 @@ class Shift(nn.Module):
         """x `(B, T, C)` -> `(B, T, C)`."""
         if cache is None:
             return x + self.mu * F.pad(x, (0, 0, 1, 0))[:, :-1]
-        first = cache.positions(x.shape[1], x.device) == 0  # (T,) or (B, T)
+        first = cache.first(x.shape[1], x.device)
         before = cache.before(cache.read[self.layer], x)
-        return x + self.mu * before.masked_fill(first[..., None], 0)
+        if first is not None:
+            before = before.masked_fill(first[..., None], 0)
+        return x + self.mu * before
 
 
 def rotary_table(positions: Tensor, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
