@@ -5,6 +5,7 @@ import os
 import sys
 import time
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -386,3 +387,26 @@ def test_unknown_columns_and_missing_loggers_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match="pip install wandb"):
         MetricsLogger(wandb="project")
+
+
+def test_weights_and_biases_gets_late_figures_of_earlier_steps(monkeypatch):
+    """Its rule: the step never goes back, and rows that would are ignored."""
+    logged, summary = [], {}
+    run = SimpleNamespace(step=0, summary=summary)
+
+    def log(row, step):
+        assert step >= run.step
+        run.step = step
+        logged.append(row)
+
+    run.log = log
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda project: run))
+    logger = MetricsLogger(wandb="project")
+    for step in (20, 40):
+        logger.log(step=step, train_lm_loss=2.0, val_lm_loss=2.0)
+    logger.amend(20, whole_val_lm_loss=1.5)
+    logger.amend(40, whole_val_lm_loss=1.6)
+    logger.amend(60, whole_val_lm_loss=1.7)  # no such row
+    assert summary == {"whole_val_lm_loss of step 20": 1.5}
+    assert logged[-1] == {"step": 40, "whole_val_lm_loss": 1.6}
+    assert len(logged) == 3

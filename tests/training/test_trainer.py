@@ -153,6 +153,20 @@ def test_the_best_loss_is_measured_anew_for_another_part(corpus, small, tmp_path
     assert resumed.best_step == first.best_step
 
 
+def test_without_its_best_weights_a_run_goes_on_with_another_part(
+    corpus, small, tmp_path, monkeypatch, capsys
+):
+    best_before_last(monkeypatch, corpus, small, tmp_path / "run")
+    (tmp_path / "run" / "step_0000020" / "model.safetensors").write_bytes(b"")
+    config = replace(PART, max_steps=60, max_eval_tokens=48)
+    resumed = Trainer.resume(tmp_path / "run", corpus, config)
+    assert "the best weights, of step 20, are lost: " in capsys.readouterr().out
+    assert resumed.best_val_loss == math.inf
+    resumed.fit(progress=False)
+    assert resumed.best_step in (50, 60)
+    assert resumed.best_val_loss < math.inf
+
+
 def test_without_its_best_weights_a_finished_run_still_says_its_last_loss(
     corpus, small, tmp_path, monkeypatch, capsys
 ):

@@ -85,12 +85,14 @@ class MetricsLogger:
     def amend(self, step: int, **values: float) -> None:
         """Fill in columns of a step that has a row; one that the log has lost stays lost."""
         self._check_known(values)
-        for row in (row for row in self.rows if row["step"] == step):
-            row.update(values)
-            if self.path:
-                self._rewrite(self._found())
-            for sink in self._sinks:
-                sink({"step": step, **values})
+        row = next((row for row in self.rows if row["step"] == step), None)
+        if row is None:
+            return
+        row.update(values)
+        if self.path:
+            self._rewrite(self._found())
+        for sink in self._sinks:
+            sink({"step": step, **values})
 
     def truncate(self, step: int) -> None:
         """Forget the rows after `step`, at which a run is resumed: they are written again."""
@@ -201,4 +203,12 @@ def _wandb(project: str):
             "Weights & Biases was asked for but is not installed: pip install wandb"
         ) from error
     run = wandb.init(project=project)
-    return lambda row: run.log(row, step=row["step"])
+
+    def write(row: Row) -> None:
+        if row["step"] >= run.step:
+            run.log(row, step=row["step"])
+        else:  # a row of an earlier step would be ignored
+            step, late = row["step"], row.items() - {("step", row["step"])}
+            run.summary.update({f"{name} of step {step}": value for name, value in late})
+
+    return write
