@@ -5,10 +5,11 @@ from .moe import moe_speed
 from .report import Report
 from .scale import token_cost
 from .step import step_time
-from .time_to_loss import read_runs, report_of, time_to_loss
+from .time_to_loss import GOAL, read_runs, report_of, time_to_loss
 from .timing import take_turns
 
 __all__ = [
+    "GOAL",
     "Report",
     "decoding_speed",
     "moe_speed",
