@@ -284,7 +284,6 @@ def test_settings_of_the_shipped_run():
     path = ROOT / "checkpoints" / "laptop" / "config.json"
     values = json.loads(path.read_text(encoding="utf-8"))
     assert from_dict(ModelConfig, values["model"]) == PRESETS["laptop"].model
-    # it was made when each evaluation read the whole split
     used = replace(PRESETS["laptop"].train, seed=1)
     assert from_dict(TrainConfig, values["train"]) == used
 
