@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.colors import to_rgba
 
 from tinygpt import plots
 
@@ -134,3 +135,27 @@ def test_scaling_has_a_panel_for_each_size_and_writes_the_slopes(tmp_path):
     assert f"<title>{figure.alt}</title>" in (tmp_path / "cost.svg").read_text(encoding="utf-8")
     figure.save(tmp_path / "cost.png")
     assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_tricks_are_sorted_by_time_and_coloured_where_seeds_can_tell():
+    frame = pd.DataFrame(
+        [
+            {"recipe": "base", "seconds_to_goal": 2.0},
+            {"recipe": "better", "change": -0.05, "half_interval": 0.01, "seconds_to_goal": 4.0},
+            {"recipe": "worse", "change": 0.05, "half_interval": 0.01, "seconds_to_goal": 3.0},
+            {"recipe": "unclear", "change": -0.05, "half_interval": 0.1, "seconds_to_goal": 1.0},
+            {"recipe": "never", "change": 0.5, "half_interval": 0.1},
+        ]
+    )
+    figure = plots.plot_tricks(frame, 1.88)
+    left, right = figure.axes
+    names = [label.get_text() for label in left.get_yticklabels()]
+    assert names == ["never", "better", "worse", "base", "unclear"]  # from below
+    dots = left.collections[-1].get_facecolors()
+    expected = (plots.ORANGE, plots.BLUE, plots.ORANGE, plots.GREY, plots.GREY)
+    assert [tuple(dot) for dot in dots] == [to_rgba(colour) for colour in expected]
+    assert left.get_ylim() == right.get_ylim()
+    assert [text.get_text() for text in right.texts] == ["not known", "4.0", "3.0", "2.0", "1.0"]
+    assert figure.alt == (
+        "5 recipes reach 1.88 in 1.0 to 4.0 seconds. Clearly better at equal updates: better."
+    )
