@@ -358,7 +358,15 @@ def test_what_is_no_fault_of_the_user_keeps_its_traceback(monkeypatch, capsys):
     assert "hold what was asked for: CUDA out of memory.\n" in capsys.readouterr().err
 
 
-def test_signals_end_a_command_and_are_as_before_afterwards(monkeypatch):
+@pytest.fixture
+def heeded():
+    """Ctrl-C is heeded, also where a shell in the background has Python ignore it."""
+    was = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, was)
+
+
+def test_signals_end_a_command_and_are_as_before_afterwards(monkeypatch, heeded):
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     assert run_command(monkeypatch, lambda: signal.raise_signal(signal.SIGINT)) == 130
     with pytest.raises(SystemExit) as stop:

@@ -59,10 +59,10 @@ def test_parameters_of_the_tiny_model_by_hand():
 
 def test_bigrams_and_shifts_are_counted():
     plain = count_parameters(TinyGPT(SHAPE))
-    model = TinyGPT(replace(SHAPE, bigrams=100, token_shift=True))
+    model = TinyGPT(replace(SHAPE, bigrams=101, token_shift=True))
     count = count_parameters(model)
-    assert count.embedding == plain.embedding + 100 * 16
-    assert count.total == count.active == plain.total + 100 * 16 + 2 * 16
+    assert count.embedding == plain.embedding + 101 * 16
+    assert count.total == count.active == plain.total + 101 * 16 + 2 * 16
     assert flops_per_token(model) == flops_per_token(TinyGPT(SHAPE))  # they multiply no matrices
 
 
