@@ -89,7 +89,7 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "laptop": Preset(
-        "as modern, with a longer context, until it is worth listening to",
+        "longer context, token shift and dropout: until it is worth listening to",
         model=replace(_MODERN, block_size=256, mlp="swiglu", dropout=0.15, token_shift=True),
         train=replace(
             _MUON,

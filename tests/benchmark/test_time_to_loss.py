@@ -17,7 +17,7 @@ from tinygpt.benchmark.time_to_loss import (  # isort: skip
     COLUMNS,
     GOAL,
     MOST,
-    SEEDS,
+    FIRST_SEED,
     UPDATES,
     Arm,
     next_updates,
@@ -28,7 +28,7 @@ from tinygpt.benchmark.time_to_loss import (  # isort: skip
 )
 
 
-TWO = range(SEEDS, SEEDS + 2)
+TWO = range(FIRST_SEED, FIRST_SEED + 2)
 
 
 def rows(losses: dict[int, list[float]], arm: str = "speedrun", seconds: float = 0.01):
@@ -36,7 +36,7 @@ def rows(losses: dict[int, list[float]], arm: str = "speedrun", seconds: float =
         {"arm": arm, "updates": n, "seed": seed, "loss": loss, "seconds": n * seconds}
         | {"recipe": ARMS[arm].fingerprint, "parameters": 5, "device": "cpu", "processor": "a"}
         for n, values in losses.items()
-        for seed, loss in enumerate(values, start=SEEDS)
+        for seed, loss in enumerate(values, start=FIRST_SEED)
     ]
 
 

@@ -28,7 +28,7 @@ GOAL = 1.88  # nats per character on the whole validation split; nanoGPT's CPU e
 UPDATES = PRESETS["speedrun"].train.max_steps
 LONGER = 1.5  # times as many updates, until the goal is reached
 MOST = 4000  # updates
-SEEDS = 21  # the first of those used: not those by which the recipe was found
+FIRST_SEED = 21  # the first of those used: not those by which the recipe was found
 KEY = ["arm", "updates", "seed"]
 COLUMNS = [*KEY, "recipe", "loss", "seconds", "parameters", "device", "processor"]
 
@@ -108,7 +108,7 @@ def time_to_loss(runs: Path, rounds: int = 5, device: str = "auto") -> Report:
     """
     where = pick_device(device)
     with locked(runs.with_name(f".{runs.name}.lock")):
-        rows, seeds = read_runs(runs), range(SEEDS, SEEDS + rounds)
+        rows, seeds = read_runs(runs), range(FIRST_SEED, FIRST_SEED + rounds)
         rows = [row for row in rows if row["device"] == where.type]
         while waiting := _waiting(rows, seeds):
             corpus = load_corpus("tinyshakespeare")
