@@ -95,7 +95,6 @@ PRESETS: dict[str, Preset] = {
             _MUON,
             max_steps=4000,
             batch_size=16,
-            muon_lr=0.02,
             lr=0.008,
             weight_decay=0.1,
             warmup_steps=50,

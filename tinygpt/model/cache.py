@@ -14,9 +14,8 @@ class KVCache:
 
     `padding` `(B,)` says how many of the first tokens of each row are padding on the left: they
     are never attended to, and positions count from the first real token. It is replaced, never
-    changed in place. Past `size` tokens a
-    single new token takes the place of the oldest: its slot is its position modulo `size`, and the
-    order of slots does not matter to a softmax.
+    changed in place. Past `size` tokens a single new token takes the place of the oldest: its slot
+    is its position modulo `size`, and the order of slots does not matter to a softmax.
     """
 
     def __init__(
