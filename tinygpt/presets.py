@@ -30,6 +30,8 @@ _MODERN = ModelConfig(
     zero_init=True,
 )
 
+_LAPTOP = replace(_MODERN, block_size=256, mlp="swiglu", dropout=0.15, token_shift=True)
+
 _MUON = TrainConfig(
     max_steps=400,
     batch_size=12,
@@ -90,7 +92,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "laptop": Preset(
         "longer context, token shift and dropout: until it is worth listening to",
-        model=replace(_MODERN, block_size=256, mlp="swiglu", dropout=0.15, token_shift=True),
+        model=_LAPTOP,
         train=replace(
             _MUON,
             max_steps=4000,
@@ -100,6 +102,21 @@ PRESETS: dict[str, Preset] = {
             warmup_steps=50,
             decay_fraction=0.8,
             eval_interval=200,
+        ),
+    ),
+    "baby": Preset(
+        "the shape of nanoGPT's GPU example, with laptop's parts: for a GPU",
+        model=replace(_LAPTOP, n_layer=6, n_head=6, n_embd=384, dropout=0.2),
+        train=replace(
+            _MUON,
+            max_steps=500,
+            batch_size=64,
+            lr=0.008,
+            weight_decay=0.1,
+            warmup_steps=20,
+            decay_fraction=0.8,
+            eval_interval=100,
+            compile=True,
         ),
     ),
 }

@@ -54,12 +54,15 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
         {"params": [p for n, p in rest if not _decays(n, p)], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    fused = named[0][1].device.type in ("cuda", "cpu")  # one kernel for all parameters
-    adamw = torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), fused=fused)
+    device, betas = named[0][1].device, (config.beta1, config.beta2)
+    cuda = device.type == "cuda"  # there learning rates are tensors, for updates that are recorded
+    rate = (lambda lr: torch.tensor(lr, device=device)) if cuda else float
+    fused = device.type in ("cuda", "cpu")  # one kernel for all parameters
+    adamw = torch.optim.AdamW(groups, rate(config.lr), betas, fused=fused, capturable=cuda)
     optimizers = [adamw]
     if matrices:
         parts, settings = stacked_matrices(model), (config.muon_momentum, config.weight_decay)
-        optimizers.append(Muon(matrices, parts, config.muon_lr, *settings))
+        optimizers.append(Muon(matrices, parts, rate(config.muon_lr), *settings))
     return optimizers
 
 
@@ -81,7 +84,13 @@ def stacked_matrices(model: nn.Module) -> dict[int, int]:
 def set_lr(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
     """Set every group's learning rate to `factor` times its peak."""
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-        group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
+        if "initial_lr" not in group:
+            group["initial_lr"] = float(group["lr"])
+        lr = factor * group["initial_lr"]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
 
 
 def orthogonalize(matrices: Tensor, steps: Iterable[Coefficients] = NEWTON_SCHULZ) -> Tensor:
@@ -112,7 +121,7 @@ class Muon(torch.optim.Optimizer):
         self,
         params: list[nn.Parameter],
         parts: dict[int, int] | None = None,
-        lr: float = 0.02,
+        lr: float | Tensor = 0.02,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         steps: tuple[Coefficients, ...] = NEWTON_SCHULZ,
@@ -136,7 +145,9 @@ class Muon(torch.optim.Optimizer):
                 self._step(params, **{k: group[k] for k in ("lr", "momentum", "weight_decay")})
         return loss
 
-    def _step(self, params: list[Tensor], lr: float, momentum: float, weight_decay: float) -> None:
+    def _step(
+        self, params: list[Tensor], lr: float | Tensor, momentum: float, weight_decay: float
+    ) -> None:
         directions = []
         for p in params:
             state = self.state[p]
@@ -147,10 +158,9 @@ class Muon(torch.optim.Optimizer):
         updates = orthogonalize(torch.cat(directions), self.steps)
         # a tall matrix turns inputs into more outputs: scale so that each output moves as much
         scale = max(1.0, updates.shape[1] / updates.shape[2]) ** 0.5
-        counts = [len(d) for d in directions]
+        updates, counts = updates * (lr * scale), [len(d) for d in directions]
         for p, update in zip(params, updates.split(counts), strict=True):
-            p.mul_(1 - lr * weight_decay)
-            p.add_(update.reshape(p.shape), alpha=-lr * scale)
+            p.mul_(1 - lr * weight_decay).sub_(update.reshape(p.shape))
 
     def _matrices(self, p: Tensor, values: Tensor) -> Tensor:
         """`values`, shaped like `p`, as a stack of matrices `(n, rows, columns)`."""

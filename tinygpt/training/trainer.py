@@ -29,6 +29,7 @@ from .preflight import (
     updates,
     used_before,
 )
+from .recorded import Batch, RecordedUpdate, can_record
 from .rounds import factor_at, first_round, resumed_rounds, to_numbers
 from .run import Run
 from .show import progress_bar, say
@@ -91,13 +92,14 @@ class Trainer:
         self.best_val_loss = math.inf
         self.whole_val_lm_loss: dict[int, float] = {}  # by the step of the weights
         self.seconds = 0.0
-        self.grad_norm = math.nan
+        self.loss = self.grad_norm = math.nan  # of the last batch that was looked at
         self.useless: int | None = None  # the step at which an evaluation gave no finite loss
         self.run = Run.claim(out_dir) if out_dir is not None else run
         self.metrics = MetricsLogger(self.run and self.run.log, config.tensorboard, config.wandb)
         if saved:
             self._restore(saved)
         self.hooks = hooks_for(model, self._val, config, self.run)
+        self.recorded = RecordedUpdate(self._update) if can_record(model) else None
 
     @classmethod
     def resume(
@@ -156,10 +158,12 @@ class Trainer:
                 speed /= time.perf_counter() - mark_time
                 bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s", refresh=False)
                 if self.step % self.config.eval_interval == 0 or self.step == self.max_steps:
+                    self._settle()
                     self.seconds += time.perf_counter() - mark_time
                     self._evaluate(speed)
                     mark_step, mark_time = self.step, time.perf_counter()
             if caught:
+                self._settle()
                 self.seconds += time.perf_counter() - mark_time
                 self._save()
             elif self.useless == self.step:
@@ -169,31 +173,62 @@ class Trainer:
         return caught
 
     def train_step(self) -> float:
-        """One update; returns the cross-entropy of its batch in nats per token."""
-        config, parts = self.config, self.config.grad_accum_steps
+        """One update; returns the cross-entropy of its batch in nats per token.
+
+        On a GPU it is only started, and the loss is that of the update before: see `recorded.py`.
+        """
         set_lr(self.optimizers, factor_at(self.rounds, self.step))
         self.model.train()
+        batches = [self.batches.draw() for _ in range(self.config.grad_accum_steps)]
+        if self.recorded:
+            self._look(self.recorded.start(batches))
+        else:
+            numbers, loads = self._backward(batches)
+            self._look([numbers.tolist()])
+            self._move(loads)
+        self.step += 1
+        return self.loss
+
+    def _update(self, batches: list[Batch]) -> Tensor:
+        """An update as a GPU makes it, without a look at the numbers that it gives, `(2,)`."""
+        numbers, loads = self._backward(batches)
+        self._move(loads)
+        return numbers
+
+    def _backward(self, batches: list[Batch]) -> tuple[Tensor, list[Tensor | None]]:
+        """Gradients of the mean over all batches, clipped; their loss and norm `(2,)`, and loads."""
+        config, total, loads = self.config, torch.zeros((), device=self.device), []
         self.model.zero_grad()  # also of what was left by somebody else
-        total, loads = torch.zeros((), device=self.device), []
-        for _ in range(parts):
-            x, y = self.batches.draw()
+        for x, y in batches:
             with autocast(self.device, config.precision):
                 out = self._forward(x.to(self.device), y.to(self.device))
-            (out.loss / parts).backward()  # the mean over the whole batch
-            total += out.lm_loss.detach() / parts
+            (out.loss / len(batches)).backward()
+            total += out.lm_loss.detach() / len(batches)
             loads.append(out.expert_load)
         limit = config.grad_clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        # the one wait for the device: worth it, so that a NaN never reaches the weights
-        loss, self.grad_norm = torch.stack([total, norm]).tolist()
-        if not math.isfinite(loss + self.grad_norm):
-            numbers = f"loss {loss} and gradient norm {self.grad_norm}"
-            raise self._ruined(f"{numbers} at step {self.step}; the update was not made")
+        return torch.stack([total, norm]), loads
+
+    def _move(self, loads: list[Tensor | None]) -> None:
         for optimizer in self.optimizers:
             optimizer.step()
         self.hooks.after_update(loads)
-        self.step += 1
-        return loss
+
+    def _look(self, updates: list[list[float]]) -> None:
+        """Keep a batch's loss and gradient norm; `NonFiniteError` if they are not finite.
+
+        Then the weights are not ruined yet or, if the update was recorded, not saved yet.
+        """
+        for self.loss, self.grad_norm in updates:
+            if not math.isfinite(self.loss + self.grad_norm):
+                numbers = f"loss {self.loss} and gradient norm {self.grad_norm}"
+                what = "nothing was saved of it" if self.recorded else "the update was not made"
+                raise self._ruined(f"{numbers} at step {self.step}; {what}")
+
+    def _settle(self) -> None:
+        """Look at what is still on its way, before the weights are used."""
+        if self.recorded:
+            self._look(self.recorded.settle())
 
     def _ruined(self, what: str) -> NonFiniteError:
         saved = self.run.checkpoints()[-1:] if self.run else []
@@ -235,7 +270,7 @@ class Trainer:
             train_lm_loss=train_loss,
             val_lm_loss=val_loss,
             val_bits_per_char=self.corpus.val_size.nats_per_character(val_loss) / math.log(2),
-            lr=self.optimizers[0].param_groups[0]["lr"] if self.step else 0.0,
+            lr=float(self.optimizers[0].param_groups[0]["lr"]) if self.step else 0.0,
             grad_norm=self.grad_norm,
             tokens_per_s=tokens_per_s,
             peak_gpu_gb=torch.cuda.max_memory_allocated(self.device) / 1e9 if cuda else 0.0,

@@ -1,0 +1,84 @@
+"""An update recorded on a GPU and replayed: a small model would wait for Python, not for the GPU."""
+
+from collections import deque
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..model import Experts, TinyGPT
+
+Batch = tuple[Tensor, Tensor]  # x and y, (B, T) each
+
+WARM_UP = 3  # updates before the recording: libraries set themselves up, optimizers their averages
+
+
+def can_record(model: TinyGPT) -> bool:
+    """Whether Python need not look at a number on the GPU before an update is done."""
+    if model.device.type != "cuda":
+        return False
+    grouped = torch.cuda.get_device_capability(model.device) >= (8, 0)
+    ways = {m.moe.dispatch for m in model.modules() if isinstance(m, Experts)}
+    return not ways or (grouped and ways <= {"auto", "grouped_mm"})
+
+
+class RecordedUpdate:
+    """Makes updates on a GPU, from the fourth on as one launch: a CUDA graph of all its kernels.
+
+    A replay reads and writes the very memory of the recording: batches are copied there, learning
+    rates are tensors that are filled. What `update` returns, a few numbers, arrives on the CPU one
+    call late, so that the GPU has its next update while Python looks at them.
+    """
+
+    def __init__(self, update: Callable[[list[Batch]], Tensor]):
+        self.update, self.made = update, 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.batches: list[Batch] = []  # those of the graph
+        self.sent: deque[tuple[Tensor, torch.cuda.Event]] = deque()
+
+    def start(self, batches: list[Batch]) -> list[list[float]]:
+        """Start one update; gives the numbers of the one before."""
+        if self.made < WARM_UP:
+            numbers = self._warm_up(batches)
+        else:
+            if self.graph is None:
+                self._record(batches)
+            for there, here in zip(self.batches, batches, strict=True):
+                there[0].copy_(here[0])
+                there[1].copy_(here[1])
+            self.graph.replay()
+            numbers = self.numbers
+        self.made += 1
+        self._send(numbers)
+        return [self._receive()] if len(self.sent) > 1 else []
+
+    def settle(self) -> list[list[float]]:
+        """Wait for what was started; gives the numbers that `start` has not given."""
+        return [self._receive() for _ in range(len(self.sent))]
+
+    def _warm_up(self, batches: list[Batch]) -> Tensor:
+        """An update beside the default stream, as what a recording finds set up must be made."""
+        aside, now = torch.cuda.Stream(), torch.cuda.current_stream()
+        aside.wait_stream(now)
+        with torch.cuda.stream(aside):
+            numbers = self.update(batches)
+        now.wait_stream(aside)
+        return numbers
+
+    def _record(self, batches: list[Batch]) -> None:
+        self.batches = [(x.clone(), y.clone()) for x, y in batches]
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.numbers = self.update(self.batches)
+
+    def _send(self, numbers: Tensor) -> None:
+        there = torch.empty(numbers.shape, pin_memory=True)
+        there.copy_(numbers, non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record()
+        self.sent.append((there, arrived))
+
+    def _receive(self) -> list[float]:
+        numbers, arrived = self.sent.popleft()
+        arrived.synchronize()
+        return numbers.tolist()
