@@ -55,14 +55,16 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
     ]
     groups = [group for group in groups if group["params"]]
     device, betas = named[0][1].device, (config.beta1, config.beta2)
-    cuda = device.type == "cuda"  # there learning rates are tensors, for updates that are recorded
-    rate = (lambda lr: torch.tensor(lr, device=device)) if cuda else float
-    fused = device.type in ("cuda", "cpu")  # one kernel for all parameters
-    adamw = torch.optim.AdamW(groups, rate(config.lr), betas, fused=fused, capturable=cuda)
+    cuda, fused = device.type == "cuda", device.type in ("cuda", "cpu")  # fused: in one kernel
+    adamw = torch.optim.AdamW(groups, config.lr, betas, fused=fused, capturable=cuda)
     optimizers = [adamw]
     if matrices:
         parts, settings = stacked_matrices(model), (config.muon_momentum, config.weight_decay)
-        optimizers.append(Muon(matrices, parts, rate(config.muon_lr), *settings))
+        optimizers.append(Muon(matrices, parts, config.muon_lr, *settings))
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["initial_lr"] = group["lr"]
+        if cuda:  # where an update that was recorded finds it
+            group["lr"] = torch.tensor(group["lr"], device=device)
     return optimizers
 
 
@@ -82,10 +84,8 @@ def stacked_matrices(model: nn.Module) -> dict[int, int]:
 
 
 def set_lr(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
-    """Set every group's learning rate to `factor` times its peak."""
+    """Set every group's learning rate to `factor` times its peak, which is its `initial_lr`."""
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-        if "initial_lr" not in group:
-            group["initial_lr"] = float(group["lr"])
         lr = factor * group["initial_lr"]
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(lr)

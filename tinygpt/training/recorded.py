@@ -1,4 +1,4 @@
-"""An update recorded on a GPU and replayed: a small model would wait for Python, not for the GPU."""
+"""An update recorded on a GPU and replayed: else a small model waits for Python at each kernel."""
 
 from collections import deque
 from collections.abc import Callable
@@ -7,18 +7,24 @@ import torch
 from torch import Tensor
 
 from ..model import Experts, TinyGPT
+from ..runtime import autocast
 
 Batch = tuple[Tensor, Tensor]  # x and y, (B, T) each
 
 WARM_UP = 3  # updates before the recording: libraries set themselves up, optimizers their averages
 
 
-def can_record(model: TinyGPT) -> bool:
-    """Whether Python need not look at a number on the GPU before an update is done."""
+def can_record(model: TinyGPT, precision: str) -> bool:
+    """Whether Python need not look at a number on the GPU before an update is done.
+
+    Experts are one kernel only in bf16, and only from Ampere on.
+    """
     if model.device.type != "cuda":
         return False
-    grouped = torch.cuda.get_device_capability(model.device) >= (8, 0)
     ways = {m.moe.dispatch for m in model.modules() if isinstance(m, Experts)}
+    with autocast(model.device, precision):
+        half = torch.is_autocast_enabled(model.device.type)
+    grouped = half and torch.cuda.get_device_capability(model.device) >= (8, 0)
     return not ways or (grouped and ways <= {"auto", "grouped_mm"})
 
 
@@ -32,44 +38,41 @@ class RecordedUpdate:
 
     def __init__(self, update: Callable[[list[Batch]], Tensor]):
         self.update, self.made = update, 0
+        self.batches: list[Batch] = []
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.batches: list[Batch] = []  # those of the graph
         self.sent: deque[tuple[Tensor, torch.cuda.Event]] = deque()
 
     def start(self, batches: list[Batch]) -> list[list[float]]:
-        """Start one update; gives the numbers of the one before."""
-        if self.made < WARM_UP:
-            numbers = self._warm_up(batches)
-        else:
-            if self.graph is None:
-                self._record(batches)
-            for there, here in zip(self.batches, batches, strict=True):
-                there[0].copy_(here[0])
-                there[1].copy_(here[1])
-            self.graph.replay()
-            numbers = self.numbers
+        """Start one update; gives the numbers of the one before. All batches have one shape."""
+        if not self.batches:
+            self.batches = [(x.clone(), y.clone()) for x, y in batches]
+        for there, here in zip(self.batches, batches, strict=True):
+            there[0].copy_(here[0])
+            there[1].copy_(here[1])
+        self._send(self._warm_up() if self.made < WARM_UP else self._replay())
         self.made += 1
-        self._send(numbers)
         return [self._receive()] if len(self.sent) > 1 else []
 
     def settle(self) -> list[list[float]]:
         """Wait for what was started; gives the numbers that `start` has not given."""
         return [self._receive() for _ in range(len(self.sent))]
 
-    def _warm_up(self, batches: list[Batch]) -> Tensor:
-        """An update beside the default stream, as what a recording finds set up must be made."""
+    def _warm_up(self) -> Tensor:
+        """An update beside the default stream, as is asked for before a recording."""
         aside, now = torch.cuda.Stream(), torch.cuda.current_stream()
         aside.wait_stream(now)
         with torch.cuda.stream(aside):
-            numbers = self.update(batches)
+            numbers = self.update(self.batches)
         now.wait_stream(aside)
         return numbers
 
-    def _record(self, batches: list[Batch]) -> None:
-        self.batches = [(x.clone(), y.clone()) for x, y in batches]
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.numbers = self.update(self.batches)
+    def _replay(self) -> Tensor:
+        if self.graph is None:
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.numbers = self.update(self.batches)
+        self.graph.replay()
+        return self.numbers
 
     def _send(self, numbers: Tensor) -> None:
         there = torch.empty(numbers.shape, pin_memory=True)

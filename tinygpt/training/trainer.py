@@ -99,7 +99,9 @@ class Trainer:
         if saved:
             self._restore(saved)
         self.hooks = hooks_for(model, self._val, config, self.run)
-        self.recorded = RecordedUpdate(self._update) if can_record(model) else None
+        self.recorded = None
+        if can_record(model, config.precision):
+            self.recorded = RecordedUpdate(self._update)
 
     @classmethod
     def resume(
@@ -196,7 +198,7 @@ class Trainer:
         return numbers
 
     def _backward(self, batches: list[Batch]) -> tuple[Tensor, list[Tensor | None]]:
-        """Gradients of the mean over all batches, clipped; their loss and norm `(2,)`, and loads."""
+        """Gradients of the mean over all batches, clipped; loss and norm `(2,)`, and loads."""
         config, total, loads = self.config, torch.zeros((), device=self.device), []
         self.model.zero_grad()  # also of what was left by somebody else
         for x, y in batches:
