@@ -2,26 +2,40 @@
 
 from .cost import ParameterCount, count_parameters, flops_per_token, model_flop_utilisation
 from .intervals import Difference, bootstrap_interval, paired_difference
-from .loss import count_predictions, evaluate
+from .loss import count_predictions, evaluate, positions_read
 from .reading import Reading, expert_layers, read, surprisal, without_expert
 from .routing import (
     RoutingReport,
     agreement,
+    co_activation,
     dead_experts,
     max_violation,
     measure_routing,
     mutual_information,
+    saturation,
     variation,
+)
+from .specialisation import (
+    CLASSES,
+    Specialisation,
+    classes,
+    routing_over_training,
+    specialisation,
+    token_labels,
 )
 from .variety import distinct_n, repetition_rate, valid_word_share, words
 
 __all__ = [
+    "CLASSES",
     "Difference",
     "ParameterCount",
     "Reading",
     "RoutingReport",
+    "Specialisation",
     "agreement",
     "bootstrap_interval",
+    "classes",
+    "co_activation",
     "count_parameters",
     "count_predictions",
     "dead_experts",
@@ -34,9 +48,14 @@ __all__ = [
     "model_flop_utilisation",
     "mutual_information",
     "paired_difference",
+    "positions_read",
     "read",
     "repetition_rate",
+    "routing_over_training",
+    "saturation",
+    "specialisation",
     "surprisal",
+    "token_labels",
     "valid_word_share",
     "variation",
     "without_expert",
