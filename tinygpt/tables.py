@@ -1,5 +1,7 @@
 """CSV tables to which several processes add rows, each time all of a unit's rows or none."""
 
+import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,19 +54,18 @@ class Table:
         if not self.path.exists():
             return pd.DataFrame(columns=list(self.columns), dtype=str)
         try:
-            return pd.read_csv(self.path, dtype=str, keep_default_na=False)[list(self.columns)]
-        except (ValueError, KeyError) as error:
+            text = self.path.read_bytes().decode("utf-8-sig")
+            return _cells(text)[list(self.columns)]
+        except (ValueError, KeyError, csv.Error) as error:
             raise self._damaged(error) from error
 
     def _checked(self, text: pd.DataFrame) -> pd.DataFrame:
         """The same as values."""
         try:
-            return pd.DataFrame({name: _values(text[name], kind) for name, kind in self._kinds()})
+            kinds = self.columns.items()
+            return pd.DataFrame({name: _values(text[name], kind) for name, kind in kinds})
         except ValueError as error:
             raise self._damaged(error) from error
-
-    def _kinds(self) -> list[tuple[str, type]]:
-        return list(self.columns.items())
 
     def _damaged(self, error: Exception) -> ConfigError:
         return ConfigError(
@@ -73,18 +74,25 @@ class Table:
         )
 
 
+def _cells(text: str) -> pd.DataFrame:
+    header, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    if any(len(line) != len(header) for line in lines):
+        raise ValueError("a row has more or fewer cells than there are names")
+    if not text.endswith("\n"):
+        raise ValueError("its last row may be cut off: it has no line end")
+    return pd.DataFrame(lines, columns=header, dtype=str)
+
+
 def _cell(value: Any) -> str:
     """As it is written: a number so that it is read as the same, nothing for nan."""
     return "" if value != value else str(value)
 
 
 def _values(cells: pd.Series, kind: type) -> pd.Series:
-    if kind is not float and (cells.isna() | (cells == "")).any():
+    if kind is not float and (cells == "").any():
         raise ValueError(f"a cell of {cells.name} is empty")
     if kind is str:
         return cells
-    if cells.isna().any():
-        raise ValueError(f"a row ends before {cells.name}")
     if kind is int:
         return cells.map(int).astype("int64")
     return cells.map(lambda cell: float(cell or "nan")).astype("float64")

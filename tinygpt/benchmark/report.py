@@ -8,14 +8,12 @@ import sys
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ..files import write_text
 from ..runtime import environment
-
-Row = dict[str, Any]
+from ..tables import Row
 
 
 @dataclass(frozen=True)

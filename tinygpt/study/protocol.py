@@ -65,7 +65,7 @@ class Study:
         return pick_device(self.wanted_device)
 
     def devices(self) -> list[str]:
-        """The kinds of device on which something was trained for it: at most one, if all is well."""
+        """The kinds of device on which its runs and trials so far were made."""
         return sorted({*self.runs()["device"], *self.sweep()["device"]})
 
     def check_device(self) -> None:

@@ -87,7 +87,7 @@ class Verdict:
 
 
 def judge(losses: Losses, comparisons: Sequence[Comparison] = COMPARISONS) -> list[Verdict]:
-    """A verdict for each comparison of two arms that have two runs at least, none of them diverged."""
+    """A verdict for each comparison of two arms with two runs at least, of which none diverged."""
     usable = {arm for arm, runs in losses.items() if len(runs) > 1 and _finite(runs.values())}
     made = [c for c in comparisons if {c.first, c.second} <= usable]
     pairs = [(losses[c.first], losses[c.second]) for c in made]
