@@ -98,6 +98,30 @@ class BenchmarkArgs:
 
 
 @dataclass(frozen=True)
+class CompareArgs:
+    """Train the arms of a study with several seeds, and say what differs; or compare runs."""
+
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="[RUN ...]")] = ()
+    """runs of your own to compare, in the place of a study: names under checkpoints/, or paths"""
+    size: Literal["notebook", "laptop", "baby"] | None = None
+    """of the models of a study; default: notebook. baby is trained on a CUDA device only"""
+    arms: tuple[str, ...] = ()
+    """which of them; default: those of the size"""
+    seeds: int | None = None
+    """runs of each arm; default: 12, 5 or 3, by the size"""
+    until: Literal["report", "costs", "sweep", "runs"] = "runs"
+    """how far to go with what is missing: not at all, the time of an update, learning rates, all"""
+    corpus: str = "tinyshakespeare"
+    """tinyshakespeare, tinyplays, or file:PATH"""
+    device: str = "auto"
+    """default: that of the runs so far, else CUDA when present"""
+    compile: bool = False
+    """torch.compile: slow start, faster steps"""
+    out: str = str(WORKSPACE / "checkpoints" / "study")
+    """folder of the tables: what is in them is not made again; processes may share it"""
+
+
+@dataclass(frozen=True)
 class InfoArgs:
     """What this machine has; with a name, what that preset or run is."""
 

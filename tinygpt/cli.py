@@ -1,4 +1,4 @@
-"""The command line: python -m tinygpt lab | data | train | generate | benchmark | info."""
+"""The command line: python -m tinygpt COMMAND."""
 
 import math
 import os
@@ -11,6 +11,7 @@ from functools import partial
 
 from .arguments import (
     BenchmarkArgs,
+    CompareArgs,
     DataArgs,
     GenerateArgs,
     InfoArgs,
@@ -42,6 +43,7 @@ USAGE = """usage: {program} COMMAND [flags]
   data       fetch a text, and show what it holds
   train      train a model, or go on with a run (--resume)
   generate   write text with a trained model
+  compare    a study of models with and without experts, or your own runs: what differs, how surely
   benchmark  measure speed on this machine
   info       what this machine and this package have, or what a run or preset is
 
@@ -144,6 +146,26 @@ def generate(arguments: Sequence[str]) -> None:
     )
 
 
+def compare(arguments: Sequence[str]) -> None:
+    """Make what a study lacks, and print what it says; or do the latter for given runs."""
+    from .study import SIZES, carry_out, compare_runs, open_study, report
+
+    args = read_arguments(CompareArgs, "compare", arguments)
+    if args.runs:
+        if args != CompareArgs(runs=args.runs):
+            raise ConfigError("runs of your own are compared as they are: leave all flags away")
+        for name in args.runs:
+            _run(name)
+        reports = compare_runs(args.runs)
+    else:
+        options = (args.arms, args.seeds, args.corpus, args.device, args.compile)
+        study = open_study(SIZES[args.size or "notebook"], resolve(args.out), *options)
+        with patient_output():
+            carry_out(study, args.until)
+        reports = report(study)
+    print("\n\n".join(map(str, reports)))
+
+
 def benchmark(arguments: Sequence[str]) -> None:
     """Run a comparison."""
     import torch
@@ -227,7 +249,7 @@ def lab(arguments: Sequence[str]) -> int:
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
-    f.__name__: f for f in (lab, data, train, generate, benchmark, info)
+    f.__name__: f for f in (lab, data, train, generate, compare, benchmark, info)
 }
 
 

@@ -1,10 +1,13 @@
 """Where and how to compute: seeds, device, precision, what this machine has."""
 
+import os
 import platform
 import re
+import subprocess
 import sys
 import threading
 from contextlib import nullcontext
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import ClassVar
 
@@ -14,6 +17,7 @@ from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
 from .errors import ConfigError
+from .files import ROOT
 
 # Dense bf16 peak in FLOP/s by a part of the device's name, from the vendor's data sheets.
 # The first match counts, so longer names stand before their parts.
@@ -127,6 +131,20 @@ def peak_flops(device: torch.device) -> float | None:
         return None
     name = torch.cuda.get_device_name(device)
     return next((p for part, p in PEAK_FLOPS.items() if re.search(rf"\b{part}\b", name)), None)
+
+
+def code_version() -> str:
+    """The commit that the package's code is at, with a + if it was changed since.
+
+    Where there is no repository, such as in a copy: $TINYGPT_COMMIT, else "unknown".
+    """
+    try:
+        git = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=True)
+        commit = git(["git", "rev-parse", "--short", "HEAD"]).stdout.strip()
+        changed = git(["git", "status", "--porcelain", "--", "tinygpt"]).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return os.environ.get("TINYGPT_COMMIT", "unknown")
+    return f"{commit}+" if changed else commit
 
 
 def environment() -> dict[str, str]:

@@ -111,16 +111,15 @@ def test_it_goes_on_where_it_stopped(tmp_path, short, corpus, monkeypatch, capsy
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda text: "step,loss\n1,2\n", "holds no runs of this benchmark"),
-        (lambda text: text.replace("1.5", "oops"), "Unable to parse string"),
-        (lambda text: text.replace("1.5", ""), "a cell is empty"),
-        (lambda text: text[:-8], "a cell is empty"),
-        (lambda text: "", "No columns"),
+        (lambda text: "step,loss\n1,2\n", "is not a table with the columns arm, updates, seed"),
+        (lambda text: text.replace("1.5", "oops"), "could not convert string"),
+        (lambda text: text.replace(",5,", ",,"), "a cell of parameters is empty"),
+        (lambda text: text[:-8], "more or fewer cells"),
     ],
 )
 def test_a_damaged_file_is_refused_in_one_line(tmp_path, damage, words):
     path = tmp_path / "runs.csv"
-    text = pd.DataFrame(rows({UPDATES: [1.5, 1.6]}))[COLUMNS].to_csv(index=False)
+    text = pd.DataFrame(rows({UPDATES: [1.5, 1.6]}))[list(COLUMNS)].to_csv(index=False)
     path.write_text(damage(text), encoding="utf-8")
     with pytest.raises(ConfigError, match=words):
         read_runs(path)
@@ -129,13 +128,13 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path, damage, words):
 def test_rows_of_a_recipe_that_changed_and_doubled_rows_do_not_count(tmp_path):
     path, good = tmp_path / "runs.csv", rows({UPDATES: [1.5, 1.6]})
     other = [good[0] | {"recipe": "00000000", "seed": 99}, good[0] | {"arm": "gone", "seed": 98}]
-    pd.DataFrame([good[0], *good, *other])[COLUMNS].to_csv(path, index=False)
+    pd.DataFrame([good[0], *good, *other])[list(COLUMNS)].to_csv(path, index=False)
     assert [row["seed"] for row in read_runs(path)] == list(TWO)
 
 
 def test_two_at_once_are_refused(tmp_path, short):
     path = tmp_path / "runs.csv"
-    with locked(tmp_path / ".runs.csv.lock"), pytest.raises(BlockingIOError, match="in use"):
+    with locked(tmp_path / ".runs.csv.busy"), pytest.raises(BlockingIOError, match="in use"):
         time_to_loss(path, 2, "cpu")
 
 

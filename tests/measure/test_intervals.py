@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tinygpt.errors import ConfigError
-from tinygpt.measure import bootstrap_interval, paired_difference
+from tinygpt.measure import bootstrap_interval, holm, paired_difference, unpaired_difference
 
 
 def test_bootstrap_interval_holds_the_true_mean_as_often_as_it_says():
@@ -65,3 +65,28 @@ def test_a_difference_needs_two_pairs(second):
         paired_difference([1.0, 2.0], second)
     with pytest.raises(ConfigError, match="needs 2 pairs, not 1 and 1"):
         paired_difference([1.0], [1.0])
+
+
+def test_holm_as_its_definition_says():
+    """The level from which p <= level / (questions left) for it and all smaller ones."""
+    generator = torch.Generator().manual_seed(0)
+    for m in (1, 2, 3, 7):
+        p = torch.rand(m, generator=generator).pow(3).tolist()
+        p[-1] = p[0]
+        for adjusted, mine in zip(holm(p), p, strict=True):
+            ordered = sorted(p)
+            tried = [x * (m - rank) for rank, x in enumerate(ordered) if x <= mine]
+            assert adjusted == pytest.approx(min(1, max(tried)))
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+
+
+def test_an_unpaired_difference_has_an_interval_that_fits_its_p():
+    a, b = [1.0, 1.2, 1.1, 1.3], [0.9, 0.2, 1.4]
+    found = unpaired_difference(a, b)
+    assert found.mean == pytest.approx(1.15 - 2.5 / 3)
+    edge = unpaired_difference(a, b, level=1 - found.p)
+    assert edge.low == pytest.approx(0, abs=1e-6)
+    assert unpaired_difference(b, a).low == pytest.approx(-found.high)
+    with pytest.raises(ConfigError, match="2 values on each side, not 4 and 1"):
+        unpaired_difference(a, [1.0])

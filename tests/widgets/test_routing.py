@@ -12,6 +12,7 @@ import torch
 from tinygpt import CharTokenizer, ModelConfig, MoEConfig, TinyGPT, generateV2, plots
 from tinygpt.errors import ConfigError
 from tinygpt.measure import (
+    classes,
     measure_routing,
     mutual_information,
     read,
@@ -178,23 +179,11 @@ def test_each_class_goes_somewhere(explorer, model):
     assert ((table.sum(0) - 100).abs() <= 2).all()  # rounded
     counts = re.findall(r"<small>(\d+)</small>", explorer.picture.value)
     assert sum(map(int, counts)) == len(TEXT)
-    expected = routing(model, TEXT, 0).table(routing_chart.classes(TEXT)[None], 7)
+    expected = routing(model, TEXT, 0).table(classes(TEXT)[None], 7)
     spaces = expected[3] / expected[3].sum()
     assert table[:, 3].tolist() == [round(100 * s) for s in spaces.tolist()]
     told = f"<b>{mutual_information(expected):.2f} nats</b> about the character class"
     assert told in explorer.picture.value
-
-
-def test_classes():
-    names = [routing_chart.CLASSES[i] for i in routing_chart.classes("aéyçÉB 7\n.\t")]
-    vowel, consonant = "vowels", "consonants"
-    assert names[:6] == [vowel, vowel, consonant, consonant, "capitals", "capitals"]
-    assert names[6:] == ["space", "digits", "newline", "punctuation", "space"]
-    assert routing_chart.classes("aeiou").unique().tolist() == [0]
-    tokens = [" the", "  ", "\n\n", ".\n", " Cat", "", "<C3>", "at 7"]
-    names = [routing_chart.CLASSES[i] for i in routing_chart.classes(tokens)]
-    assert names[:4] == [consonant, "space", "newline", "punctuation"]
-    assert names[4:] == ["capitals", "punctuation", "punctuation", vowel]
 
 
 def test_information_of_known_tables():
@@ -219,7 +208,7 @@ def test_loads_and_layers(explorer, model):
     assert f"<td>{100 * entropy / math.log(4):.0f} %</td>" in explorer.picture.value
     chosen = routing(model, TEXT, 0)
     collapsed = replace(chosen, experts=torch.zeros_like(chosen.experts))
-    shown = routing_figures.layers([collapsed], [0], routing_chart.classes(TEXT), 0)
+    shown = routing_figures.layers([collapsed], [0], classes(TEXT), 0)
     assert "<td>3.00</td>" in shown  # max violation E - 1
     assert "<td>1, 2, 3</td>" in shown
 

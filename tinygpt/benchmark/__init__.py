@@ -2,7 +2,7 @@
 
 from .decoding import decoding_speed
 from .moe import moe_speed
-from .report import Report
+from .report import Report, machine
 from .scale import token_cost
 from .step import step_time
 from .time_to_loss import GOAL, read_runs, report_of, time_to_loss
@@ -12,6 +12,7 @@ __all__ = [
     "GOAL",
     "Report",
     "decoding_speed",
+    "machine",
     "moe_speed",
     "read_runs",
     "report_of",

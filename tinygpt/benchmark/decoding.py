@@ -12,8 +12,9 @@ from ..decoding import Writer, generate_batch
 from ..measure import count_parameters
 from ..model import TinyGPT
 from ..runtime import one_thread, pick_device
+from ..tables import Row
 from ..text import CharTokenizer
-from .report import Report, Row, settings
+from .report import Report, settings
 from .rivals import transformers_gpt2, transformers_mixtral
 from .timing import take_turns
 

@@ -12,8 +12,9 @@ from ..config import ModelConfig, MoEConfig, TrainConfig
 from ..model import TinyGPT
 from ..presets import PRESETS
 from ..runtime import autocast, pick_device
+from ..tables import Row
 from ..training import make_optimizers
-from .report import Report, Row, settings
+from .report import Report, settings
 from .timing import stepper, take_turns
 
 Run = Callable[[], None]

@@ -8,14 +8,12 @@ import sys
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ..files import write_text
 from ..runtime import environment
-
-Row = dict[str, Any]
+from ..tables import Row
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Report:
         import pandas as pd
 
         table = pd.DataFrame(self.rows).to_string(index=False, na_rep="-", float_format=_figure)
-        return "\n".join([self.question, table, *self.notes])
+        return "\n".join([self.question, *[table] * bool(self.rows), *self.notes])
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON, with the machine, the versions, the command and the time."""

@@ -13,8 +13,9 @@ from ..measure import flops_per_token
 from ..model import TinyGPT, evaluating
 from ..presets import PRESETS
 from ..runtime import autocast, one_thread, pick_device
+from ..tables import Row
 from ..training import make_optimizers
-from .report import Report, Row, settings
+from .report import Report, settings
 from .timing import stepper, take_turns
 
 SHAPE = replace(PRESETS["tiny"].model, block_size=64)  # 2 layers, 64 channels

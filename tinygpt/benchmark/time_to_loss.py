@@ -9,28 +9,35 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from ..config import ModelConfig, TrainConfig
-from ..errors import ConfigError
-from ..files import locked, write_text
+from ..files import locked
 from ..measure import count_parameters, evaluate, paired_difference
 from ..model import TinyGPT
 from ..presets import PRESETS
 from ..runtime import one_thread, pick_device
+from ..tables import Columns, Row, Table
 from ..text import Corpus, load_corpus
 from ..training import Trainer
 from . import tricks
-from .report import Report, Row, machine
+from .report import Report, machine
 
 GOAL = 1.88  # nats per character on the whole validation split; nanoGPT's CPU example gives 1.89
 UPDATES = PRESETS["speedrun"].train.max_steps
 LONGER = 1.5  # times as many updates, until the goal is reached
 MOST = 4000  # updates
 FIRST_SEED = 21  # the first of those used: not those by which the recipe was found
-KEY = ["arm", "updates", "seed"]
-COLUMNS = [*KEY, "recipe", "loss", "seconds", "parameters", "device", "processor"]
+KEY: Columns = {"arm": str, "updates": int, "seed": int}
+COLUMNS: Columns = {
+    **KEY,
+    "recipe": str,
+    "loss": float,
+    "seconds": float,
+    "parameters": int,
+    "device": str,
+    "processor": str,
+}
 
 
 @dataclass(frozen=True)
@@ -107,14 +114,14 @@ def time_to_loss(runs: Path, rounds: int = 5, device: str = "auto") -> Report:
     the updates, without evaluations; on a CPU those of one thread, however busy the machine is.
     """
     where = pick_device(device)
-    with locked(runs.with_name(f".{runs.name}.lock")):
+    with locked(runs.with_name(f".{runs.name}.busy")):
         rows, seeds = read_runs(runs), range(FIRST_SEED, FIRST_SEED + rounds)
         rows = [row for row in rows if row["device"] == where.type]
         while waiting := _waiting(rows, seeds):
             corpus = load_corpus("tinyshakespeare")
             for arm, updates, seed in waiting:
                 rows.append(_run(arm, updates, seed, corpus, where))
-                write_text(runs, pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False))
+                _table(runs).add(rows[-1:])
     return report_of([row for row in rows if row["seed"] in seeds])
 
 
@@ -174,20 +181,12 @@ def seconds_to_goal(rows: list[Row]) -> float:
 def read_runs(path: Path) -> list[Row]:
     """The finished runs that a file holds; none if there is no file. Those of recipes that are not
     the same any more are left out."""
-    if not path.exists():
-        return []
-    try:
-        frame = pd.read_csv(path)[COLUMNS].drop_duplicates(KEY, keep="last")
-        for name in ("updates", "seed", "loss", "seconds", "parameters"):
-            frame[name] = pd.to_numeric(frame[name])
-        if frame.isna().any(axis=None):
-            raise ValueError("a cell is empty")
-    except (ValueError, KeyError) as error:
-        raise ConfigError(
-            f"{path} holds no runs of this benchmark, or damaged ones ({error}); mend or remove it"
-        ) from error
-    rows = frame.to_dict("records")
+    rows = _table(path).read().to_dict("records")
     return [row for row in rows if row["recipe"] == _fingerprints().get(row["arm"])]
+
+
+def _table(path: Path) -> Table:
+    return Table(path, COLUMNS, [*KEY, "device"])
 
 
 def _fingerprints() -> dict[str, str]:

@@ -12,7 +12,10 @@ from ..runtime import autocast
 
 
 def take_turns(
-    candidates: dict[str, Callable[[], None]], rounds: int, warm_up: int = 5
+    candidates: dict[str, Callable[[], object]],
+    rounds: int,
+    warm_up: int = 5,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of each candidate in each round; all run once per round, so drift hits all alike.
 
@@ -24,11 +27,11 @@ def take_turns(
         for name in chance.sample(list(candidates), len(candidates)):
             run = candidates[name]
             _wait()
-            start = time.perf_counter()
+            start = clock()
             run()
             _wait()
             if number >= warm_up:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 

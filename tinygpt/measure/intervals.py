@@ -56,3 +56,32 @@ def paired_difference(
     low, high = test.confidence_interval(level)
     mean = statistics.fmean(first) - statistics.fmean(second)
     return Difference(mean, float(low), float(high), float(test.pvalue))
+
+
+def unpaired_difference(
+    first: Sequence[float], second: Sequence[float], level: float = 0.95
+) -> Difference:
+    """The mean of `first` minus that of `second`, measured apart (Welch's t, unequal variances)."""
+    from scipy.stats import ttest_ind
+
+    if min(len(first), len(second)) < 2:
+        raise ConfigError(
+            f"a difference needs 2 values on each side, not {len(first)} and {len(second)}"
+        )
+    test = ttest_ind(first, second, equal_var=False)
+    low, high = test.confidence_interval(level)
+    mean = statistics.fmean(first) - statistics.fmean(second)
+    return Difference(mean, float(low), float(high), float(test.pvalue))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """The p-values of several questions, each as large as their number demands (Holm 1979).
+
+    The smallest of m times m, the next times m - 1 and so on, none below one before it.
+    """
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    adjusted, highest = [0.0] * len(p), 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
+        adjusted[i] = highest
+    return adjusted

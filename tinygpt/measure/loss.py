@@ -46,6 +46,12 @@ def split_batches(
         yield window[:, :-1], window[:, 1:]
 
 
+def positions_read(model: TinyGPT, n: int, max_tokens: int | None = None) -> Tensor:
+    """Which of the n tokens of a split `split_batches` gives as inputs, in its order, `(N,)`."""
+    batches = split_batches(model, torch.arange(n), max_tokens)
+    return torch.cat([x.flatten() for x, _ in batches]).cpu()
+
+
 def _windows(model: TinyGPT, tokens: Tensor, max_tokens: int | None) -> list[tuple[Tensor, int]]:
     """Batches of windows over a split: where they start, and how many tokens they predict."""
     T, n = model.config.block_size, len(tokens) - 1  # n predictions

@@ -68,13 +68,18 @@ def expert_layers(model: TinyGPT) -> list[int]:
     return list(filter(model.config.is_moe, range(model.config.n_layer)))
 
 
+def sharing(model: TinyGPT) -> TinyGPT:
+    """Another model over the same weights, some of which can then be put in place of others."""
+    shared = chain(model.parameters(), model.buffers(), [model.tokenizer])
+    return copy.deepcopy(model, {id(part): part for part in shared})
+
+
 def without_expert(model: TinyGPT, place: int, expert: int) -> TinyGPT:
     """The same model, with one expert of its `place`-th layer with experts giving zero.
 
     All other weights are shared with the model, whose mode it has.
     """
-    shared = chain(model.parameters(), model.buffers(), [model.tokenizer])
-    other = copy.deepcopy(model, {id(part): part for part in shared})
+    other = sharing(model)
     last = other.blocks[expert_layers(model)[place]].ffn.experts.c_proj
     for name, p in list(last.named_parameters()):
         cut = p.detach().clone()

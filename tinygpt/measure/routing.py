@@ -48,10 +48,39 @@ def agreement(first: Routing, second: Routing) -> float:
     return mutual_information(table) / max(map(float, sides)) if max(sides) > 0 else math.nan
 
 
+def saturation(experts: Tensor, final: Tensor, n_experts: int) -> tuple[float, float]:
+    """Share of the final router's choices that an earlier one made too; and by chance.
+
+    Both `(N, K)`, in any order, of the same tokens (Muennighoff et al. 2024, section 5.1). By
+    chance: if the earlier choices were dealt out anew among the tokens, so that the loads alone
+    agree. A router that always takes the same experts is saturated, and by chance as much.
+    """
+    used = final < n_experts  # (N, K)
+    same = (experts[:, :, None] == final[:, None, :]).any(1) & used
+    loads = [
+        torch.bincount(e[e < n_experts], minlength=n_experts).double() for e in (experts, final)
+    ]
+    return (same.sum() / used.sum()).item(), (loads[0] @ loads[1] / len(final) / used.sum()).item()
+
+
+def co_activation(experts: Tensor, n_experts: int) -> Tensor:
+    """Of the tokens that went to expert i, the share that also went to j, `(E, E)`, from `(N, K)`.
+
+    N_ij / N_i (Muennighoff et al. 2024, section 5.2); 0 on the diagonal, nan in the row of an
+    expert without tokens. The rows of experts that keep K choices add up to K - 1.
+    """
+    if experts.shape[-1] < 2:
+        raise ConfigError("with top_k=1 no two experts are chosen together; it takes top_k >= 2")
+    chosen = torch.zeros(len(experts), n_experts + 1, dtype=torch.float64)
+    chosen = chosen.scatter_(1, experts.long(), 1.0)[:, :n_experts]  # (N, E)
+    return (chosen.T @ chosen).fill_diagonal_(0) / chosen.sum(0)[:, None]
+
+
 @dataclass(frozen=True)
 class RoutingReport:
     """What the routers of a model did with a split; L layers with experts."""
 
+    experts: Tensor  # (L, N, K) int16, those chosen for the tokens that `positions_read` names
     tables: Tensor  # (L, V, E) how often each symbol went to each expert
     balance_loss: Tensor  # (L,) 1: even
     z_loss: Tensor  # (L,)
@@ -82,8 +111,10 @@ def measure_routing(
             routings = model(x, return_routing=True).routing
         tables = torch.stack([r.table(x, model.config.vocab_size) for r in routings])
         figures = [torch.stack([balance_loss(r), z_loss(r), r.entropy()]) for r in routings]
-        parts.append((x.numel(), tables.cpu(), torch.stack(figures, dim=1).cpu()))  # (3, L)
-    counts, tables, figures = zip(*parts, strict=True)
+        figures = torch.stack(figures, dim=1).cpu()  # (3, L)
+        experts = torch.stack([r.experts.flatten(0, 1) for r in routings]).short().cpu()
+        parts.append((x.numel(), experts, tables.cpu(), figures))
+    counts, experts, tables, figures = zip(*parts, strict=True)
     shares = torch.tensor(counts) / sum(counts)
     means = (torch.stack(figures) * shares[:, None, None]).sum(0)
-    return RoutingReport(sum(tables), *means)
+    return RoutingReport(torch.cat(experts, dim=1), sum(tables), *means)

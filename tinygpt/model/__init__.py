@@ -17,7 +17,7 @@ from .layers import (
     rotary_table,
     rotate,
 )
-from .router import ROUNDING, Router, Routing, fewest, float64
+from .router import ROUNDING, Router, Routing, choice_table, fewest, float64
 
 __all__ = [
     "IGNORED",
@@ -41,6 +41,7 @@ __all__ = [
     "activate",
     "auxiliary_loss",
     "balance_loss",
+    "choice_table",
     "evaluating",
     "expert_width",
     "fewest",

@@ -51,11 +51,18 @@ class Routing:
         The labels may be characters or their classes, positions, styles; negative ones are left
         out.
         """
-        E = self.probs.shape[-1]
-        labels = labels[..., None].expand_as(self.experts)
-        used = (labels >= 0) & (self.experts < E)
-        cells = (labels * E + self.experts)[used]
-        return torch.bincount(cells, minlength=n_labels * E).view(n_labels, E)
+        return choice_table(self.experts, labels, n_labels, self.probs.shape[-1])
+
+
+def choice_table(experts: Tensor, labels: Tensor, n_labels: int, n_experts: int) -> Tensor:
+    """How often tokens with each label `(...)` chose each of E experts, `(n_labels, E)`.
+
+    `experts` `(..., K)` are the choices, E where there is none; negative labels are left out.
+    """
+    labels = labels[..., None].expand_as(experts)
+    used = (labels >= 0) & (experts < n_experts)
+    cells = (labels * n_experts + experts)[used]
+    return torch.bincount(cells, minlength=n_labels * n_experts).view(n_labels, n_experts)
 
 
 class Router(nn.Module):

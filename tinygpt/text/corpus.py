@@ -26,8 +26,9 @@ TRAIN_SHARE = 0.9
 class Corpus:
     """A text as token ids. `train`, `val` and `test` are 1-D tensors; a large one is memory-mapped.
 
-    `floor` is the lowest mean loss on `val` that any model can expect, in nats per token, where
-    that is known (tinyplays, whose tokens are characters), else None. `source` says where the text
+    `floor` is the lowest mean loss on `val` that any model can expect, in nats per token, and
+    `val_styles` the speaking style of each of its tokens, an index in `STYLES` or -1, where these
+    are known (tinyplays, whose tokens are characters), else None. `source` says where the text
     came from.
     """
 
@@ -39,6 +40,7 @@ class Corpus:
     source: str
     read: Callable[[], str]
     floor: float | None = None
+    val_styles: Tensor | None = None
 
     @property
     def text(self) -> str:
@@ -179,14 +181,15 @@ def _load_tinyplays() -> Corpus:
     plays = _plays()
     tokenizer = CharTokenizer.from_text(plays.text)
     tokens = torch.from_numpy(tokenizer.encode_array(plays.text)).long()
-    floor = plays.floor(int(TRAIN_SHARE * len(tokens)))  # per character, which is a token here
+    cut = int(TRAIN_SHARE * len(tokens))
     return _corpus(
         "tinyplays",
         tokenizer,
         tokens,
         source="the grammar in tinygpt/text/tinyplays.py",
         read=lambda: plays.text,
-        floor=floor,
+        floor=plays.floor(cut),  # per character, which is a token here
+        val_styles=torch.from_numpy(plays.style[cut:]),
     )
 
 

@@ -1,9 +1,11 @@
 """How a model learns: optimizers, checkpoints, the folder of a run, the loop."""
 
 from .checkpoint import Checkpoint, load_checkpoint, read_settings, save_checkpoint
+from .hooks import ExpertHooks
 from .log import MetricsLogger
 from .manifest import verify
 from .optim import NEWTON_SCHULZ, Muon, lr_factor, make_optimizers, orthogonalize, set_lr
+from .preflight import identity, used_before
 from .run import (
     RUNS,
     Run,
@@ -21,6 +23,7 @@ __all__ = [
     "NEWTON_SCHULZ",
     "RUNS",
     "Checkpoint",
+    "ExpertHooks",
     "MetricsLogger",
     "Muon",
     "Run",
@@ -28,6 +31,7 @@ __all__ = [
     "checkpoints",
     "export_run",
     "find_run",
+    "identity",
     "latest_checkpoint",
     "load_checkpoint",
     "load_expert_tables",
@@ -39,5 +43,6 @@ __all__ = [
     "save_checkpoint",
     "set_lr",
     "step_folder",
+    "used_before",
     "verify",
 ]

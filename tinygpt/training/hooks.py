@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..config import TrainConfig
-from ..measure import measure_routing
+from ..measure import RoutingReport, measure_routing
 from ..model import TinyGPT, rebalance
 from .run import Run
 
@@ -40,12 +40,16 @@ class ExpertHooks(Hooks):
 
     def at_evaluation(self, step: int) -> dict[str, float]:
         """How the experts share the work; the table of the step is kept and saved."""
-        report = measure_routing(self.model, self.tokens, self.limit, self.precision)
+        report = self.report(step)
         self.tables[step] = report.tables
         if self.run:
             self.run.save_tables(self.tables)
         means = {k: getattr(report, k).mean().item() for k in ("balance_loss", "z_loss")}
         return {"load_cv": report.load_cv, **means}
+
+    def report(self, step: int) -> RoutingReport:
+        """What the routers do at this step with the tokens that evaluations read."""
+        return measure_routing(self.model, self.tokens, self.limit, self.precision)
 
 
 def hooks_for(model: TinyGPT, tokens: Tensor, config: TrainConfig, run: Run | None) -> Hooks:

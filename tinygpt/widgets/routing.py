@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..decoding import stream_tokens
 from ..errors import ConfigError
-from ..measure import Reading, expert_layers, read, without_expert
+from ..measure import CLASSES, Reading, classes, expert_layers, read, without_expert
 from ..model import Routing, TinyGPT
 from ..runtime import one_thread
 from . import frame
@@ -195,10 +195,10 @@ class RoutingExplorer(Live):
         pieces = [self.tokenizer.pieces[token] for token in self.tokenizer.encode(now.text)]
         routing = reading.routings[now.place]
         chosen = pieces, routing.experts[0], routing.weights[0], routing.probs.shape[-1]
-        labels, n_choices = chart.classes(pieces), routing.experts.shape[-1]
+        labels, n_choices = classes(pieces), routing.experts.shape[-1]
         load = "Load, and an even one (dashed)", figures.loads(routing.load())
         rows = figures.layers(reading.routings, self.layers, labels, now.place)
-        by_class = self._crosstab(routing, labels, chart.CLASSES, "character class")
+        by_class = self._crosstab(routing, labels, CLASSES, "character class")
         tables = [("Character classes", by_class)]
         if passage.labels and max(passage.labels) >= 0:
             styles = torch.tensor(passage.labels)

@@ -4,18 +4,16 @@ Everything here is a function of its arguments; `routing` puts the results on th
 experts are numbered from 0; E experts, K experts per token, T tokens.
 """
 
-import unicodedata
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
+from ..measure import CLASSES, classes
 from ..plots import EXPERT_COLOURS, GREY, ends_line, tint
 from .frame import safe, shown
 
 # tokens by the expert that takes most of them: of all, and of one expert at least and at most
 LISTED, FEWEST, MOST = 800, 10, 100
-CLASSES = ("vowels", "consonants", "capitals", "space", "newline", "punctuation", "digits")
 _HATCH = "repeating-linear-gradient(135deg,#bbb 0 1px,#fff 1px 5px)"
 _PALE_HATCH = _HATCH.replace("#bbb", "#ddd")
 _STRIPES = "repeating-linear-gradient(45deg,#0000 0 4px,#fffa 4px 6px)"
@@ -71,23 +69,6 @@ STYLE = f"""<style>
 .tg svg {{ display:block; overflow:visible }}
 .tg svg text {{ font:11px var(--jp-ui-font-family, sans-serif); fill:#444 }}
 </style>"""
-
-
-def classes(pieces: Sequence[str]) -> Tensor:
-    """The class of each character or token, an index in `CLASSES`, `(T,)`."""
-    return torch.tensor([CLASSES.index(_class(piece)) for piece in pieces], dtype=torch.long)
-
-
-def _class(piece: str) -> str:
-    """That of the first character; spaces before a word belong to the word."""
-    if piece.isspace():
-        return "newline" if "\n" in piece else "space"
-    first = piece.lstrip()[:1]
-    if first.isalpha():
-        base = unicodedata.normalize("NFD", first)[0]
-        small = "vowels" if base in "aeiou" else "consonants"
-        return "capitals" if first.isupper() else small
-    return "digits" if first.isdigit() else "punctuation"
 
 
 def tiles(

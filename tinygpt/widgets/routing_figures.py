@@ -6,15 +6,21 @@ Everything here is a function of its arguments; C classes, E experts, T tokens.
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from ..measure import dead_experts, max_violation, mutual_information, variation
+from ..measure import (
+    CLASSES,
+    dead_experts,
+    max_violation,
+    mutual_information,
+    specialisation,
+    variation,
+)
 from ..model import Routing
 from ..plots import tint
 from ..text import Tokenizer
 from .frame import card, compared, safe
-from .routing_chart import CLASSES, kind, swatch
+from .routing_chart import kind, swatch
 
 
 def loads(load: Tensor) -> str:
@@ -88,17 +94,14 @@ def crosstab(table: Tensor, names: Sequence[str]) -> str:
 
 def information(table: Tensor, name: str, unit: str = "character") -> str:
     """What the expert tells of the class, in words; counts `(C, E)`."""
-    kept = table[table.sum(1) > 0]
-    kept = kept[:, kept.sum(0) > 0].double()
-    if not kept.numel():  # no token with a class went to an expert
+    if not table.any():  # no token with a class went to an expert
         return ""
-    told, n = mutual_information(kept), float(kept.sum())
-    entropy = float(torch.special.entr(kept.sum(1) / n).sum())
-    chance = (kept.shape[0] - 1) * (kept.shape[1] - 1) / (2 * n)  # Miller and Madow 1955
-    share = f" of the {entropy:.2f} there are ({100 * told / entropy:.0f} %)" if entropy > 0 else ""
+    told = specialisation(table)
+    of = f" of the {told.entropy:.2f} there are ({100 * told.share:.0f} %)"
     return (
-        f"<p>The expert tells <b>{told:.2f} nats</b> about the {name}{share}: their mutual "
-        f"information. Chance alone gives about {chance:.2f} with so few {unit}s.</p>"
+        f"<p>The expert tells <b>{told.nats:.2f} nats</b> about the {name}"
+        f"{of if told.entropy > 0 else ''}: their mutual information. Chance alone gives about "
+        f"{told.chance:.2f} with so few {unit}s.</p>"
     )
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..measure import mutual_information, variation
+from ..measure import CLASSES, classes, mutual_information, variation
 from ..plots import BLUE, ORANGE, VERMILION
-from .routing_chart import CLASSES, alphabet, classes
+from .routing_chart import alphabet
 from .routing_figures import crosstab, parts
 
 

@@ -1,0 +1,30 @@
+"""The honest comparison: arms that differ in one thing, seeds, and what follows from the tables."""
+
+from .arms import ARMS, SIZES, Arm, Size
+from .own import compare_runs
+from .protocol import Study, Trial, open_study
+from .records import Records
+from .report import report
+from .verdict import COMPARISONS, Comparison, Verdict, differences, judge, losses_of, summary
+from .work import carry_out
+
+__all__ = [
+    "ARMS",
+    "COMPARISONS",
+    "SIZES",
+    "Arm",
+    "Comparison",
+    "Records",
+    "Size",
+    "Study",
+    "Trial",
+    "Verdict",
+    "carry_out",
+    "compare_runs",
+    "differences",
+    "judge",
+    "losses_of",
+    "open_study",
+    "report",
+    "summary",
+]

@@ -1,0 +1,148 @@
+"""What follows from the runs: differences between arms, how sure they are, and a verdict in words.
+
+The loss of a run is its best of the whole validation split. All arms are looked at equally often,
+so all have the same chance to be lucky in that.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ..measure import Difference, holm, paired_difference, unpaired_difference
+from .arms import ARMS
+
+SURE = 0.05  # a smaller p-value, after Holm's correction, is a difference
+
+Losses = Mapping[str, Mapping[int, float]]  # of each arm, by seed; nats per token
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two arms, and in words what both have as much of."""
+
+    first: str
+    second: str
+    equal: str = ""
+
+
+FLOPS, TOTAL = "at equal active parameters and training FLOPs", "at equal total parameters"
+SECONDS, ROUTER = "in equal seconds", "with all but the router alike"
+MIXTURES = ("top-1", "top-2", "shared")
+COMPARISONS = (
+    *(Comparison(arm, "dense", FLOPS) for arm in MIXTURES),
+    Comparison("top-1", "dense-seconds-1", SECONDS),
+    Comparison("top-2", "dense-seconds-2", SECONDS),
+    *(Comparison(arm, "dense-total", TOTAL) for arm in MIXTURES),
+    Comparison("top-1", "frozen", ROUTER),
+    Comparison("top-1", "learned-x10", ROUTER),
+    Comparison("learned-x10", "frozen-x10", ROUTER),
+    Comparison("learned-x10", "frozen-x10-detached", ROUTER),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The mean loss of the first arm minus that of the second, of runs that differ in seed only.
+
+    welch: the seeds of both arms taken apart, each arm with a variance of its own; the verdict is
+    by this test. paired: by seed, where two seeds or more are in both, else None. p_holm: Welch's
+    p-value corrected for all comparisons made together.
+    """
+
+    comparison: Comparison
+    runs: tuple[int, int]
+    welch: Difference
+    paired: Difference | None
+    p_holm: float
+
+    @property
+    def found(self) -> int:
+        """-1: the first is better; 1: the second; 0: no difference detected."""
+        if not self.p_holm < SURE or self.welch.low <= 0 <= self.welch.high:
+            return 0
+        return -1 if self.welch.mean < 0 else 1
+
+    @property
+    def words(self) -> str:
+        """The verdict as a sentence."""
+        first, second = (_words(name) for name in (self.comparison.first, self.comparison.second))
+        better, other = (first, second) if self.found <= 0 else (second, first)
+        given, d = f" {self.comparison.equal}".rstrip(), self.welch
+        if self.found:
+            low, high = sorted((abs(d.low), abs(d.high)))
+            size = f"{abs(d.mean):.4f} nats (95 % interval {low:.4f} to {high:.4f}"
+            return f"{better} is better than {other}{given}: by {size}, {self._chance})"
+        size = f"{d.mean:+.4f} nats (95 % interval {d.low:+.4f} to {d.high:+.4f}"
+        doubt = "" if d.low <= 0 <= d.high else ", which alone would exclude 0"
+        said = f"no difference detected between {first} and {second}{given}"
+        return f"{said}: {size}{doubt}, {self._chance})"
+
+    @property
+    def _chance(self) -> str:
+        p = "p < 0.001" if self.p_holm < 0.001 else f"p = {self.p_holm:.3f}"
+        n, m = self.runs
+        return f"{p} after Holm's correction, {n if n == m else f'{n} and {m}'} seeds"
+
+
+def judge(losses: Losses, comparisons: Sequence[Comparison] = COMPARISONS) -> list[Verdict]:
+    """A verdict for each comparison of two arms with two runs at least, of which none diverged."""
+    usable = {arm for arm, runs in losses.items() if len(runs) > 1 and _finite(runs.values())}
+    made = [c for c in comparisons if {c.first, c.second} <= usable]
+    pairs = [(losses[c.first], losses[c.second]) for c in made]
+    found = [unpaired_difference([*a.values()], [*b.values()]) for a, b in pairs]
+    corrected = holm([difference.p for difference in found])
+    return [
+        Verdict(c, (len(a), len(b)), difference, _paired(a, b), p)
+        for c, (a, b), difference, p in zip(made, pairs, found, corrected, strict=True)
+    ]
+
+
+def _finite(values: Iterable[float]) -> bool:
+    return all(map(math.isfinite, values))
+
+
+def _paired(first: Mapping[int, float], second: Mapping[int, float]) -> Difference | None:
+    seeds = sorted(first.keys() & second.keys())
+    if len(seeds) < 2:
+        return None
+    return paired_difference([first[s] for s in seeds], [second[s] for s in seeds])
+
+
+def losses_of(runs: pd.DataFrame, column: str = "best_val_loss") -> dict[str, dict[int, float]]:
+    """From a table of runs."""
+    groups = runs.groupby("arm", sort=False)
+    return {arm: dict(zip(rows["seed"], rows[column], strict=True)) for arm, rows in groups}
+
+
+def differences(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """The verdicts as a table."""
+    return pd.DataFrame([_row(verdict) for verdict in verdicts])
+
+
+def _row(verdict: Verdict) -> dict:
+    paired, welch = verdict.paired or Difference(*[float("nan")] * 4), verdict.welch
+    row = vars(verdict.comparison) | {"difference": welch.mean, "low": welch.low}
+    row |= {"high": welch.high, "p": welch.p, "p_holm": verdict.p_holm}
+    return row | {"paired_low": paired.low, "paired_high": paired.high, "paired_p": paired.p}
+
+
+def summary(verdicts: Sequence[Verdict]) -> list[str]:
+    """Where experts win and where they lose: per FLOP, per second, per parameter in all."""
+    units = {FLOPS: "training FLOP", SECONDS: "second", TOTAL: "parameter in all"}
+    told = []
+    for equal, unit in units.items():
+        sides = {-1: [], 1: [], 0: []}
+        for verdict in verdicts:
+            if verdict.comparison.equal == equal:
+                sides[verdict.found].append(verdict.comparison.first)
+        phrases = ((-1, "experts win"), (1, "experts lose"), (0, "no difference detected"))
+        parts = [f"{words} ({', '.join(sides[side])})" for side, words in phrases if sides[side]]
+        if parts:
+            told.append(f"per {unit}: {'; '.join(parts)}")
+    return told
+
+
+def _words(name: str) -> str:
+    return ARMS[name].words if name in ARMS else name
