@@ -6,6 +6,7 @@ import sys
 import threading
 from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -127,6 +128,18 @@ def peak_flops(device: torch.device) -> float | None:
         return None
     name = torch.cuda.get_device_name(device)
     return next((p for part, p in PEAK_FLOPS.items() if re.search(rf"\b{part}\b", name)), None)
+
+
+def processor(device: torch.device) -> str:
+    """The GPU, or the CPU, by the name that its maker gave it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    except OSError:  # not Linux
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def environment() -> dict[str, str]:

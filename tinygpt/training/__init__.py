@@ -5,19 +5,22 @@ from .log import MetricsLogger
 from .manifest import verify
 from .optim import NEWTON_SCHULZ, Muon, lr_factor, make_optimizers, orthogonalize, set_lr
 from .run import (
+    FORMER,
     RUNS,
     Run,
     checkpoints,
-    export_run,
     find_run,
     latest_checkpoint,
     load_expert_tables,
     load_run,
+    run_names,
     step_folder,
 )
+from .ship import Verified, export_run, verify_run
 from .trainer import Trainer
 
 __all__ = [
+    "FORMER",
     "NEWTON_SCHULZ",
     "RUNS",
     "Checkpoint",
@@ -25,6 +28,7 @@ __all__ = [
     "Muon",
     "Run",
     "Trainer",
+    "Verified",
     "checkpoints",
     "export_run",
     "find_run",
@@ -36,8 +40,10 @@ __all__ = [
     "make_optimizers",
     "orthogonalize",
     "read_settings",
+    "run_names",
     "save_checkpoint",
     "set_lr",
     "step_folder",
     "verify",
+    "verify_run",
 ]
