@@ -21,7 +21,7 @@ from tinygpt.arguments import did_you_mean
 from tinygpt.benchmark.decoding import DENSE, MIXTURE, bytes_per_step
 from tinygpt.benchmark.rivals import transformers_gpt2, transformers_mixtral
 from tinygpt.files import ROOT
-from tinygpt.training import latest_checkpoint, load_checkpoint
+from tinygpt.training import export_run, latest_checkpoint, load_checkpoint, save_checkpoint
 
 
 @pytest.fixture
@@ -454,6 +454,53 @@ def test_info_and_usage(capsys):
     said = capsys.readouterr().out
     assert "benchmark" in said
     assert "nanogpt-cpu" in said
+
+
+def test_runs_that_hold_differ_are_damaged_or_lack_their_text(text, runs, capsys):
+    assert one_line(["verify"], capsys).startswith("there is no shipped run here")
+    assert train(text, runs / "own", "--max-steps", "10") == 0
+    for name in ("holds", "differs", "damaged"):
+        export_run("own", name)
+    content = load_checkpoint(runs / "differs")
+    loss = content.about["summary.json"]["val_lm_loss"]
+    content.about["summary.json"]["val_lm_loss"] = loss + 0.01
+    shutil.rmtree(runs / "differs")
+    save_checkpoint(runs / "differs", content)
+    (runs / "damaged" / "tokenizer.json").write_text("{}")
+    capsys.readouterr()
+    figures = f"validation loss {loss:.4f} nats on the whole split"
+    assert cli.main(["verify", "holds", str(runs / "own")]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"holds: holds: {figures}, {loss:.4f} in its summary.json"
+    assert second == f"{runs / 'own'}: holds: {figures}, {loss:.4f} in its metrics.csv"
+    assert cli.main(["verify", "differs", "holds"]) == 1
+    line, _ = capsys.readouterr().out.splitlines()
+    assert line == f"differs: DIFFERS by 0.0100: {figures}, {loss + 0.01:.4f} in its summary.json"
+    assert cli.main(["verify"]) == 2  # all that are shipped
+    said = capsys.readouterr()
+    assert [each.split(":")[0] for each in said.out.splitlines()] == ["differs", "holds"]
+    assert "damaged: " in said.err
+    assert "tokenizer.json is damaged" in said.err
+    assert len(said.err.splitlines()) == 1
+    os.remove(text.removeprefix("file:"))
+    assert cli.main(["verify", "holds", "differs"]) == 3
+    said = capsys.readouterr()
+    assert said.out.startswith("holds: not verified, its text is not here: there is no file")
+    assert said.err == ""
+    assert cli.main(["verify", "holds", "damaged"]) == 2
+    capsys.readouterr()
+    assert "no run 'nope'" in one_line(["verify", "nope"], capsys)
+
+
+def test_a_former_name_of_a_shipped_run_is_known(text, runs, capsys, monkeypatch):
+    assert train(text, runs / "own", "--max-steps", "1") == 0
+    export_run("own", "laptop-dense")
+    capsys.readouterr()
+    monkeypatch.chdir(runs.parent)
+    assert cli.main(["info", "laptop"]) == 0
+    assert capsys.readouterr().out.endswith(os.path.join("checkpoints", "laptop-dense") + "\n")
+    assert "did you mean the run laptop?" in one_line(["generate", "labtop"], capsys)
+    assert cli.main(["generate", "laptop", "--max-new-tokens", "3"]) == 0
 
 
 def test_benchmark(capsys):

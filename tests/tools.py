@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from tinygpt import ModelConfig, MoEConfig, TinyGPT, TrainConfig
 from tinygpt.model import MLP, MoE, Router, Routing, rotary_table
 from tinygpt.text import CharTokenizer, Tokenizer
+from tinygpt.training import latest_checkpoint, load_checkpoint, save_checkpoint
 
 SHAPE = ModelConfig(vocab_size=65, block_size=24, n_layer=2, n_head=2, n_embd=16)
 LLAMA = replace(
@@ -151,6 +153,15 @@ def collapsed(expert: int, E: int = 4, top_k: int = 1) -> Routing:
 def same_state(a: TinyGPT, b: TinyGPT) -> bool:
     ours, theirs = a.state_dict(), b.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def make_best(run, step):
+    """Let the newest checkpoint say that the best one is that of `step`."""
+    newest = latest_checkpoint(run)
+    content = load_checkpoint(newest)
+    content.state["best_step"] = step
+    shutil.rmtree(newest)
+    save_checkpoint(newest, content)
 
 
 def capability() -> tuple[int, int]:

@@ -122,6 +122,17 @@ class CompareArgs:
 
 
 @dataclass(frozen=True)
+class VerifyArgs:
+    """Compute the validation loss of runs anew, and compare it with what they say of themselves.
+
+    Exit code 1: a loss differs by more than 0.001 nats; 3: a text is not here; 2: anything else.
+    """
+
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="[RUN ...]")] = ()
+    """names under checkpoints/, or paths; default: all shipped runs"""
+
+
+@dataclass(frozen=True)
 class InfoArgs:
     """What this machine has; with a name, what that preset or run is."""
 

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -16,6 +15,7 @@ from .arguments import (
     GenerateArgs,
     InfoArgs,
     TrainArgs,
+    VerifyArgs,
     did_you_mean,
     read_arguments,
     read_start,
@@ -32,7 +32,7 @@ from .console import (
     prepare_streams,
     program,
 )
-from .errors import CheckpointError, ConfigError, TinyGPTError
+from .errors import CheckpointError, ConfigError, CorpusError, TinyGPTError
 from .files import resolve
 from .presets import PRESETS, Preset, find_preset
 from .text import load_corpus
@@ -44,6 +44,7 @@ USAGE = """usage: {program} COMMAND [flags]
   train      train a model, or go on with a run (--resume)
   generate   write text with a trained model
   compare    a study of models with and without experts, or your own runs: what differs, how surely
+  verify     compute the losses of shipped runs anew
   benchmark  measure speed on this machine
   info       what this machine and this package have, or what a run or preset is
 
@@ -166,6 +167,38 @@ def compare(arguments: Sequence[str]) -> None:
     print("\n\n".join(map(str, reports)))
 
 
+def verify(arguments: Sequence[str]) -> int:
+    """Compute the losses of runs anew; gives the worst of their exit codes."""
+    from .training import run_names
+
+    args = read_arguments(VerifyArgs, "verify", arguments)
+    names = args.runs or run_names(shipped=True)
+    if not names:
+        raise CheckpointError("there is no shipped run here; name the runs to verify")
+    codes = {_verify(name) for name in names}
+    return next(code for code in (2, 1, 3, 0) if code in codes)
+
+
+def _verify(name: str) -> int:
+    """Say how it stands with one run; gives its exit code."""
+    from .training import verify_run
+
+    try:
+        it = verify_run(_run(name))
+    except CorpusError as error:
+        print(f"{name}: not verified, its text is not here: {error}", flush=True)
+        return 3
+    except TinyGPTError as error:
+        return fail(f"{name}: {error}")
+    verdict = "holds" if it.holds else f"DIFFERS by {abs(it.found - it.recorded):.4f}"
+    print(
+        f"{name}: {verdict}: validation loss {it.found:.4f} nats on the whole split, "
+        f"{it.recorded:.4f} in its {it.source}",
+        flush=True,
+    )
+    return 0 if it.holds else 1
+
+
 def benchmark(arguments: Sequence[str]) -> None:
     """Run a comparison."""
     import torch
@@ -249,7 +282,7 @@ def lab(arguments: Sequence[str]) -> int:
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int | None]] = {
-    f.__name__: f for f in (lab, data, train, generate, compare, benchmark, info)
+    f.__name__: f for f in (lab, data, train, generate, compare, verify, benchmark, info)
 }
 
 
@@ -324,23 +357,21 @@ def _run(name: str, others: dict[str, Iterable[str]] | None = None):
 
 
 def _runs() -> list[str]:
-    """The names of the runs under checkpoints/, as far as one may look."""
-    from .training import RUNS, Run
+    """The names by which runs under checkpoints/ can be had, as far as one may look."""
+    from .training import FORMER, run_names
 
-    found = []
-    with suppress(OSError):
-        for folder in sorted(RUNS.iterdir()):
-            with suppress(OSError, CheckpointError):
-                found += [folder.name] * Run(folder).exists()
-    return found
+    try:
+        found = run_names()
+    except CheckpointError:  # nobody may look
+        return []
+    return found + [old for old, new in FORMER.items() if new in found and old not in found]
 
 
 def _path_of_run(name: str) -> str:
     """A path, where the mere name would be that of a preset."""
-    from .training import RUNS
-
-    path = os.path.relpath(RUNS / name)
-    return path if os.sep in path else str(RUNS / name)
+    folder = _run(name)
+    path = os.path.relpath(folder)
+    return path if os.sep in path else str(folder)
 
 
 def _describe(model) -> None:

@@ -9,6 +9,7 @@ import threading
 from contextlib import nullcontext
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -145,6 +146,18 @@ def code_version() -> str:
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("TINYGPT_COMMIT", "unknown")
     return f"{commit}+" if changed else commit
+
+
+def processor(device: torch.device) -> str:
+    """The GPU, or the CPU, by the name that its maker gave it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    except OSError:  # not Linux
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def environment() -> dict[str, str]:

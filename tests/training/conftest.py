@@ -23,3 +23,10 @@ def trained_once(corpus, tmp_path_factory):
 def run(trained_once, tmp_path):
     """A run of 30 steps with checkpoints at 10, 20, 30 (the last two kept)."""
     return shutil.copytree(trained_once, tmp_path / "run")
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """Where names of runs lead to."""
+    monkeypatch.setattr("tinygpt.training.run.RUNS", tmp_path)
+    return tmp_path

@@ -1,33 +1,20 @@
-import os
-import shutil
 import threading
 from dataclasses import replace
 
 import pytest
 import torch
 
-from tinygpt import MoEConfig, TinyGPT, Trainer, generate, load_run
+from tinygpt import TinyGPT, Trainer, generate, load_run
 from tinygpt.errors import CheckpointError, ConfigError
 from tinygpt.training import (
     Run,
     checkpoints,
-    export_run,
     find_run,
     latest_checkpoint,
     load_checkpoint,
-    save_checkpoint,
-    tensors,
 )
-from tinygpt.training import folder as folder_module
 
-from ..tools import QUICK
-
-
-@pytest.fixture
-def runs(tmp_path, monkeypatch):
-    """Where names of runs lead to."""
-    monkeypatch.setattr("tinygpt.training.run.RUNS", tmp_path)
-    return tmp_path
+from ..tools import QUICK, make_best
 
 
 def visible(folder):
@@ -90,41 +77,6 @@ def test_best_and_latest(run):
         load_run(run, which="last")
 
 
-def make_best(run, step):
-    """Let the newest checkpoint say that the best one is that of `step`."""
-    newest = latest_checkpoint(run)
-    content = load_checkpoint(newest)
-    content.state["best_step"] = step
-    shutil.rmtree(newest)
-    save_checkpoint(newest, content)
-
-
-def test_export_is_the_best_model_small_and_loads(run, tmp_path):
-    make_best(run, 20)
-    export_run(run, tmp_path / "shipped")
-    with pytest.raises(CheckpointError, match="exists; remove it"):
-        export_run(run, tmp_path / "shipped")
-    with pytest.raises(CheckpointError, match="without its training state"):
-        Trainer.resume(tmp_path / "shipped")
-    names = {p.name for p in (tmp_path / "shipped").iterdir()}
-    expected = {
-        "config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "manifest.json",
-        "metrics.csv",
-    }
-    assert names == expected
-    shipped = load_run(tmp_path / "shipped")
-    assert torch.equal(shipped.wte.weight, load_checkpoint(run / "step_0000020").model.wte.weight)
-    weights = tmp_path / "shipped" / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-5] ^= 1
-    weights.write_bytes(content)
-    with pytest.raises(CheckpointError, match="model.safetensors is damaged"):
-        load_run(tmp_path / "shipped")
-
-
 def test_a_damaged_best_is_replaced_by_the_latest_with_a_warning(run):
     make_best(run, 20)
     (run / "step_0000020" / "model.safetensors").write_bytes(b"")
@@ -171,109 +123,3 @@ def test_a_run_can_be_read_while_it_is_trained(corpus, small, tmp_path):
             read += load_run(tmp_path / "run", which="latest") is not None
     thread.join()
     assert read > 5
-
-
-# --- what is shipped ---
-
-
-def test_names_and_paths_lead_where_the_rule_says(run, runs, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    export_run("run", "shipped")
-    export_run("run", "a/shipped")
-    export_run(str(run), tmp_path / "b" / "shipped")
-    for name in ("shipped", "./shipped", "a/shipped", tmp_path / "b" / "shipped"):
-        load_run(name)
-    assert find_run("shipped") == runs / "shipped"
-    with pytest.raises(CheckpointError, match="no run 'b'.*there is: run, shipped"):
-        load_run("b")
-
-
-@pytest.fixture
-def with_experts(corpus, small, tmp_path):
-    model = TinyGPT(replace(small, moe=MoEConfig()))
-    Trainer(model, corpus, replace(QUICK, max_steps=10), tmp_path / "run").fit(progress=False)
-    return tmp_path / "run"
-
-
-@pytest.mark.parametrize("log", ["gone", "a folder"])
-def test_an_export_needs_no_log(with_experts, tmp_path, log):
-    (with_experts / "metrics.csv").unlink()
-    if log == "a folder":
-        (with_experts / "metrics.csv").mkdir()
-    export_run(with_experts, tmp_path / "shipped")
-    assert not (tmp_path / "shipped" / "metrics.csv").exists()
-    load_run(tmp_path / "shipped")
-
-
-@pytest.mark.filterwarnings("ignore:passing over", "ignore:taking the latest")
-@pytest.mark.parametrize("damaged", ["experts.safetensors", "step_*/model.safetensors"])
-def test_an_export_of_what_is_damaged_leaves_nothing(with_experts, tmp_path, damaged):
-    for path in with_experts.glob(damaged):
-        path.write_bytes(b"x")
-    with pytest.raises(CheckpointError):
-        export_run(with_experts, tmp_path / "deep" / "shipped")
-    assert not (tmp_path / "deep").exists()
-
-
-def test_a_disk_that_fails_at_any_moment_leaves_all_or_nothing(with_experts, tmp_path, monkeypatch):
-    run, deep = with_experts, tmp_path / "deep"
-    deep.mkdir()
-    calls = watch_the_disk(monkeypatch)
-    export_run(run, deep / "0" / "shipped")
-    total = len(calls)
-    assert total > 30
-    whole = {p.name for p in (deep / "0" / "shipped").iterdir()}
-    for number in range(total):
-        calls.clear()
-        calls.fail_at = number
-        target = deep / str(number + 1) / "shipped"
-        with pytest.raises(CheckpointError, match="could not write|cannot be read"):
-            export_run(run, target)
-        calls.fail_at = None
-        if target.exists():  # it failed after the last rename
-            assert {p.name for p in target.parent.iterdir()} == {"shipped"}
-            assert {p.name for p in target.iterdir()} == whole
-            load_run(target)
-        else:
-            assert not target.parent.exists()
-
-
-class Calls(list):
-    fail_at = None
-
-
-def watch_the_disk(monkeypatch):
-    """Count what changes files below; the call `fail_at` fails."""
-    calls = Calls()
-
-    def watched(name, function):
-        def call(*args, **options):
-            calls.append((name, args))
-            if calls.fail_at == len(calls) - 1:
-                raise OSError(5, "Input/output error")
-            return function(*args, **options)
-
-        return call
-
-    for name in ("mkdir", "replace", "fsync", "chmod"):
-        monkeypatch.setattr(os, name, watched(name, getattr(os, name)))
-    for module, name in ((tensors, "save_model"), (folder_module, "save_file")):
-        monkeypatch.setattr(module, name, watched(name, getattr(module, name)))
-    monkeypatch.setattr(shutil, "copyfile", watched("copyfile", shutil.copyfile))
-    return calls
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
-@pytest.mark.parametrize("umask", [0o022, 0o007])
-def test_all_files_of_a_run_may_be_read_by_the_same_people(corpus, small, tmp_path, umask):
-    before = os.umask(umask)
-    try:
-        model = TinyGPT(replace(small, moe=MoEConfig()))
-        trainer = Trainer(model, corpus, replace(QUICK, max_steps=10), tmp_path / "run")
-        trainer.fit(progress=False)
-        export_run(tmp_path / "run", tmp_path / "shipped")
-    finally:
-        os.umask(before)
-    for path in [*(tmp_path / "run").rglob("*"), *(tmp_path / "shipped").rglob("*")]:
-        wanted = (0o777 if path.is_dir() else 0o666) & ~umask
-        assert path.stat().st_mode & 0o777 == wanted, path

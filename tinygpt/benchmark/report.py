@@ -2,7 +2,6 @@
 
 import json
 import math
-import platform
 import shlex
 import sys
 from dataclasses import asdict, dataclass, field
@@ -12,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ..files import write_text
-from ..runtime import environment
+from ..runtime import environment, processor
 from ..tables import Row
 
 
@@ -44,14 +43,7 @@ class Report:
 
 def machine(device: torch.device | None = None) -> dict[str, str]:
     """The processor, or the GPU that is used, by the name that its maker gave it."""
-    if device is not None and device.type == "cuda":
-        return {"processor": torch.cuda.get_device_name(device)}
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    except OSError:  # not Linux
-        names = []
-    return {"processor": names[0] if names else platform.processor() or platform.machine()}
+    return {"processor": processor(device or torch.device("cpu"))}
 
 
 def settings(device: torch.device, rounds: int | None = None) -> str:

@@ -7,19 +7,22 @@ from .manifest import verify
 from .optim import NEWTON_SCHULZ, Muon, lr_factor, make_optimizers, orthogonalize, set_lr
 from .preflight import identity, used_before
 from .run import (
+    FORMER,
     RUNS,
     Run,
     checkpoints,
-    export_run,
     find_run,
     latest_checkpoint,
     load_expert_tables,
     load_run,
+    run_names,
     step_folder,
 )
+from .ship import Verified, export_run, verify_run
 from .trainer import Trainer
 
 __all__ = [
+    "FORMER",
     "NEWTON_SCHULZ",
     "RUNS",
     "Checkpoint",
@@ -28,6 +31,7 @@ __all__ = [
     "Muon",
     "Run",
     "Trainer",
+    "Verified",
     "checkpoints",
     "export_run",
     "find_run",
@@ -40,9 +44,11 @@ __all__ = [
     "make_optimizers",
     "orthogonalize",
     "read_settings",
+    "run_names",
     "save_checkpoint",
     "set_lr",
     "step_folder",
     "used_before",
     "verify",
+    "verify_run",
 ]

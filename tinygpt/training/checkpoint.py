@@ -4,7 +4,9 @@ config.json            model and training settings, corpus
 model.safetensors      weights
 tokenizer.json         tokenizer, of any kind
 training.safetensors   optimizer and random states (not in a shipped run)
-state.json             step, best step so far
+state.json             step, best step so far (likewise)
+summary.json           of a shipped run: what it came to, and what it cost; see `summary.py`
+samples.json           likewise: texts that it writes
 manifest.json          sha256 of each file above, and of itself
 """
 
@@ -12,7 +14,7 @@ import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from ..errors import CheckpointError, ConfigError
 from ..files import atomic_path
 from ..model import TinyGPT
 from ..text import Tokenizer
-from .manifest import read_json, verify, write_json, write_manifest
+from .manifest import ABOUT, read_json, verify, write_json, write_manifest
 from .state import check_state
 from .tensors import load_tensors, load_weights, save_weights
 
@@ -34,13 +36,15 @@ FORMAT = 1
 
 @dataclass
 class Checkpoint:
-    """What a checkpoint folder holds. `training` and `state` are empty in a shipped run."""
+    """What a checkpoint folder holds. `training` and `state` are empty in a shipped run, `about`,
+    further JSON files by name, in any other."""
 
     model: TinyGPT
     tokenizer: Tokenizer
     settings: dict[str, Any]  # config.json beside the model: "train", "corpus"
     training: dict[str, Tensor]
     state: dict[str, Any]
+    about: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -85,6 +89,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         save_file(tensors, folder / "training.safetensors")
     if checkpoint.state:
         write_json(folder / "state.json", checkpoint.state)
+    for name, content in checkpoint.about.items():
+        write_json(folder / name, content)
     write_manifest(folder)
 
 
@@ -105,6 +111,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         settings={k: v for k, v in config.items() if k not in ("format", "model")},
         training=load_tensors(folder / training) if training in files else {},
         state=_state(folder) if "state.json" in files else {},
+        about={name: read_json(folder / name) for name in ABOUT if name in files},
     )
 
 

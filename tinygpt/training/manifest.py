@@ -13,6 +13,7 @@ MANIFEST = "manifest.json"
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json")
 TRAINING = ("training.safetensors", "state.json")  # a shipped run has neither
 FILES = (*NEEDED, *TRAINING)
+SUMMARY, SAMPLES = ABOUT = ("summary.json", "samples.json")  # of a shipped run
 LARGEST = 1 << 24  # bytes of JSON: no file of ours comes near
 
 
@@ -73,7 +74,7 @@ def _read_manifest(path: Path) -> dict[str, str]:
     files = read_json(path).get("files")
     if not isinstance(files, dict) or not _is_exactly(path, files):
         raise CheckpointError(f"{path} is damaged: its own checksum does not match")
-    unknown = sorted(files.keys() - set(FILES))
+    unknown = sorted(files.keys() - {*FILES, *ABOUT})
     missing = [name for name in NEEDED if name not in files]
     if unknown or missing:
         raise CheckpointError(

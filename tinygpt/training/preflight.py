@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import TrainConfig
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, CorpusError
 from ..measure import flops_per_token
 from ..model import TinyGPT
-from ..text import Corpus, check_tokens
+from ..text import Corpus, check_tokens, load_corpus
 from .checkpoint import Checkpoint, train_settings
 
 SMALL = 3e9  # floating-point operations of a forward pass
@@ -72,6 +72,20 @@ def used_before(folder: Path, saved: Checkpoint) -> tuple[TrainConfig, dict[str,
         raise CheckpointError(
             f"nobody can go on with {folder}: in its config.json, {error!s:.500}; start a new run"
         ) from error
+
+
+def find_text(folder: Path, saved: Checkpoint, corpus: Corpus | None = None) -> Corpus:
+    """The text that a run's checkpoint was trained on; `corpus` if it is that.
+
+    `CorpusError` if it is not to be had, or another by now.
+    """
+    wanted = saved.settings.get("corpus")
+    if not isinstance(wanted, dict) or not isinstance(wanted.get("name"), str):
+        raise CorpusError(f"{folder} does not say what text it was trained on")
+    corpus = corpus or load_corpus(wanted["name"])
+    if (found := identity(corpus))["sha256"] != wanted.get("sha256"):
+        raise CorpusError(f"{folder} was trained on another text ({wanted}) than this ({found})")
+    return corpus
 
 
 def check_goes_on(folder: Path, saved: Checkpoint, corpus: Corpus, config: TrainConfig) -> None:

@@ -1,6 +1,5 @@
-"""A run: its checkpoints written, kept and read, and what is shipped of it."""
+"""A run: its checkpoints written, kept and read."""
 
-import shutil
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -14,18 +13,12 @@ from ..errors import CheckpointError, ConfigError
 from ..files import INSTALLED, WORKSPACE, resolve
 from ..model import TinyGPT
 from ..runtime import pick_device
-from .checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    new_folder,
-    read_state,
-    save_checkpoint,
-    write_checkpoint,
-)
+from .checkpoint import Checkpoint, load_checkpoint, read_state, save_checkpoint
 from .folder import Folder, names, remove_checkpoint
 from .manifest import MANIFEST, there, verify
 
 RUNS = WORKSPACE / "checkpoints"
+FORMER = {"laptop": "laptop-dense"}  # names that shipped runs had
 Read = TypeVar("Read")
 
 
@@ -37,29 +30,38 @@ class Run(Folder):
     """
 
     @classmethod
+    def place(cls, name: str | Path) -> Path:
+        """The folder that is meant: a name under checkpoints/, also a shipped run's former one, or
+        a path."""
+        now = FORMER.get(str(name))
+        if now and cls(RUNS / now).shipped():
+            return RUNS / now
+        return resolve(name, RUNS)
+
+    @classmethod
     def claim(cls, folder: str | Path) -> "Run":
         """A new run in a folder, which is made: a name under checkpoints/, or a path.
 
         `CheckpointError` if the folder cannot be written, is in use, or holds anything but what
         is left of a start that came to no checkpoint.
         """
-        run = cls(resolve(folder, RUNS))
+        run = cls(cls.place(folder))
         run.start()
         return run
 
     @classmethod
     def fresh(cls, name: str) -> Path:
         """A free folder for a new run: checkpoints/NAME, else NAME-2, NAME-3, …"""
-        numbered = (RUNS / (name if n == 1 else f"{name}-{n}") for n in count(1))
+        numbered = (cls.place(name if n == 1 else f"{name}-{n}") for n in count(1))
         return next(folder for folder in numbered if cls(folder).is_free())
 
     @classmethod
     def open(cls, name: str | Path) -> "Run":
         """An existing run. `CheckpointError` lists what there is when it is not found."""
-        run = cls(resolve(name, RUNS))
+        run = cls(cls.place(name))
         if run.exists():
             return run
-        found = ", ".join(name for name in sorted(names(RUNS)) if cls(RUNS / name)._seems_one())
+        found = ", ".join(run_names())
         shipped = "; the course's runs are in its repository, not in what pip installs"
         raise CheckpointError(
             f"no run {str(name)!r}, which would be {run.folder}; under {RUNS} there is: "
@@ -70,11 +72,6 @@ class Run(Folder):
     def exists(self) -> bool:
         """Whether there is a checkpoint to load."""
         return self.shipped() or bool(self.checkpoints())
-
-    def _seems_one(self) -> bool:
-        with suppress(CheckpointError):  # of others, who let nobody look
-            return self.exists()
-        return False
 
     # --- checkpoints ---
 
@@ -174,23 +171,6 @@ class Run(Folder):
         if any(later > step for later in tables):
             self.save_tables({at: table for at, table in tables.items() if at <= step})
 
-    # --- what is shipped ---
-
-    def export(self, folder: str | Path) -> None:
-        """Write the best model, without its training state, as a run to ship: all or nothing."""
-        target = resolve(folder, RUNS)
-        if target.exists():
-            raise CheckpointError(f"{target} exists; remove it, or choose another folder")
-        best, tables = self.load("best"), self.load_tables()
-        best.training, best.state = {}, {}
-        with new_folder(target) as new:
-            write_checkpoint(new, best)
-            shipped = Folder(new)
-            if there(self.log):
-                shutil.copyfile(self.log, shipped.log)
-            if tables:
-                shipped.save_tables(tables)
-
 
 def _warn(message: str) -> None:
     warnings.warn(message, stacklevel=5)
@@ -209,17 +189,20 @@ def find_run(name: str | Path) -> Path:
     return Run.open(name).folder
 
 
-def export_run(run: str | Path, folder: str | Path) -> None:
-    """Write the best model of a run, without its training state, as a run to ship.
-
-    Both are names under checkpoints/, or paths.
-    """
-    Run.open(run).export(folder)
-
-
 def load_expert_tables(run: str | Path) -> dict[int, Tensor]:
     """How often each symbol went to each expert, `(layers, V, E)` at each step of a run."""
     return Run.open(run).load_tables()
+
+
+def run_names(shipped: bool = False) -> list[str]:
+    """The runs under checkpoints/, as far as one may look; or of them those that are shipped."""
+    return [name for name in sorted(names(RUNS)) if _is_run(Run(RUNS / name), shipped)]
+
+
+def _is_run(run: Run, shipped: bool) -> bool:
+    with suppress(CheckpointError):  # of others, who let nobody look
+        return run.shipped() if shipped else run.exists()
+    return False
 
 
 def step_folder(run: Path, step: int) -> Path:

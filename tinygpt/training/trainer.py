@@ -13,7 +13,7 @@ from ..decoding import generate
 from ..errors import CheckpointError, NonFiniteError
 from ..measure import count_predictions, evaluate
 from ..model import TinyGPT
-from ..runtime import autocast, one_thread, pick_device
+from ..runtime import autocast, one_thread, pick_device, processor
 from ..text import Batches, Corpus, load_corpus
 from .checkpoint import Checkpoint, load_checkpoint
 from .hooks import hooks_for
@@ -338,7 +338,11 @@ class Trainer:
         checkpoint = Checkpoint(
             self.model,
             self.corpus.tokenizer,
-            settings={"train": to_dict(self.config), "corpus": self.corpus_identity},
+            settings={
+                "train": to_dict(self.config),
+                "corpus": self.corpus_identity,
+                "processor": processor(self.device),
+            },
             training=random | optimizer_tensors(self.optimizers),
             state={name: getattr(self, name) for name in STATE}
             | {"max_steps": self.max_steps, "rounds": to_numbers(self.rounds)},
