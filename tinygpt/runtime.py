@@ -20,23 +20,6 @@ from torch.overrides import TorchFunctionMode
 from .errors import ConfigError
 from .files import ROOT
 
-# Dense bf16 peak in FLOP/s by a part of the device's name, from the vendor's data sheets.
-# The first match counts, so longer names stand before their parts.
-PEAK_FLOPS = {
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L40": 181e12,
-    "L4": 121e12,
-    "A10G": 70e12,
-    "A10": 125e12,
-    "RTX 4090": 165e12,
-    "RTX 3090": 71e12,
-}
-
-
 def seed_all(seed: int) -> None:
     """Seed torch's global generators (CPU and every CUDA device): notebooks call it once."""
     torch.manual_seed(seed)
@@ -124,14 +107,6 @@ class shapes_only(TorchFunctionMode):
             return kwargs["tensor"] if "tensor" in kwargs else args[0]
         with torch.device("meta"):
             return (torch.empty if func is torch.randn else func)(*args, **kwargs)
-
-
-def peak_flops(device: torch.device) -> float | None:
-    """Peak dense bf16 FLOP/s of a known CUDA device, else None."""
-    if device.type != "cuda":
-        return None
-    name = torch.cuda.get_device_name(device)
-    return next((p for part, p in PEAK_FLOPS.items() if re.search(rf"\b{part}\b", name)), None)
 
 
 def code_version() -> str:

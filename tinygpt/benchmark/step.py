@@ -1,23 +1,30 @@
 """The time of a training step."""
 
 import statistics
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
-from ..measure import model_flop_utilisation
+from ..config import ModelConfig, TrainConfig
+from ..measure import flops_per_token
 from ..model import TinyGPT
 from ..presets import find_preset
 from ..runtime import pick_device
-from ..training import make_optimizers
+from ..training import RecordedUpdate, make_optimizers
 from .report import Report, settings
 from .rivals import transformers_gpt2
-from .timing import stepper, take_turns
+from .timing import product_flops, stepper, take_turns
+
+_THEIRS = "transformers GPT-2"
 
 
 def step_time(preset: str = "nanogpt-cpu", rounds: int = 50, device: str = "auto") -> Report:
     """The median time of a training step: ours against transformers' GPT-2 class.
 
-    Both do the same: forward, loss, backward, clipping, one update of fused AdamW.
+    Both do the same: forward, loss, backward, clipping, one update. On a GPU ours also recorded, as
+    the trainer makes it, and compiled before that; and how large a part it is of what the GPU does
+    in a matrix product.
     """
     found, where = find_preset(preset), pick_device(device)
     config, train = found.model, found.train
@@ -26,12 +33,15 @@ def step_time(preset: str = "nanogpt-cpu", rounds: int = 50, device: str = "auto
     ours = TinyGPT(config).to(where)
     optimizers = make_optimizers(ours, train)
     candidates = {"tinygpt": stepper(ours, lambda: ours(x, y), optimizers, train.grad_clip)}
+    if where.type == "cuda":
+        candidates |= {
+            "tinygpt, recorded": _recorded(config, train, x, y),
+            "tinygpt, compiled and recorded": _recorded(config, train, x, y, torch.compile),
+        }
     if theirs := transformers_gpt2(config, train):
         theirs.to(where)
         adamw = torch.optim.AdamW(theirs.parameters(), lr=train.lr, fused=True)
-        candidates["transformers GPT-2"] = stepper(
-            theirs, lambda: theirs(x, labels=y), [adamw], train.grad_clip
-        )
+        candidates[_THEIRS] = stepper(theirs, lambda: theirs(x, labels=y), [adamw], train.grad_clip)
     seconds = take_turns(candidates, rounds)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     rows = [
@@ -40,10 +50,29 @@ def step_time(preset: str = "nanogpt-cpu", rounds: int = 50, device: str = "auto
     ]
     notes = ["no comparison: transformers is not installed, or the preset is not GPT-2's model"]
     if theirs:
-        ratios = [a / b for a, b in zip(*seconds.values(), strict=True)]
-        notes = [f"ratio {statistics.median(ratios):.2f} (median of the rounds' ratios)"]
-    used = model_flop_utilisation(ours, x.numel() / medians["tinygpt"])
-    if used is not None:
-        notes.append(f"model FLOP utilisation {100 * used:.1f} %")
+        pairs = zip(seconds["tinygpt"], seconds[_THEIRS], strict=True)
+        notes = [f"ratio {statistics.median(a / b for a, b in pairs):.2f} (median of the rounds')"]
+    if where.type == "cuda":
+        made = flops_per_token(ours) * x.numel() / min(medians.values())
+        notes.append(
+            f"the fastest makes {made / 1e12:.0f} TFLOP/s; a product of large matrices in bf16 "
+            f"{product_flops(where) / 1e12:.0f} here"
+        )
     what = f"training step, preset {preset}, batch {shape[0]} x {shape[1]}"
     return Report(f"{what}, {settings(where, rounds)}", rows, notes)
+
+
+def _recorded(
+    config: ModelConfig, train: TrainConfig, x: Tensor, y: Tensor, prepare: Callable = lambda m: m
+) -> Callable[[], None]:
+    """A step of a model of its own, recorded; `prepare` makes what is called of the model."""
+    model = TinyGPT(config).to(x.device)
+    forward = prepare(model)
+    step = stepper(model, lambda: forward(x, y), make_optimizers(model, train), train.grad_clip)
+
+    def update(_) -> Tensor:
+        step()
+        return torch.zeros(1, device=x.device)
+
+    recorded = RecordedUpdate(update)
+    return lambda: recorded.start([])

@@ -1,6 +1,7 @@
 """Timing that can be trusted: candidates take turns, medians count."""
 
 import random
+import statistics
 import time
 from collections.abc import Callable
 
@@ -53,6 +54,13 @@ def stepper(
             rebalance(model, load)
 
     return step
+
+
+def product_flops(device: torch.device, n: int = 8192, rounds: int = 20) -> float:
+    """What a GPU makes of a product of two n x n matrices in bf16, in FLOP/s."""
+    a, b = torch.randn(2, n, n, device=device, dtype=torch.bfloat16)
+    seconds = take_turns({"product": lambda: a @ b}, rounds)["product"]
+    return 2 * n**3 / statistics.median(seconds)
 
 
 def _wait() -> None:

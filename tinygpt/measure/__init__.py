@@ -9,7 +9,7 @@ from .attention import (
     speaker_lines,
     without_heads,
 )
-from .cost import ParameterCount, count_parameters, flops_per_token, model_flop_utilisation
+from .cost import ParameterCount, count_parameters, flops_per_token
 from .intervals import (
     Difference,
     bootstrap_interval,
@@ -66,7 +66,6 @@ __all__ = [
     "measure_even",
     "measure_heads",
     "measure_routing",
-    "model_flop_utilisation",
     "mutual_information",
     "paired_difference",
     "positions_read",

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..model import ExpertLinear, TinyGPT
-from ..runtime import peak_flops
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,3 @@ def flops_per_token(model: TinyGPT, training: bool = True) -> int:
         linear += 2 * config.moe.top_k * layer.weight[0].numel()
     attention = 4 * config.n_layer * config.block_size * config.n_embd
     return (3 if training else 1) * (linear + attention)
-
-
-def model_flop_utilisation(model: TinyGPT, tokens_per_s: float) -> float | None:
-    """Share of the device's bf16 peak that training at this speed uses; None if not known."""
-    peak = peak_flops(model.device)
-    return None if peak is None else flops_per_token(model) * tokens_per_s / peak

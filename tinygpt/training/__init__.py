@@ -6,6 +6,7 @@ from .log import MetricsLogger
 from .manifest import verify
 from .optim import NEWTON_SCHULZ, Muon, lr_factor, make_optimizers, orthogonalize, set_lr
 from .preflight import identity, used_before
+from .recorded import RecordedUpdate
 from .run import (
     FORMER,
     RUNS,
@@ -29,6 +30,7 @@ __all__ = [
     "ExpertHooks",
     "MetricsLogger",
     "Muon",
+    "RecordedUpdate",
     "Run",
     "Trainer",
     "Verified",
