@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from .errors import ConfigError
 from .files import ROOT
+
 
 def seed_all(seed: int) -> None:
     """Seed torch's global generators (CPU and every CUDA device): notebooks call it once."""
