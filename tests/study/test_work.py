@@ -35,12 +35,12 @@ def test_a_study_from_nothing_to_its_report(make_study, capsys):
     assert said[8:] == [
         f"{arm}, seed {seed}" for seed in (1, 2) for arm in ("dense", "top-1", "dense-seconds-1")
     ]
-    runs, evaluations = study.runs(), study.mine(study.records.evaluations.read())
+    runs, evaluations = study.runs(), study.details("evaluations")
     assert len(runs) == 6
     assert (evaluations.groupby(["arm", "seed"])["step"].nunique() == 1 + SMALL.looks).all()
     last = evaluations.groupby(["arm", "seed"])["val_loss"].last()
     assert (runs.set_index(["arm", "seed"])["val_loss"].sort_index() == last).all()
-    heads, experts = study.records.heads.read(), study.records.experts.read()
+    heads, experts = study.details("heads"), study.details("experts")
     assert len(heads) == 6 * 2 * 2
     assert set(experts["arm"]) == {"top-1"}
     assert (experts.groupby(["seed", "layer"])["saturation"].last() == 1).all()
@@ -54,7 +54,7 @@ def test_a_study_from_nothing_to_its_report(make_study, capsys):
 
 
 def test_losses_are_those_of_the_whole_split_by_the_models_that_were_trained(make_study, plain):
-    study, trial = make_study(plain), Trial(ARMS["top-1"], 2, 2.0, 4)
+    study, trial = make_study(plain), Trial(ARMS["top-1"], 2, 2.0, 4, 2)
     trainer = train(study, trial, progress=False)
     row = run_row(study, trial, trainer)
     assert row["val_loss"] == pytest.approx(evaluate(trainer.model, study.corpus.val), abs=1e-5)
@@ -66,7 +66,7 @@ def test_losses_are_those_of_the_whole_split_by_the_models_that_were_trained(mak
 def test_arms_with_a_seed_see_the_same_batches_and_others_do_not(make_study):
     study = make_study()
     drawn = [
-        make_trainer(study, Trial(ARMS[name], seed, 1.0, 4)).batches.draw()[0]
+        make_trainer(study, Trial(ARMS[name], seed, 1.0, 4, 2)).batches.draw()[0]
         for name, seed in (("dense", 1), ("top-1", 1), ("dense", 2))
     ]
     assert torch.equal(drawn[0], drawn[1])
@@ -90,6 +90,8 @@ def test_it_goes_on_after_an_interruption_without_what_is_finished(
     rows = study.runs()
     assert len(rows) == 2  # the third had evaluations, but no row of its own
     assert len(made(capsys.readouterr().out)) == 2
+    assert len(study.records.evaluations.read()) == 3 * (1 + SMALL.looks)
+    assert len(study.details("evaluations")) == 2 * (1 + SMALL.looks)
     carry_out(study)
     assert made(capsys.readouterr().out) == ["dense, seed 2", "top-1, seed 2"]
     assert study.runs().iloc[:2].equals(rows)
@@ -161,7 +163,7 @@ def test_the_learning_rate_is_that_with_the_lowest_mean_loss(make_study):
 
 def test_a_learning_rate_that_diverges_is_infinitely_bad(make_study):
     wild = replace(SMALL, train=replace(SMALL.train, lr=1e30, grad_clip=None, warmup_steps=0))
-    study, trial = make_study(wild, ("dense",)), Trial(ARMS["dense"], 101, 2.0, 4)
+    study, trial = make_study(wild, ("dense",)), Trial(ARMS["dense"], 101, 2.0, 4, 2)
     row = run_row(study, trial, train(study, trial, False))
     assert math.isinf(row["best_val_loss"])
     assert math.isinf(row["val_loss"])

@@ -21,7 +21,7 @@ def measure_costs(study: Study, arms: Sequence[Arm]) -> list[Row]:
     """
     rounds, on_cpu = study.size.rounds, study.device.type == "cpu"
     warm_up = 1 + rounds // 5
-    trainers = [make_trainer(study, Trial(arm, 0, 1.0, warm_up + rounds)) for arm in arms]
+    trainers = [make_trainer(study, Trial(arm, 0, 1.0, warm_up + rounds, 1)) for arm in arms]
     steps = {arm.name: trainer.train_step for arm, trainer in zip(arms, trainers, strict=True)}
     with one_thread(on_cpu):
         clock = time.process_time if on_cpu else time.perf_counter

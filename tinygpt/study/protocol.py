@@ -1,9 +1,11 @@
 """What a study consists of, and what of it is still to be made, by the tables in its folder."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import torch
@@ -17,17 +19,20 @@ from .records import Records, fingerprint
 
 FIRST_SEED = 1
 SWEEP_SEEDS = (101, 102)  # of the learning rates: not those that are reported
+SWEEP_LOOKS = 5
 DENSE = ARMS["dense"]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A training: an arm, a seed, so many times the recipe's learning rate, so many updates."""
+    """A training: an arm, a seed, so many times the recipe's learning rate, so many updates, and
+    how often the validation loss is measured meanwhile."""
 
     arm: Arm
     seed: int
     lr_factor: float
     updates: int
+    looks: int
 
 
 @dataclass(frozen=True)
@@ -88,8 +93,13 @@ class Study:
 
     def runs(self) -> pd.DataFrame:
         """The finished runs of its arms and seeds."""
-        found = self._made(self.records.runs.read())
-        return found[found["seed"].isin(self._seeds)]
+        found, names = self._made(self.records.runs.read()), [arm.name for arm in self.arms]
+        return found[found["seed"].isin(self._seeds) & found["arm"].isin(names)]
+
+    def details(self, name: Literal["evaluations", "heads", "experts"]) -> pd.DataFrame:
+        """What another table says of the finished runs."""
+        found = self._mine(getattr(self.records, name).read())
+        return found.merge(self.runs()[["arm", "seed"]])
 
     def sweep(self) -> pd.DataFrame:
         """The finished trials of learning rates."""
@@ -97,23 +107,28 @@ class Study:
         return found[(found["updates"] == self._sweep_updates) & found["seed"].isin(SWEEP_SEEDS)]
 
     def costs(self) -> pd.DataFrame:
-        """What an update costs on such a device, by arm."""
-        found = self.mine(self.records.costs.read())
-        return found[found["device"] == self.device.type].set_index("arm")
+        """What an update costs on such a device."""
+        found = self._mine(self.records.costs.read())
+        return found[found["device"] == self.device.type]
+
+    def ms(self) -> dict[str, float]:
+        """Milliseconds per update of each arm; of a model that was not timed, its like's."""
+        timed = self.costs().set_index("arm")["ms"]
+        return {name: timed.get(arm.tuned_as, math.nan) for name, arm in ARMS.items()}
 
     @property
     def unit(self) -> Row:
         """What its rows of all tables have in common."""
         return {"corpus": self.corpus_name, "size": self.size.name}
 
-    def mine(self, table: pd.DataFrame) -> pd.DataFrame:
+    def _mine(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of a table that are of this size and text."""
         return table[(table["size"] == self.size.name) & (table["corpus"] == self.corpus_name)]
 
     def _made(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of runs that would be made alike now."""
         recipes = {name: fingerprint(arm, self.size) for name, arm in ARMS.items()}
-        table = self.mine(table)
+        table = self._mine(table)
         return table[table["recipe"] == table["arm"].map(recipes)]
 
     # --- what is missing ---
@@ -123,7 +138,7 @@ class Study:
         names = {DENSE.name, *(arm.tuned_as for arm in self.arms)}
         names |= {arm.seconds_of for arm in self.arms}
         wanted = [arm for arm in ARMS.values() if arm.name in names]
-        return wanted if {arm.name for arm in wanted} - set(self.costs().index) else []
+        return wanted if {arm.name for arm in wanted} - set(self.costs()["arm"]) else []
 
     def untried(self) -> list[Trial]:
         """The trials of learning rates that are missing; seeds outermost, so that they balance."""
@@ -131,7 +146,7 @@ class Study:
         tuned = {arm.tuned_as: ARMS[arm.tuned_as] for arm in self.arms}
         factors = self.size.factors if len(self.size.factors) > 1 else ()
         return [
-            Trial(arm, seed, factor, self._sweep_updates)
+            Trial(arm, seed, factor, self._sweep_updates, min(SWEEP_LOOKS, self.size.looks))
             for seed in SWEEP_SEEDS
             for arm in tuned.values()
             for factor in factors
@@ -143,7 +158,7 @@ class Study:
         done = set(_keys(self.runs()))
         plans = [(arm, self.lr_factor(arm), self.updates(arm)) for arm in self.arms]
         return [
-            Trial(arm, seed, factor, updates)
+            Trial(arm, seed, factor, updates, self.size.looks)
             for seed in self._seeds
             for arm, factor, updates in plans
             if (arm.name, seed, factor) not in done
@@ -169,8 +184,8 @@ class Study:
         runs = self.runs()
         if made := runs.loc[runs["arm"] == arm.name, "updates"].tolist():
             return made[0]
-        ms = self.costs()["ms"]
-        return looks * round(usual / looks * ms[arm.seconds_of] / ms[arm.tuned_as])
+        ms = self.ms()
+        return looks * round(usual / looks * ms[arm.seconds_of] / ms[arm.name])
 
     @property
     def _seeds(self) -> range:

@@ -34,13 +34,11 @@ def differences_report(verdicts: Sequence[Verdict]) -> list[Report]:
 
 def _arms(study: Study, runs: pd.DataFrame) -> list[Row]:
     """A row per arm that has runs, in the order of the study."""
-    by_arm, costs = dict(list(runs.groupby("arm"))), study.costs()["ms"]
+    ms, by_arm = study.ms(), {name: rows for name, rows in runs.groupby("arm")}
+    names = [arm.name for arm in study.arms if arm.name in by_arm]
     return [
-        {"arm": arm.name}
-        | _losses(by_arm[arm.name])
-        | _budget(by_arm[arm.name].iloc[0], costs.get(arm.tuned_as, math.nan))
-        for arm in study.arms
-        if arm.name in by_arm
+        {"arm": name} | _losses(by_arm[name]) | _budget(by_arm[name].iloc[0], ms[name])
+        for name in names
     ]
 
 

@@ -46,7 +46,7 @@ def make_trainer(study: Study, trial: Trial) -> Trainer:
         max_steps=trial.updates,
         lr=trial.lr_factor * size.train.lr,
         muon_lr=trial.lr_factor * size.train.muon_lr,
-        eval_interval=max(1, trial.updates // size.looks),
+        eval_interval=max(1, trial.updates // trial.looks),
         max_eval_tokens=None,
         seed=trial.seed,
         device=str(study.device),

@@ -113,7 +113,7 @@ class Pace:
     """How long what is left will take, by what has been done since now, by all processes."""
 
     def __init__(self, study: Study, left: Sequence[Trial]):
-        self.ms = study.costs()["ms"]
+        self.ms = study.ms()
         self.start, self.work = time.monotonic(), self._work(left)
 
     def words(self, left: Sequence[Trial]) -> str:
@@ -125,4 +125,4 @@ class Pace:
         return f"{len(left)} left, about {seconds / 60:.0f} min"
 
     def _work(self, trials: Sequence[Trial]) -> float:
-        return sum(trial.updates * self.ms[trial.arm.tuned_as] for trial in trials)
+        return sum(trial.updates * self.ms[trial.arm.name] for trial in trials)
