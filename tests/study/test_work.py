@@ -15,9 +15,10 @@ from tinygpt import runtime
 from tinygpt.errors import ConfigError
 from tinygpt.files import ROOT
 from tinygpt.measure import evaluate, flops_per_token
-from tinygpt.study import ARMS, Trial, carry_out, report, work
+from tinygpt.study import ARMS, Trial, carry_out, report
 from tinygpt.study.records import fingerprint
 from tinygpt.study.trial import make_trainer, run_row, train
+from tinygpt.tables import Table
 
 from .conftest import SMALL
 
@@ -76,15 +77,15 @@ def test_arms_with_a_seed_see_the_same_batches_and_others_do_not(make_study):
 def test_it_goes_on_after_an_interruption_without_what_is_finished(
     make_study, plain, capsys, monkeypatch
 ):
-    study, calls, real = make_study(plain), [], work.head_rows
+    study, calls, add = make_study(plain), [], Table.add
 
-    def interrupted(trainer):
-        calls.append(trainer)
-        if len(calls) == 3:
+    def interrupted(table, rows):
+        calls.append(table.path.name)
+        if calls[-1] == "runs.csv" and calls.count("runs.csv") == 3:
             raise KeyboardInterrupt
-        return real(trainer)
+        add(table, rows)
 
-    monkeypatch.setattr(work, "head_rows", interrupted)
+    monkeypatch.setattr(Table, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
         carry_out(study)
     rows = study.runs()

@@ -34,7 +34,7 @@ def differences_report(verdicts: Sequence[Verdict]) -> list[Report]:
 
 def _arms(study: Study, runs: pd.DataFrame) -> list[Row]:
     """A row per arm that has runs, in the order of the study."""
-    ms, by_arm = study.ms(), {name: rows for name, rows in runs.groupby("arm")}
+    ms, by_arm = study.ms(), dict(list(runs.groupby("arm")))
     names = [arm.name for arm in study.arms if arm.name in by_arm]
     return [
         {"arm": name} | _losses(by_arm[name]) | _budget(by_arm[name].iloc[0], ms[name])

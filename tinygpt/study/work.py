@@ -55,16 +55,16 @@ def _try(study: Study, trial: Trial) -> Row:
 def _run(study: Study, trial: Trial) -> Row:
     """Train for the tables. What is in that of the runs, written last, is finished."""
     trainer = train(study, trial, sys.stderr.isatty())
-    unit, records = _unit(study, trial), study.records
-    for table, rows in (
-        (records.evaluations, evaluation_rows(trainer)),
-        (records.heads, head_rows(trainer)),
-        (records.experts, expert_rows(trainer)),
-        (records.runs, [run_row(study, trial, trainer)]),
-    ):
-        rows = [unit | row for row in rows]
-        table.add(rows)
-    return rows[0]
+    tables, row = study.records, run_row(study, trial, trainer)
+    found = {
+        tables.evaluations: evaluation_rows(trainer),
+        tables.heads: head_rows(trainer),
+        tables.experts: expert_rows(trainer),
+        tables.runs: [row],
+    }
+    for table, rows in found.items():
+        table.add([_unit(study, trial) | each for each in rows])
+    return row
 
 
 def _unit(study: Study, trial: Trial) -> Row:
