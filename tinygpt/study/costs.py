@@ -8,7 +8,8 @@ from ..benchmark import take_turns
 from ..runtime import one_thread
 from ..tables import Row
 from .arms import Arm
-from .protocol import Study, Trial
+from .plan import Trial
+from .protocol import Study
 from .trial import make_trainer, place
 
 

@@ -18,7 +18,8 @@ from ..measure import (
 from ..runtime import code_version, one_thread
 from ..tables import Row
 from ..training import ExpertHooks, Trainer
-from .protocol import Study, Trial
+from .plan import Trial
+from .protocol import Study
 from .records import EVALUATIONS, EXPERTS, fingerprint
 
 HEAD_TOKENS = 1 << 15  # of the validation split, on which attention heads are measured

@@ -11,11 +11,12 @@ from filelock import Timeout
 from ..files import alone
 from ..tables import Row
 from .costs import measure_costs
-from .protocol import Study, Trial
+from .plan import Trial, missing, untimed, untried
+from .protocol import Study
 from .trial import evaluation_rows, expert_rows, head_rows, run_row, train
 
 Stage = Literal["report", "costs", "sweep", "runs"]
-Trials = Callable[[], list[Trial]]  # those that are left by now
+Trials = Callable[[Study], list[Trial]]  # those that are left by now
 
 
 def carry_out(study: Study, until: Stage = "runs") -> None:
@@ -28,18 +29,18 @@ def carry_out(study: Study, until: Stage = "runs") -> None:
     if until == "report":
         return
     study.folder.mkdir(parents=True, exist_ok=True)
-    if study.untimed():
+    if untimed(study):
         _time(study)
     if until in ("sweep", "runs"):
-        _share(study, study.untried, _try)
+        _share(study, untried, _try)
     if until == "runs":
-        _share(study, study.missing, _run)
+        _share(study, missing, _run)
 
 
 def _time(study: Study) -> None:
     study.check_device()
     with alone(study.folder / f"{study.size.name}-costs"):
-        if arms := study.untimed():  # unless another process has done it meanwhile
+        if arms := untimed(study):  # unless another process has done it meanwhile
             print(f"timing updates of {', '.join(arm.name for arm in arms)}, in turns", flush=True)
             study.records.costs.add(measure_costs(study, arms))
 
@@ -76,8 +77,8 @@ def _unit(study: Study, trial: Trial) -> Row:
 
 def _share(study: Study, left: Trials, make: Callable[[Study, Trial], Row]) -> None:
     """Make trials until none is left; for those of other processes, wait."""
-    pace = Pace(study, left())
-    while trials := left():
+    pace = Pace(study, left(study))
+    while trials := left(study):
         study.check_device()
         for trial in trials:
             if _took(study, trial, left, make, pace):
@@ -91,9 +92,9 @@ def _took(study: Study, trial: Trial, left: Trials, make: Callable, pace: "Pace"
     """Whether this trial was free; then it is finished now."""
     try:
         with alone(_claim(study, trial), wait=False):
-            if trial in left():  # not finished while we looked
+            if trial in left(study):  # not finished while we looked
                 row = make(study, trial)
-                print(f"{_said(trial, row)}; {pace.words(left())}", flush=True)
+                print(f"{_said(trial, row)}; {pace.words(left(study))}", flush=True)
     except Timeout:
         return False
     return True
