@@ -1,5 +1,6 @@
 """Making what a study lacks: resumable, and shared by as many processes as are started."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -123,7 +124,7 @@ class Pace:
             return "all done"
         work = self._work(left)
         seconds = (time.monotonic() - self.start) * work / max(self.work - work, 1e-9)
-        return f"{len(left)} left, about {seconds / 60:.0f} min"
+        return f"{len(left)} left, about {math.ceil(seconds / 60)} min"
 
     def _work(self, trials: Sequence[Trial]) -> float:
         return sum(trial.updates * self.ms[trial.arm.name] for trial in trials)
