@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tinygpt import PRESETS, ModelConfig, MoEConfig, TinyGPT, TrainConfig, cli, study
+from tinygpt import PRESETS, ModelConfig, MoEConfig, TinyGPT, cli
 from tinygpt.arguments import did_you_mean
 from tinygpt.benchmark.decoding import DENSE, MIXTURE, bytes_per_step
 from tinygpt.benchmark.rivals import transformers_gpt2, transformers_mixtral
@@ -31,8 +31,6 @@ def text(tmp_path, corpus):
     return f"file:{path}"
 
 
-TINY = ModelConfig(block_size=16, n_layer=1, n_head=2, n_embd=8)
-FEW = TrainConfig(max_steps=1, batch_size=2, warmup_steps=0)
 SMALL = "--n-embd 16 --n-head 2 --n-layer 1 --batch-size 4 --eval-interval 10 --warmup-steps 2"
 
 
@@ -463,27 +461,6 @@ def test_info_and_usage(capsys):
     said = capsys.readouterr().out
     assert "benchmark" in said
     assert "nanogpt-cpu" in said
-
-
-def test_compare_makes_what_is_missing_and_prints_what_there_is(tmp_path, capsys, monkeypatch):
-    sizes = {"notebook": study.Size("notebook", TINY, FEW, seeds=2, looks=1, factors=(1.0,))}
-    monkeypatch.setattr(study, "SIZES", sizes)
-    command = ["compare", "--arms", "dense", "top-1", "--corpus", "tinyplays"]
-    command += ["--out", str(tmp_path / "tables"), "--device", "cpu"]
-    assert cli.main([*command, "--until", "report"]) == 0
-    assert "no run of 4 has been made yet" in capsys.readouterr().out
-    assert cli.main(command) == 0
-    said = capsys.readouterr().out
-    assert "1 left, about" in said
-    assert "4 of 4 runs; commit" in said
-    assert "between arms" in said
-    assert cli.main(command) == 0
-    assert said.endswith(capsys.readouterr().out)
-
-
-def test_compare_shipped_runs(capsys):
-    assert cli.main(["compare", "laptop"]) == 0
-    assert "laptop (seed 1) 1.43" in capsys.readouterr().out
 
 
 def test_benchmark(capsys):

@@ -169,6 +169,18 @@ def test_the_learning_rate_is_that_with_the_lowest_mean_loss(make_study):
     }
 
 
+def test_a_best_learning_rate_at_an_end_of_those_tried_is_said(make_study):
+    study = make_study(replace(SMALL, factors=(0.5, 1.0, 2.0)))
+    carry_out(study, "sweep")
+    path = study.records.sweep.path
+    frame = pd.read_csv(path)
+    dense = frame["arm"] == "dense"
+    frame["best_val_loss"] = frame["lr_factor"].where(dense, (frame["lr_factor"] - 1).abs())
+    frame.to_csv(path, index=False)
+    rates = next(each for each in report(study) if each.question.startswith("learning rates"))
+    assert rates.notes == ["best at an end of what was tried: dense (x 0.5)"]
+
+
 def test_a_learning_rate_that_diverges_is_infinitely_bad(make_study):
     wild = replace(SMALL, train=replace(SMALL.train, lr=1e30, grad_clip=None, warmup_steps=0))
     study, trial = make_study(wild, ("dense",)), Trial(ARMS["dense"], 101, 2.0, 4, 2)

@@ -53,7 +53,10 @@ def _sweep(study: Study) -> Report:
     means = study.sweep().pivot_table("best_val_loss", "arm", "lr_factor", sort=False)
     rows = means.rename(columns=lambda factor: f"x {factor:g}").reset_index().to_dict("records")
     what = f"learning rates, best validation loss in {study.sweep_updates} updates"
-    return Report(f"{what}, {_title(study)}", rows)
+    best, ends = means.idxmin(axis="columns"), study.size.factors
+    edge = [f"{arm} (x {f:g})" for arm, f in best.items() if f in (min(ends), max(ends))]
+    notes = [f"best at an end of what was tried: {', '.join(edge)}"] if edge else []
+    return Report(f"{what}, {_title(study)}", rows, notes)
 
 
 def _arms(study: Study, runs: pd.DataFrame) -> list[Row]:
