@@ -158,6 +158,8 @@ def compare(arguments: Sequence[str]) -> None:
         for name in args.runs:
             _run(name)
         reports = compare_runs(args.runs)
+    elif args.out == "":
+        raise ConfigError("--out is empty; name a folder, or leave it away")
     else:
         options = (args.arms, args.seeds, args.corpus, args.device, args.compile)
         study = open_study(SIZES[args.size or "notebook"], resolve(args.out), *options)

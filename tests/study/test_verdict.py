@@ -42,8 +42,8 @@ def test_the_first_is_worse():
     verdict = only(table(top_2=1.83, dense_total=1.80))
     assert verdict.found == 1
     assert verdict.words.startswith(
-        "dense, 4 times as wide is better than top-2 of 8, half as wide at equal total parameters: "
-        "by 0.0300 nats (95 % interval 0.02"
+        "dense 4 times as wide is better than top-2 of 8 experts half as wide at equal total "
+        "parameters: by 0.0300 nats (95 % interval 0.02"
     )
 
 
@@ -52,8 +52,8 @@ def test_no_difference_is_detected():
     assert verdict.found == 0
     assert verdict.welch.low < 0 < verdict.welch.high
     assert verdict.words.startswith(
-        "no difference detected between top-1 of 4 experts and dense, for top-1's seconds in equal "
-        "seconds: +0.0010 nats (95 % interval -0.00"
+        "no difference detected between top-1 of 4 experts and dense given top-1's seconds in "
+        "equal seconds: +0.0010 nats (95 % interval -0.00"
     )
     assert "alone" not in verdict.words
 

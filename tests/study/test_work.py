@@ -15,9 +15,10 @@ from tinygpt import runtime
 from tinygpt.errors import ConfigError
 from tinygpt.files import ROOT
 from tinygpt.measure import evaluate, flops_per_token
-from tinygpt.study import ARMS, Trial, carry_out, report, work
+from tinygpt.study import ARMS, SIZES, Records, Trial, carry_out, lr_factor, missing, report, work
 from tinygpt.study.records import fingerprint
 from tinygpt.study.trial import make_trainer, run_row, train
+from tinygpt.tables import Table
 
 from .conftest import SMALL
 
@@ -25,6 +26,11 @@ from .conftest import SMALL
 def made(said: str) -> list[str]:
     """The trials that were made, as they were said."""
     return [line.split(", learning")[0] for line in said.splitlines() if ", seed" in line]
+
+
+def the_arms(study):
+    """The table of its arms."""
+    return next(each for each in report(study) if each.question.startswith("the arms"))
 
 
 def test_a_study_from_nothing_to_its_report(make_study, capsys):
@@ -35,16 +41,18 @@ def test_a_study_from_nothing_to_its_report(make_study, capsys):
     assert said[8:] == [
         f"{arm}, seed {seed}" for seed in (1, 2) for arm in ("dense", "top-1", "dense-seconds-1")
     ]
-    runs, evaluations = study.runs(), study.mine(study.records.evaluations.read())
+    runs, evaluations = study.runs(), study.details("evaluations")
     assert len(runs) == 6
     assert (evaluations.groupby(["arm", "seed"])["step"].nunique() == 1 + SMALL.looks).all()
     last = evaluations.groupby(["arm", "seed"])["val_loss"].last()
     assert (runs.set_index(["arm", "seed"])["val_loss"].sort_index() == last).all()
-    heads, experts = study.records.heads.read(), study.records.experts.read()
+    heads, experts = study.details("heads"), study.details("experts")
     assert len(heads) == 6 * 2 * 2
     assert set(experts["arm"]) == {"top-1"}
     assert (experts.groupby(["seed", "layer"])["saturation"].last() == 1).all()
-    arms, differences = report(study)
+    costs, rates, arms, differences = report(study)
+    assert [row["arm"] for row in costs.rows] == ["dense", "top-1"]
+    assert list(rates.rows[0]) == ["arm", "x 1", "x 2"]
     assert [row["arm"] for row in arms.rows] == ["dense", "top-1", "dense-seconds-1"]
     assert [row["second"] for row in differences.rows] == ["dense", "dense-seconds-1"]
     assert "6 of 6 runs" in str(arms)
@@ -54,7 +62,7 @@ def test_a_study_from_nothing_to_its_report(make_study, capsys):
 
 
 def test_losses_are_those_of_the_whole_split_by_the_models_that_were_trained(make_study, plain):
-    study, trial = make_study(plain), Trial(ARMS["top-1"], 2, 2.0, 4)
+    study, trial = make_study(plain), Trial(ARMS["top-1"], 2, 2.0, 4, 2)
     trainer = train(study, trial, progress=False)
     row = run_row(study, trial, trainer)
     assert row["val_loss"] == pytest.approx(evaluate(trainer.model, study.corpus.val), abs=1e-5)
@@ -66,7 +74,7 @@ def test_losses_are_those_of_the_whole_split_by_the_models_that_were_trained(mak
 def test_arms_with_a_seed_see_the_same_batches_and_others_do_not(make_study):
     study = make_study()
     drawn = [
-        make_trainer(study, Trial(ARMS[name], seed, 1.0, 4)).batches.draw()[0]
+        make_trainer(study, Trial(ARMS[name], seed, 1.0, 4, 2)).batches.draw()[0]
         for name, seed in (("dense", 1), ("top-1", 1), ("dense", 2))
     ]
     assert torch.equal(drawn[0], drawn[1])
@@ -76,20 +84,22 @@ def test_arms_with_a_seed_see_the_same_batches_and_others_do_not(make_study):
 def test_it_goes_on_after_an_interruption_without_what_is_finished(
     make_study, plain, capsys, monkeypatch
 ):
-    study, calls, real = make_study(plain), [], work.head_rows
+    study, calls, add = make_study(plain), [], Table.add
 
-    def interrupted(trainer):
-        calls.append(trainer)
-        if len(calls) == 3:
+    def interrupted(table, rows):
+        calls.append(table.path.name)
+        if calls[-1] == "runs.csv" and calls.count("runs.csv") == 3:
             raise KeyboardInterrupt
-        return real(trainer)
+        add(table, rows)
 
-    monkeypatch.setattr(work, "head_rows", interrupted)
+    monkeypatch.setattr(Table, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
         carry_out(study)
     rows = study.runs()
     assert len(rows) == 2  # the third had evaluations, but no row of its own
     assert len(made(capsys.readouterr().out)) == 2
+    assert len(study.records.evaluations.read()) == 3 * (1 + SMALL.looks)
+    assert len(study.details("evaluations")) == 2 * (1 + SMALL.looks)
     carry_out(study)
     assert made(capsys.readouterr().out) == ["dense, seed 2", "top-1, seed 2"]
     assert study.runs().iloc[:2].equals(rows)
@@ -127,7 +137,7 @@ def test_two_processes_share_the_work(make_study, corpus):
     assert sum(len(made(out)) for out, _ in outputs) == 8 + 6  # nothing twice
     assert len(study.runs()) == 6
     assert len(study.sweep()) == 8
-    assert study.missing() == []
+    assert missing(study) == []
 
 
 def test_a_stage_at_a_time(make_study, capsys):
@@ -151,17 +161,29 @@ def test_the_learning_rate_is_that_with_the_lowest_mean_loss(make_study):
     for (arm, factor), values in losses.items():
         frame.loc[(frame["arm"] == arm) & (frame["lr_factor"] == factor), "best_val_loss"] = values
     frame.to_csv(path, index=False)
-    assert [study.lr_factor(ARMS[name]) for name in ("dense", "top-1", "frozen")] == [2, 1, 1]
-    assert {trial.arm.name: trial.lr_factor for trial in study.missing()} == {
+    assert [lr_factor(study, ARMS[name]) for name in ("dense", "top-1", "frozen")] == [2, 1, 1]
+    assert {trial.arm.name: trial.lr_factor for trial in missing(study)} == {
         "dense": 2.0,
         "top-1": 1.0,
         "frozen": 1.0,
     }
 
 
+def test_a_best_learning_rate_at_an_end_of_those_tried_is_said(make_study):
+    study = make_study(replace(SMALL, factors=(0.5, 1.0, 2.0)))
+    carry_out(study, "sweep")
+    path = study.records.sweep.path
+    frame = pd.read_csv(path)
+    dense = frame["arm"] == "dense"
+    frame["best_val_loss"] = frame["lr_factor"].where(dense, (frame["lr_factor"] - 1).abs())
+    frame.to_csv(path, index=False)
+    rates = next(each for each in report(study) if each.question.startswith("learning rates"))
+    assert rates.notes == ["best at an end of what was tried: dense (x 0.5)"]
+
+
 def test_a_learning_rate_that_diverges_is_infinitely_bad(make_study):
     wild = replace(SMALL, train=replace(SMALL.train, lr=1e30, grad_clip=None, warmup_steps=0))
-    study, trial = make_study(wild, ("dense",)), Trial(ARMS["dense"], 101, 2.0, 4)
+    study, trial = make_study(wild, ("dense",)), Trial(ARMS["dense"], 101, 2.0, 4, 2)
     row = run_row(study, trial, train(study, trial, False))
     assert math.isinf(row["best_val_loss"])
     assert math.isinf(row["val_loss"])
@@ -178,21 +200,21 @@ def costs(study, **ms):
 def test_an_arm_may_have_anothers_seconds(make_study, plain):
     study = make_study(plain, ("dense", "top-1", "dense-seconds-1"), seeds=1)
     costs(study, dense=2.0, top_1=3.1)
-    updates = {trial.arm.name: trial.updates for trial in study.missing()}
+    updates = {trial.arm.name: trial.updates for trial in missing(study)}
     assert updates == {"dense": 4, "top-1": 4, "dense-seconds-1": 6}  # 6.2, in whole looks
     carry_out(study)
-    assert report(study)[0].rows[2]["seconds"] == pytest.approx(6 * 2.0 / 1e3)
+    assert the_arms(study).rows[2]["seconds"] == pytest.approx(6 * 2.0 / 1e3)
     costs(study, dense=2.0, top_1=8.0)  # measured anew: what is made stays, all seeds alike
-    assert study.missing() == []
+    assert missing(study) == []
     more = replace(study, seeds=2)
-    assert {trial.updates for trial in more.missing() if trial.arm.seconds_of} == {6}
+    assert {trial.updates for trial in missing(more) if trial.arm.seconds_of} == {6}
 
 
 def test_a_run_of_another_recipe_is_made_anew(make_study, plain):
     study = make_study(plain)
     carry_out(study)
     changed = make_study(replace(plain, train=replace(plain.train, beta2=0.9)))
-    assert len(changed.missing()) == 4
+    assert len(missing(changed)) == 4
     carry_out(changed)
     assert len(changed.runs()) == 4
     assert len(changed.records.runs.read()) == 4
@@ -206,7 +228,7 @@ def test_a_changed_commit_is_said_and_does_no_harm(make_study, plain, monkeypatc
     monkeypatch.setattr("tinygpt.study.trial.code_version", lambda: "def5678+")
     carry_out(study)
     assert len(study.runs()) == 4
-    assert "commit abc1234 (2), def5678+ (2)" in str(report(study)[0])
+    assert "commit abc1234 (2), def5678+ (2)" in str(the_arms(study))
 
 
 def test_a_damaged_table_is_one_clear_error(make_study, plain):
@@ -220,7 +242,7 @@ def test_a_damaged_table_is_one_clear_error(make_study, plain):
 
 def test_a_large_size_is_for_cuda_only_but_may_be_looked_at(make_study, plain):
     study = make_study(replace(plain, cuda_only=True))
-    assert "no run of 4 has been made yet" in str(report(study)[0])
+    assert "no run of 4 has been made yet" in str(the_arms(study))
     with pytest.raises(ConfigError, match="trained on a CUDA device only"):
         carry_out(study)
 
@@ -232,7 +254,7 @@ def test_runs_of_two_kinds_of_device_are_not_mixed(make_study, plain):
     for path in (study.records.runs.path, study.records.costs.path):
         path.write_text(path.read_text().replace(",cpu,", ",cuda,"))
     looked_at = make_study(plain, device="auto")
-    assert report(looked_at)[0].rows[0]["seconds"] > 0
+    assert the_arms(looked_at).rows[0]["seconds"] > 0
     with pytest.raises(ConfigError, match="torch sees 0 CUDA devices"):
         carry_out(make_study(plain, seeds=3, device="auto"))
     with pytest.raises(ConfigError, match="were made on cuda, and device is cpu"):
@@ -269,3 +291,22 @@ def test_the_version_of_the_code(monkeypatch, tmp_path):
     assert runtime.code_version() == "unknown"
     monkeypatch.setenv("TINYGPT_COMMIT", "abc1234")
     assert runtime.code_version() == "abc1234"
+
+
+def test_what_is_shipped_is_of_todays_recipes():
+    """Else `compare` would train anew what README and the notebooks show."""
+    records = Records(ROOT / "checkpoints" / "study")
+    for table in (records.runs, records.sweep):
+        for row in table.read().itertuples():
+            assert row.recipe == fingerprint(ARMS[row.arm], SIZES[row.size]), row
+    for table in (records.evaluations, records.heads, records.experts, records.costs):
+        table.read()
+
+
+def test_what_another_process_finished_meanwhile_is_not_made_again(make_study):
+    study, trial = make_study(), Trial(ARMS["dense"], 1, 1.0, 4, 2)
+    seen = [[trial], [trial], [], []]  # at the start, when listed, when claimed, and then
+    study.folder.mkdir()
+    costs(study, dense=1.0)
+    work._share(study, lambda _: seen.pop(0), lambda *_: pytest.fail("it was made again"))
+    assert seen == []

@@ -2,7 +2,8 @@
 
 from .arms import ARMS, SIZES, Arm, Size
 from .own import compare_runs
-from .protocol import Study, Trial, open_study
+from .plan import Trial, lr_factor, missing, updates
+from .protocol import Study, open_study
 from .records import Records
 from .report import report
 from .verdict import COMPARISONS, Comparison, Verdict, differences, judge, losses_of, summary
@@ -24,7 +25,10 @@ __all__ = [
     "differences",
     "judge",
     "losses_of",
+    "lr_factor",
+    "missing",
     "open_study",
     "report",
     "summary",
+    "updates",
 ]

@@ -8,7 +8,8 @@ from ..benchmark import take_turns
 from ..runtime import one_thread
 from ..tables import Row
 from .arms import Arm
-from .protocol import Study, Trial
+from .plan import Trial
+from .protocol import Study
 from .trial import make_trainer, place
 
 
@@ -21,7 +22,7 @@ def measure_costs(study: Study, arms: Sequence[Arm]) -> list[Row]:
     """
     rounds, on_cpu = study.size.rounds, study.device.type == "cpu"
     warm_up = 1 + rounds // 5
-    trainers = [make_trainer(study, Trial(arm, 0, 1.0, warm_up + rounds)) for arm in arms]
+    trainers = [make_trainer(study, Trial(arm, 0, 1.0, warm_up + rounds, 1)) for arm in arms]
     steps = {arm.name: trainer.train_step for arm, trainer in zip(arms, trainers, strict=True)}
     with one_thread(on_cpu):
         clock = time.process_time if on_cpu else time.perf_counter

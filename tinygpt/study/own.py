@@ -12,7 +12,7 @@ import pandas as pd
 from ..benchmark import Report
 from ..config import TrainConfig, to_dict
 from ..errors import ConfigError
-from ..measure import count_parameters, evaluate
+from ..measure import count_parameters, evaluate, flops_per_token
 from ..tables import Row
 from ..text import load_corpus
 from ..training import Checkpoint, MetricsLogger, Run, identity, used_before
@@ -31,8 +31,7 @@ class OwnRun:
     name: str
     seed: int
     loss: float
-    parameters: int
-    active: int
+    budget: Row  # what it cost
     settings: dict[str, str]  # all that makes its arm, by name
     corpus: str
 
@@ -66,17 +65,30 @@ def read_run(name: str) -> OwnRun:
     run = Run.open(name)
     saved = run.load("best")
     train, corpus = used_before(run.folder, saved)
-    counts = count_parameters(saved.model)
+    log = MetricsLogger(run.log).rows
     recipe = to_dict(replace(train, **{k: getattr(TrainConfig(), k) for k in CHANCE}))
     settings = _flat(to_dict(saved.model.config) | recipe)
-    loss = _loss(run, saved, corpus)
-    return OwnRun(name, train.seed, loss, counts.total, counts.active, settings, corpus["sha256"])
+    loss, budget = _loss(run, saved, corpus, log), _budget(saved, train, log)
+    return OwnRun(name, train.seed, loss, budget, settings, corpus["sha256"])
 
 
-def _loss(run: Run, saved: Checkpoint, corpus: Row) -> float:
+def _budget(saved: Checkpoint, train: TrainConfig, log: list[Row]) -> Row:
+    """What a run cost as far as its log goes; the seconds are with evaluations."""
+    counts, T = count_parameters(saved.model), saved.model.config.block_size
+    last = log[-1] if log else {}
+    tokens = last.get("step", math.nan) * train.batch_size * train.grad_accum_steps * T
+    return {
+        "updates": last.get("step", math.nan),
+        "seconds": last.get("seconds", math.nan),
+        "TFLOPs": tokens * flops_per_token(saved.model) / 1e12,
+        "active": counts.active,
+        "parameters": counts.total,
+    }
+
+
+def _loss(run: Run, saved: Checkpoint, corpus: Row, log: list[Row]) -> float:
     """From the run's log, or measured anew where that does not have it."""
-    rows = MetricsLogger(run.log).rows
-    best = min(rows, key=lambda row: row["val_lm_loss"], default={})
+    best = min(log, key=lambda row: row["val_lm_loss"], default={})
     if math.isfinite(loss := best.get("whole_val_lm_loss", math.nan)):
         return loss
     print(f"{run.folder.name}: its log has no loss of the whole split; measuring", flush=True)
@@ -111,7 +123,7 @@ def _check_seeds(arm: list[OwnRun]) -> None:
 def _row(arm: list[OwnRun]) -> Row:
     losses = pd.Series([run.loss for run in arm])
     row = {"arm": arm[0].name, "runs": len(arm), "loss": losses.mean(), "sd": losses.std()}
-    return row | {"active": arm[0].active, "parameters": arm[0].parameters}
+    return row | pd.DataFrame([run.budget for run in arm]).mean().to_dict()
 
 
 def _notes(arms: list[list[OwnRun]]) -> list[str]:

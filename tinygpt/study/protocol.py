@@ -1,9 +1,11 @@
-"""What a study consists of, and what of it is still to be made, by the tables in its folder."""
+"""What a study consists of, and what there is of it in the tables of its folder."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import torch
@@ -17,17 +19,6 @@ from .records import Records, fingerprint
 
 FIRST_SEED = 1
 SWEEP_SEEDS = (101, 102)  # of the learning rates: not those that are reported
-DENSE = ARMS["dense"]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A training: an arm, a seed, so many times the recipe's learning rate, so many updates."""
-
-    arm: Arm
-    seed: int
-    lr_factor: float
-    updates: int
 
 
 @dataclass(frozen=True)
@@ -84,100 +75,54 @@ class Study:
                 f"folder (--out)"
             )
 
-    # --- what there is ---
-
     def runs(self) -> pd.DataFrame:
         """The finished runs of its arms and seeds."""
-        found = self._made(self.records.runs.read())
-        return found[found["seed"].isin(self._seeds)]
+        found, names = self._made(self.records.runs.read()), [arm.name for arm in self.arms]
+        return found[found["seed"].isin(self.seed_range) & found["arm"].isin(names)]
+
+    def details(self, name: Literal["evaluations", "heads", "experts"]) -> pd.DataFrame:
+        """What another table says of the finished runs."""
+        found = self._mine(getattr(self.records, name).read())
+        return found.merge(self.runs()[["arm", "seed"]])
 
     def sweep(self) -> pd.DataFrame:
         """The finished trials of learning rates."""
         found = self._made(self.records.sweep.read())
-        return found[(found["updates"] == self._sweep_updates) & found["seed"].isin(SWEEP_SEEDS)]
+        return found[(found["updates"] == self.sweep_updates) & found["seed"].isin(SWEEP_SEEDS)]
 
     def costs(self) -> pd.DataFrame:
-        """What an update costs on such a device, by arm."""
-        found = self.mine(self.records.costs.read())
-        return found[found["device"] == self.device.type].set_index("arm")
+        """What an update costs on such a device."""
+        found = self._mine(self.records.costs.read())
+        return found[found["device"] == self.device.type]
+
+    def ms(self) -> dict[str, float]:
+        """Milliseconds per update of each arm; of a model that was not timed, its like's."""
+        timed = self.costs().set_index("arm")["ms"]
+        return {name: timed.get(arm.tuned_as, math.nan) for name, arm in ARMS.items()}
 
     @property
     def unit(self) -> Row:
         """What its rows of all tables have in common."""
         return {"corpus": self.corpus_name, "size": self.size.name}
 
-    def mine(self, table: pd.DataFrame) -> pd.DataFrame:
+    def _mine(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of a table that are of this size and text."""
         return table[(table["size"] == self.size.name) & (table["corpus"] == self.corpus_name)]
 
     def _made(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of runs that would be made alike now."""
         recipes = {name: fingerprint(arm, self.size) for name, arm in ARMS.items()}
-        table = self.mine(table)
+        table = self._mine(table)
         return table[table["recipe"] == table["arm"].map(recipes)]
 
-    # --- what is missing ---
-
-    def untimed(self) -> list[Arm]:
-        """The arms whose updates have to be timed, all together, if some have not been."""
-        names = {DENSE.name, *(arm.tuned_as for arm in self.arms)}
-        names |= {arm.seconds_of for arm in self.arms}
-        wanted = [arm for arm in ARMS.values() if arm.name in names]
-        return wanted if {arm.name for arm in wanted} - set(self.costs().index) else []
-
-    def untried(self) -> list[Trial]:
-        """The trials of learning rates that are missing; seeds outermost, so that they balance."""
-        done = set(_keys(self.sweep()))
-        tuned = {arm.tuned_as: ARMS[arm.tuned_as] for arm in self.arms}
-        factors = self.size.factors if len(self.size.factors) > 1 else ()
-        return [
-            Trial(arm, seed, factor, self._sweep_updates)
-            for seed in SWEEP_SEEDS
-            for arm in tuned.values()
-            for factor in factors
-            if (arm.name, seed, factor) not in done
-        ]
-
-    def missing(self) -> list[Trial]:
-        """The runs that are missing, seeds outermost. Wants costs, and a sweep that is done."""
-        done = set(_keys(self.runs()))
-        plans = [(arm, self.lr_factor(arm), self.updates(arm)) for arm in self.arms]
-        return [
-            Trial(arm, seed, factor, updates)
-            for seed in self._seeds
-            for arm, factor, updates in plans
-            if (arm.name, seed, factor) not in done
-        ]
-
-    def lr_factor(self, arm: Arm) -> float:
-        """That with the lowest mean loss over the sweep's seeds."""
-        if len(self.size.factors) == 1:
-            return self.size.factors[0]
-        tried = self.sweep()
-        losses = tried[tried["arm"] == arm.tuned_as].groupby("lr_factor")["best_val_loss"].mean()
-        return float(losses[list(self.size.factors)].idxmin())
-
-    def updates(self, arm: Arm) -> int:
-        """The size's, or as many as take another arm's seconds.
-
-        All runs of an arm make equally many, also if costs have been measured anew since. It is a
-        multiple of the looks, so that there are equally many in each arm.
-        """
-        usual, looks = self.size.train.max_steps, self.size.looks
-        if arm.seconds_of is None:
-            return usual
-        runs = self.runs()
-        if made := runs.loc[runs["arm"] == arm.name, "updates"].tolist():
-            return made[0]
-        ms = self.costs()["ms"]
-        return looks * round(usual / looks * ms[arm.seconds_of] / ms[arm.tuned_as])
-
     @property
-    def _seeds(self) -> range:
+    def seed_range(self) -> range:
+        """The seeds of its runs."""
         return range(FIRST_SEED, FIRST_SEED + self.seeds)
 
     @property
-    def _sweep_updates(self) -> int:
+    def sweep_updates(self) -> int:
+        """How many updates a trial of a learning rate makes."""
         return self.size.sweep_updates or self.size.train.max_steps
 
 
@@ -200,7 +145,3 @@ def open_study(
         )
     chosen = [arm for name, arm in ARMS.items() if name in (arms or size.arms)]
     return Study(size, folder, chosen, seeds, corpus, device, compile)
-
-
-def _keys(runs: pd.DataFrame) -> list[tuple]:
-    return list(runs[["arm", "seed", "lr_factor"]].itertuples(index=False, name=None))

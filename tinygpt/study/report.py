@@ -10,12 +10,15 @@ from ..tables import Row
 from .protocol import Study
 from .verdict import Verdict, differences, judge, losses_of, summary
 
+PLACES = ("commit", "processor", "torch")
+
 
 def report(study: Study) -> list[Report]:
-    """What the finished runs of a study come to, the differences between its arms, the verdict."""
-    runs, about = study.runs(), f"size {study.size.name}, {study.corpus_name}"
-    arms = Report(f"the arms, {about}", _arms(study, runs), _sources(study, runs))
-    return [arms, *differences_report(judge(losses_of(runs)))]
+    """Costs, learning rates, what the finished runs come to, differences, and the verdict."""
+    runs = study.runs()
+    arms = Report(f"the arms, {_title(study)}", _arms(study, runs), _sources(study, runs))
+    before = [table for table in (_costs(study), _sweep(study)) if table.rows]
+    return [*before, arms, *differences_report(judge(losses_of(runs)))]
 
 
 def differences_report(verdicts: Sequence[Verdict]) -> list[Report]:
@@ -32,15 +35,37 @@ def differences_report(verdicts: Sequence[Verdict]) -> list[Report]:
     return [Report("differences between arms", rows, notes)]
 
 
+def _costs(study: Study) -> Report:
+    """The time of an update."""
+    costs = study.costs()
+    rows = costs[["arm", "ms", "ratio", "low", "high"]].to_dict("records")
+    about = {name: _counted(costs[name]) for name in ("rounds", "compiled", *PLACES)}
+    notes = [
+        "ratio: to dense, the median of the rounds' with their middle half; arms not named here "
+        "are of the same model as one that is",
+        "; ".join(f"{name} {value}" for name, value in about.items()),
+    ]
+    return Report(f"milliseconds per update, {_title(study)}", rows, notes)
+
+
+def _sweep(study: Study) -> Report:
+    """The trials of learning rates: mean losses over seeds, by factor."""
+    means = study.sweep().pivot_table("best_val_loss", "arm", "lr_factor", sort=False)
+    rows = means.rename(columns=lambda factor: f"x {factor:g}").reset_index().to_dict("records")
+    what = f"learning rates, best validation loss in {study.sweep_updates} updates"
+    best, ends = means.idxmin(axis="columns"), study.size.factors
+    edge = [f"{arm} (x {f:g})" for arm, f in best.items() if f in (min(ends), max(ends))]
+    notes = [f"best at an end of what was tried: {', '.join(edge)}"] if edge else []
+    return Report(f"{what}, {_title(study)}", rows, notes)
+
+
 def _arms(study: Study, runs: pd.DataFrame) -> list[Row]:
     """A row per arm that has runs, in the order of the study."""
-    by_arm, costs = dict(list(runs.groupby("arm"))), study.costs()["ms"]
+    ms, by_arm = study.ms(), dict(list(runs.groupby("arm")))
+    names = [arm.name for arm in study.arms if arm.name in by_arm]
     return [
-        {"arm": arm.name}
-        | _losses(by_arm[arm.name])
-        | _budget(by_arm[arm.name].iloc[0], costs.get(arm.tuned_as, math.nan))
-        for arm in study.arms
-        if arm.name in by_arm
+        {"arm": name} | _losses(by_arm[name]) | _budget(by_arm[name].iloc[0], ms[name])
+        for name in names
     ]
 
 
@@ -52,6 +77,7 @@ def _losses(runs: pd.DataFrame) -> Row:
         "sd": best.std(),
         "last": runs["val_loss"].mean(),
         "train": runs["train_loss"].mean(),
+        "load_cv": runs["load_cv"].mean(),
     }
 
 
@@ -71,7 +97,7 @@ def _sources(study: Study, runs: pd.DataFrame) -> list[str]:
     wanted = len(study.arms) * study.seeds
     if runs.empty:
         return [f"no run of {wanted} has been made yet (--until runs)"]
-    places = [f"{name} {_counted(runs[name])}" for name in ("commit", "processor", "torch")]
+    places = [f"{name} {_counted(runs[name])}" for name in PLACES]
     notes = [
         "best: the lowest validation loss of the whole split at any look, sd over seeds; last: "
         "after the last update; lr: times the recipe's; seconds: updates times their cost",
@@ -83,9 +109,13 @@ def _sources(study: Study, runs: pd.DataFrame) -> list[str]:
     return notes
 
 
+def _title(study: Study) -> str:
+    return f"size {study.size.name}, {study.corpus_name}"
+
+
 def _counted(values: pd.Series) -> str:
     """Each value, with its number if there are several."""
     counts = values.value_counts(sort=False)
     if len(counts) < 2:
-        return "".join(counts.index)
+        return "".join(map(str, counts.index))
     return ", ".join(f"{value} ({count})" for value, count in counts.items())

@@ -18,7 +18,8 @@ from ..measure import (
 from ..runtime import code_version, one_thread
 from ..tables import Row
 from ..training import ExpertHooks, Trainer
-from .protocol import Study, Trial
+from .plan import Trial
+from .protocol import Study
 from .records import EVALUATIONS, EXPERTS, fingerprint
 
 HEAD_TOKENS = 1 << 15  # of the validation split, on which attention heads are measured
@@ -46,7 +47,7 @@ def make_trainer(study: Study, trial: Trial) -> Trainer:
         max_steps=trial.updates,
         lr=trial.lr_factor * size.train.lr,
         muon_lr=trial.lr_factor * size.train.muon_lr,
-        eval_interval=max(1, trial.updates // size.looks),
+        eval_interval=max(1, trial.updates // trial.looks),
         max_eval_tokens=None,
         seed=trial.seed,
         device=str(study.device),

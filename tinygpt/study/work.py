@@ -1,5 +1,6 @@
 """Making what a study lacks: resumable, and shared by as many processes as are started."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -11,11 +12,12 @@ from filelock import Timeout
 from ..files import alone
 from ..tables import Row
 from .costs import measure_costs
-from .protocol import Study, Trial
+from .plan import Trial, missing, untimed, untried
+from .protocol import Study
 from .trial import evaluation_rows, expert_rows, head_rows, run_row, train
 
 Stage = Literal["report", "costs", "sweep", "runs"]
-Trials = Callable[[], list[Trial]]  # those that are left by now
+Trials = Callable[[Study], list[Trial]]  # those that are left by now
 
 
 def carry_out(study: Study, until: Stage = "runs") -> None:
@@ -28,18 +30,18 @@ def carry_out(study: Study, until: Stage = "runs") -> None:
     if until == "report":
         return
     study.folder.mkdir(parents=True, exist_ok=True)
-    if study.untimed():
+    if untimed(study):
         _time(study)
     if until in ("sweep", "runs"):
-        _share(study, study.untried, _try)
+        _share(study, untried, _try)
     if until == "runs":
-        _share(study, study.missing, _run)
+        _share(study, missing, _run)
 
 
 def _time(study: Study) -> None:
     study.check_device()
     with alone(study.folder / f"{study.size.name}-costs"):
-        if arms := study.untimed():  # unless another process has done it meanwhile
+        if arms := untimed(study):  # unless another process has done it meanwhile
             print(f"timing updates of {', '.join(arm.name for arm in arms)}, in turns", flush=True)
             study.records.costs.add(measure_costs(study, arms))
 
@@ -55,16 +57,16 @@ def _try(study: Study, trial: Trial) -> Row:
 def _run(study: Study, trial: Trial) -> Row:
     """Train for the tables. What is in that of the runs, written last, is finished."""
     trainer = train(study, trial, sys.stderr.isatty())
-    unit, records = _unit(study, trial), study.records
-    for table, rows in (
-        (records.evaluations, evaluation_rows(trainer)),
-        (records.heads, head_rows(trainer)),
-        (records.experts, expert_rows(trainer)),
-        (records.runs, [run_row(study, trial, trainer)]),
-    ):
-        rows = [unit | row for row in rows]
-        table.add(rows)
-    return rows[0]
+    tables, row = study.records, run_row(study, trial, trainer)
+    found = {
+        tables.evaluations: evaluation_rows(trainer),
+        tables.heads: head_rows(trainer),
+        tables.experts: expert_rows(trainer),
+        tables.runs: [row],
+    }
+    for table, rows in found.items():
+        table.add([_unit(study, trial) | each for each in rows])
+    return row
 
 
 def _unit(study: Study, trial: Trial) -> Row:
@@ -76,8 +78,8 @@ def _unit(study: Study, trial: Trial) -> Row:
 
 def _share(study: Study, left: Trials, make: Callable[[Study, Trial], Row]) -> None:
     """Make trials until none is left; for those of other processes, wait."""
-    pace = Pace(study, left())
-    while trials := left():
+    pace = Pace(study, left(study))
+    while trials := left(study):
         study.check_device()
         for trial in trials:
             if _took(study, trial, left, make, pace):
@@ -91,9 +93,9 @@ def _took(study: Study, trial: Trial, left: Trials, make: Callable, pace: "Pace"
     """Whether this trial was free; then it is finished now."""
     try:
         with alone(_claim(study, trial), wait=False):
-            if trial in left():  # not finished while we looked
+            if trial in left(study):  # not finished while we looked
                 row = make(study, trial)
-                print(f"{_said(trial, row)}; {pace.words(left())}", flush=True)
+                print(f"{_said(trial, row)}; {pace.words(left(study))}", flush=True)
     except Timeout:
         return False
     return True
@@ -113,7 +115,7 @@ class Pace:
     """How long what is left will take, by what has been done since now, by all processes."""
 
     def __init__(self, study: Study, left: Sequence[Trial]):
-        self.ms = study.costs()["ms"]
+        self.ms = study.ms()
         self.start, self.work = time.monotonic(), self._work(left)
 
     def words(self, left: Sequence[Trial]) -> str:
@@ -122,7 +124,7 @@ class Pace:
             return "all done"
         work = self._work(left)
         seconds = (time.monotonic() - self.start) * work / max(self.work - work, 1e-9)
-        return f"{len(left)} left, about {seconds / 60:.0f} min"
+        return f"{len(left)} left, about {math.ceil(seconds / 60)} min"
 
     def _work(self, trials: Sequence[Trial]) -> float:
-        return sum(trial.updates * self.ms[trial.arm.tuned_as] for trial in trials)
+        return sum(trial.updates * self.ms[trial.arm.name] for trial in trials)

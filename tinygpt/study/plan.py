@@ -1,0 +1,87 @@
+"""What a study still lacks, in the order in which it is made."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from .arms import ARMS, Arm
+from .protocol import SWEEP_SEEDS, Study
+
+SWEEP_LOOKS = 5
+DENSE = ARMS["dense"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A training: an arm, a seed, so many times the recipe's learning rate, so many updates, and
+    how often the validation loss is measured meanwhile."""
+
+    arm: Arm
+    seed: int
+    lr_factor: float
+    updates: int
+    looks: int
+
+
+def untimed(study: Study) -> list[Arm]:
+    """The arms whose updates have to be timed: all together, `dense` first, if one has not been."""
+    names = {DENSE.name, *(arm.tuned_as for arm in study.arms)}
+    names |= {arm.seconds_of for arm in study.arms}
+    wanted = [arm for arm in ARMS.values() if arm.name in names]
+    return wanted if {arm.name for arm in wanted} - set(study.costs()["arm"]) else []
+
+
+def untried(study: Study) -> list[Trial]:
+    """The trials of learning rates that are missing; seeds outermost, so that they balance."""
+    size, done = study.size, set(_keys(study.sweep()))
+    tuned = {arm.tuned_as: ARMS[arm.tuned_as] for arm in study.arms}
+    factors = size.factors if len(size.factors) > 1 else ()
+    return [
+        Trial(arm, seed, factor, study.sweep_updates, min(SWEEP_LOOKS, size.looks))
+        for seed in SWEEP_SEEDS
+        for arm in tuned.values()
+        for factor in factors
+        if (arm.name, seed, factor) not in done
+    ]
+
+
+def missing(study: Study) -> list[Trial]:
+    """The runs that are missing, seeds outermost. Needs costs, and a sweep that is done."""
+    done = set(_keys(study.runs()))
+    plans = [(arm, lr_factor(study, arm), updates(study, arm)) for arm in study.arms]
+    return [
+        Trial(arm, seed, factor, count, study.size.looks)
+        for seed in study.seed_range
+        for arm, factor, count in plans
+        if (arm.name, seed, factor) not in done
+    ]
+
+
+def lr_factor(study: Study, arm: Arm) -> float:
+    """That with the lowest mean loss over the sweep's seeds."""
+    factors = list(study.size.factors)
+    if len(factors) == 1:
+        return factors[0]
+    tried = study.sweep()
+    losses = tried[tried["arm"] == arm.tuned_as].groupby("lr_factor")["best_val_loss"].mean()
+    return float(losses[factors].idxmin())
+
+
+def updates(study: Study, arm: Arm) -> int:
+    """The size's, or as many as take another arm's seconds.
+
+    All runs of an arm make equally many, also if costs have been measured anew since. It is a
+    multiple of the looks, so that there are equally many in each arm.
+    """
+    usual, looks = study.size.train.max_steps, study.size.looks
+    if arm.seconds_of is None:
+        return usual
+    runs = study.runs()
+    if made := runs.loc[runs["arm"] == arm.name, "updates"].tolist():
+        return made[0]
+    ms = study.ms()
+    return looks * round(usual / looks * ms[arm.seconds_of] / ms[arm.name])
+
+
+def _keys(runs: pd.DataFrame) -> list[tuple]:
+    return list(runs[["arm", "seed", "lr_factor"]].itertuples(index=False, name=None))
