@@ -280,11 +280,18 @@ def test_settings_of_an_older_version():
         MoEConfig(expert_choice=False)
 
 
-def test_settings_of_the_shipped_run():
-    path = ROOT / "checkpoints" / "laptop" / "config.json"
+@pytest.mark.parametrize(
+    ("run", "preset", "changes"),
+    [
+        ("laptop-dense", "laptop", {"seed": 3}),
+        ("laptop-moe", "laptop-moe", {"seed": 1, "max_eval_tokens": None}),
+    ],
+)
+def test_settings_of_the_shipped_runs(run, preset, changes):
+    path = ROOT / "checkpoints" / run / "config.json"
     values = json.loads(path.read_text(encoding="utf-8"))
-    assert from_dict(ModelConfig, values["model"]) == PRESETS["laptop"].model
-    used = replace(PRESETS["laptop"].train, seed=1)
+    assert from_dict(ModelConfig, values["model"]) == PRESETS[preset].model
+    used = replace(PRESETS[preset].train, **changes)
     assert from_dict(TrainConfig, values["train"]) == used
 
 

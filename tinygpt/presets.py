@@ -45,6 +45,17 @@ _MUON = TrainConfig(
     eval_interval=100,
 )
 
+_LONG = replace(
+    _MUON,
+    max_steps=4000,
+    batch_size=16,
+    lr=0.008,
+    weight_decay=0.1,
+    warmup_steps=50,
+    decay_fraction=0.8,
+    eval_interval=200,
+)
+
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
         "the model of notebook 02: seconds on a laptop",
@@ -93,23 +104,22 @@ PRESETS: dict[str, Preset] = {
     "laptop": Preset(
         "longer context, token shift and dropout: until it is worth listening to",
         model=_LAPTOP,
-        train=replace(
-            _MUON,
-            max_steps=4000,
-            batch_size=16,
-            lr=0.008,
-            weight_decay=0.1,
-            warmup_steps=50,
-            decay_fraction=0.8,
-            eval_interval=200,
+        train=_LONG,
+    ),
+    "laptop-moe": Preset(
+        "as laptop, with 8 experts half as wide of which each token uses 2",
+        model=replace(
+            _LAPTOP,
+            moe=MoEConfig(n_experts=8, top_k=2, norm_topk_prob=True, n_inner=172),
         ),
+        train=_LONG,
     ),
     "baby": Preset(
-        "the shape of nanoGPT's GPU example, with laptop's parts: for a GPU",
+        "the shape of nanoGPT's GPU example with laptop's parts: as good in four seconds of a GPU",
         model=replace(_LAPTOP, n_layer=6, n_head=6, n_embd=384, dropout=0.2),
         train=replace(
             _MUON,
-            max_steps=500,
+            max_steps=450,
             batch_size=64,
             lr=0.008,
             weight_decay=0.1,

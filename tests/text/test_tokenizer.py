@@ -217,7 +217,7 @@ def test_characters_that_json_has_to_escape(tmp_path):
 
 
 def test_the_tokenizer_of_the_shipped_run():
-    shipped = Tokenizer.load(ROOT / "checkpoints" / "laptop" / "tokenizer.json")
+    shipped = Tokenizer.load(ROOT / "checkpoints" / "laptop-dense" / "tokenizer.json")
     assert isinstance(shipped, CharTokenizer)
     assert shipped.vocab_size == 65
     assert shipped.decode(shipped.encode("To be, or not to be?")) == "To be, or not to be?"

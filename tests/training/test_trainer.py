@@ -185,7 +185,7 @@ def test_without_its_best_weights_a_finished_run_still_says_its_last_loss(
 def test_small_models_train_with_one_thread(name):
     preset = PRESETS[name]
     model = TinyGPT(preset.model)
-    assert is_small(model, preset.train) == (name != "laptop")
+    assert is_small(model, preset.train) == (name not in ("laptop", "laptop-moe", "baby"))
     with torch.device("meta"):  # any device but a CPU
         assert not is_small(TinyGPT(preset.model), preset.train)
 
