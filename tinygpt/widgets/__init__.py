@@ -3,7 +3,7 @@ plain test can move a control and read what changed, and no picture flickers."""
 
 from .attention import AttentionExplorer, attention_explorer
 from .playground import SamplingPlayground, sampling_playground
-from .router_lab import RouterLab, router_lab
+from .router_live import RouterLab, router_lab
 from .routing import RoutingExplorer, routing_explorer
 from .windows import WindowExplorer, window_explorer
 

@@ -188,14 +188,15 @@ class RouterTraining:
 
     def _train_step(self) -> None:
         out = self.model.train()(*self._batches.draw())
-        if not out.loss.isfinite():
-            raise NonFiniteError(
-                f"the loss is {out.loss.item()} at update {self.update}; reset, and take a lower "
-                f"learning rate of the router (now × {self.rules.router_lr:g})"
-            )
         self._optimizer.zero_grad()
         out.loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        if not (out.loss + norm).isfinite():
+            raise NonFiniteError(
+                f"the loss is {out.loss.item()} and the gradient's norm {norm.item()} at update "
+                f"{self.update}; reset, and take a lower rate of the router (now × "
+                f"{self.rules.router_lr:g})"
+            )
         self._optimizer.step()
         rebalance(self.model, out.expert_load)
         load = out.expert_load[0] / out.expert_load.sum()  # (E,)

@@ -10,7 +10,7 @@ import ipywidgets as widgets
 from ..errors import ConfigError
 from ..text import Corpus, check_tokens, load_corpus
 from . import frame
-from . import router_lab_chart as chart
+from . import router_chart as chart
 from .inputs import check_tokenizer, kind
 from .live import Live
 from .router_training import RouterTraining, Rules, T
@@ -171,7 +171,9 @@ class RouterLab(Live):
         best = routing.weights.argmax(-1, keepdim=True)
         first = (x.gather(-1, best).flatten()[:TILES] for x in (routing.experts, routing.weights))
         title = f"<small>The beginning of the fixed text ({self.training.x.numel():,} "
-        title += f"{self.unit}s of {self.corpus.name}, held out): each {self.unit} with the "
+        title += (
+            f"{self.unit}s of {frame.safe(self.corpus.name)}, held out): each {self.unit} with the "
+        )
         title += "number and colour of its expert; the deeper, the larger the weight</small>"
         return title + chart.tiles(pieces, *first, self.unit)
 

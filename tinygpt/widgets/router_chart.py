@@ -1,6 +1,6 @@
 """The router lab's pictures: loads and lines over the updates, figures, a text, drawn as HTML.
 
-Everything here is a function of its arguments; `router_lab` puts the results on the screen.
+Everything here is a function of its arguments; `router_live` puts the results on the screen.
 """
 
 import math
