@@ -326,6 +326,10 @@ def test_an_error_in_the_task_is_drawn_and_reset_goes_on(corpus):
         await until(lambda: lab._later._task.done())
         assert "the loss is nan" in lab.message.value
         assert "class='tg old'" in lab.picture.value
+        assert "Paused" in lab.status.value
+        lab.balance.value = "biases"  # does not train on
+        await until(lambda: lab._later._task.done())
+        assert lab.message.value == ""
         lab.reset.click()
         lab.start.click()
         await until(lambda: lab.training.update >= 5)

@@ -72,6 +72,8 @@ def test_a_cure_on_its_way():
         "40 updates with the Switch loss (0.1): variation of the mean load 1.66 → 1.15, 2 of 4 are "
         "dead."
     )
+    just_now = said(looks[:1], (0, Rules()), (302, SWITCH))  # nobody has looked since
+    assert just_now.startswith("0 updates with the Switch loss")
     late = said([*looks, look(450, UNEVEN)], (0, Rules()), (300, SWITCH))
     assert late.endswith("none of 4 are dead. Not even yet: it needs more strength, or more time.")
 

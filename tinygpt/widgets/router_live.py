@@ -13,7 +13,7 @@ from . import frame
 from . import router_chart as chart
 from .inputs import check_tokenizer, kind
 from .live import Live
-from .router_training import RouterTraining, Rules, T
+from .router_training import JITTER, RouterTraining, Rules, T
 from .router_words import words
 
 LIMIT = 20.0  # seconds from a press of Start to the end
@@ -72,7 +72,8 @@ class RouterLab(Live):
         self.balance = widgets.ToggleButtons(options=METHODS, description="balance")
         self.balance.style.button_width = "auto"
         self.strength = _menu("strength", 0.1, [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0])
-        self.noise = _menu("noise", "none", ["none", "learned", "jitter"])
+        noises = [("none", "none"), ("learned", "learned"), (f"jitter {JITTER}", "jitter")]
+        self.noise = _menu("noise", "none", noises)
         self.z_weight = _menu("z-loss", 0.01, [0.0, 0.001, 0.01, 0.03, 0.1])
         times = [(f"× {n}", float(n)) for n in (1, 3, 5, 10, 25)]
         self.router_lr = _menu("router’s rate", 3.0, times)
@@ -149,6 +150,7 @@ class RouterLab(Live):
 
     def _complain(self, error: Exception) -> None:
         self._end = -math.inf
+        self._say_whether_it_runs()
         super()._complain(error)
 
     # --- drawing ---------------------------------------------------------------------------------
@@ -163,26 +165,27 @@ class RouterLab(Live):
         )
         self._show(self.picture, "".join(parts))
         self._show(self.tiles, self._tiles())
-        self.status.value = f"<div class='tg-status' role='status'>{self._status()}</div>"
+        self._say_whether_it_runs()
 
     def _tiles(self) -> str:
         routing, tokens = self.training.routing, self.training.x.flatten()[:TILES].tolist()
         pieces = [self.corpus.tokenizer.pieces[token] for token in tokens]
         best = routing.weights.argmax(-1, keepdim=True)
         first = (x.gather(-1, best).flatten()[:TILES] for x in (routing.experts, routing.weights))
-        title = f"<small>The beginning of the fixed text ({self.training.x.numel():,} "
-        title += (
-            f"{self.unit}s of {frame.safe(self.corpus.name)}, held out): each {self.unit} with the "
-        )
-        title += "number and colour of its expert; the deeper, the larger the weight</small>"
-        return title + chart.tiles(pieces, *first, self.unit)
+        length, name = self.training.x.numel(), frame.safe(self.corpus.name)
+        title = f"The beginning of the fixed text ({length:,} {self.unit}s of {name}, held out): "
+        title += f"each {self.unit} with the number and colour of its expert; the deeper, the "
+        title += "larger the weight"
+        return f"<small>{title}</small>" + chart.tiles(pieces, *first, self.unit)
 
-    def _status(self) -> str:
+    def _say_whether_it_runs(self) -> None:
         if self._runs():
-            return "Training: pauses by itself 20 s after Start. It waits while a cell computes."
-        if not self._later.alive:
-            return "No notebook is running: <code>advance(100)</code> makes 100 updates."
-        return "Paused. A change of <i>experts</i> or <i>seed</i> makes a new model."
+            words = "Training: pauses by itself 20 s after Start. It waits while a cell computes."
+        elif self._later.alive:
+            words = "Paused. A change of <i>experts</i> or <i>seed</i> makes a new model."
+        else:
+            words = "No notebook is running: <code>advance(100)</code> makes 100 updates."
+        self.status.value = f"<div class='tg-status' role='status'>{words}</div>"
 
 
 def router_lab(corpus: Corpus | None = None) -> RouterLab:

@@ -46,7 +46,7 @@ def without_method(training: RouterTraining) -> list[str]:
 def with_method(training: RouterTraining) -> list[str]:
     """While a balance method is at work."""
     rules, now, began = training.rules, training.looks[-1], training.since("balance")
-    start, gone = training.seen(began), now.update - began
+    start, gone = training.seen(began), max(0, now.update - began)
     looks = (look for look in training.looks if look.update > began)
     even = next((look.update - began for look in looks if look.even), None)
     cure = began > 0 and start.collapsed
