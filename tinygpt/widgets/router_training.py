@@ -26,15 +26,17 @@ EVERY = 5  # updates from one look at the fixed text to the next
 WINDOWS = 64  # of that text
 KEPT = 0.95  # of the mean load, at each update: a mean of the last 20 batches or so
 JITTER = 0.3
-EVEN = 0.3  # a mean load whose coefficient of variation is below counts as even
-COLLAPSED = (
-    0.375  # and one with this share of the largest variation that there can be, as collapsed
-)
+EVEN = 0.3  # a mean load is even below this coefficient of variation
+COLLAPSED = 0.375  # of the largest one there can be; with 8 experts: as if 4 of them did all
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What may change while the mixture learns. The defaults let it collapse, curably."""
+    """What may change while the mixture learns. The defaults let it collapse, curably.
+
+    Of ten seeds on Tiny Shakespeare all had collapsed after 300 updates (variation 1.1 to 2.6), and
+    were even again after 35 to 60 more with the Switch loss of 0.1, 55 to 90 with biases of 0.01.
+    """
 
     balance: Literal["none", "Switch loss", "biases"] = "none"
     strength: float = 0.1  # the weight of the loss, or the step of the biases
