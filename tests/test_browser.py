@@ -199,7 +199,7 @@ def open_notebook(browser, lab, request, tmp_path):
     """Opens a notebook, given by its cells or its path; a screenshot is kept at the end."""
     pages = []
 
-    def open_it(source: list[str] | Path, width: int = 1400) -> Page:
+    def open_it(source: list[str] | Path, width: int = 1400, height: int = 1500) -> Page:
         name = f"{request.node.name.replace('[', '-').rstrip(']')}.ipynb"
         if isinstance(source, Path):
             notebook = nbformat.read(source, as_version=4)
@@ -209,7 +209,7 @@ def open_notebook(browser, lab, request, tmp_path):
         else:
             notebook = new_notebook(source)
         nbformat.write(notebook, lab.folder / name)
-        pages.append(Page(browser, lab, name, width))
+        pages.append(Page(browser, lab, name, width, height))
         return pages[-1]
 
     yield open_it
@@ -372,7 +372,8 @@ for parameter in model.parameters():
 tables = {step: torch.randint(99, (2, tokenizer.vocab_size, 4)) for step in (0, 100, 200)}
 routing_explorer(model, tables=tables)
 """
-TILES, LOSS, TRAINING = ".tg:has(> .tiles)", ".tg:has(.cards)", ".tg:has(svg)"
+TILES, LOSS = ".tg:has(> .tiles)", ".tg:has(.cards)"
+TRAINING = ".tg:has(svg):has(details)"
 
 
 def tiles(page: Page) -> list[tuple[str, str]]:
@@ -440,6 +441,117 @@ def test_the_lesson_on_experts_runs_and_plays(open_notebook):
     page = open_notebook(EXPERTS_LESSON)
     page.run_all(seconds=400)
     explore(page)
+
+
+ROUTER_LAB = """
+import threading, torch
+from tinygpt import load_corpus
+from tinygpt.widgets import live, router_lab
+worked, step = set(), live.Later._step
+def watched(later):
+    worked.add(threading.current_thread().name)
+    return step(later)
+live.Later._step = watched
+lab = router_lab(load_corpus("tinyplays"))
+lab"""
+DRAWS = """
+torch.manual_seed(3)
+print("drawn", torch.rand(2).tolist())
+import asyncio
+await asyncio.sleep(0.3)
+print("drawn", torch.rand(2).tolist())"""
+FACTS, SAID, STATUS = ".tg-lab .facts", ".tg-lab .said", ".tg-lab .tg-status"
+
+
+def press(page: Page, name: str) -> None:
+    """Press a button of the router lab by keyboard."""
+    button = page.page.locator(".tg-lab button").filter(has_text=name)
+    button.focus()
+    page.page.keyboard.press("Enter")
+
+
+def wait_for_updates(page: Page, n: int) -> None:
+    page.wait_for(f"() => parseInt(document.querySelector('{FACTS}').innerText) >= {n}")
+
+
+def run_cell(page: Page, index: int) -> str:
+    """Run one cell, wait for its end, and return what it printed."""
+    page.page.evaluate(
+        """i => { window.done = false; window.jupyterapp.shell.currentWidget.content
+        .activeCellIndex = i; window.jupyterapp.commands.execute('notebook:run-cell')
+        .then(() => { window.done = true }) }""",
+        index,
+    )
+    page.wait_for("() => window.done")
+    return page.page.locator(".jp-Notebook-cell").nth(index).locator(".jp-OutputArea").inner_text()
+
+
+def test_the_router_lab_collapses_and_is_cured_before_one_s_eyes(open_notebook):
+    source = [ROUTER_LAB, DRAWS, "print(sorted(worked))", "while True: pass"]
+    page = open_notebook(source, width=1366, height=768)
+    run_cell(page, 0)
+    lab = page.page.locator(".tg-lab")
+    lab.scroll_into_view_if_needed()
+    alone = run_cell(page, 1)
+    assert alone.count("drawn") == 2
+    assert page.text(FACTS).startswith("0")  # nothing starts by itself
+    page.page.get_by_label("noise").select_option("learned")
+    page.page.get_by_label("noise").select_option("none")
+
+    press(page, "Start")
+    page.shows(STATUS, "Training")
+    wait_for_updates(page, 20)
+    assert run_cell(page, 1) == alone  # the same random numbers
+    wait_for_updates(page, 300)
+    page.shows(SAID, "Collapse")
+    tiles = page.text(".tg-lab .flow")
+    press(page, "Start")  # 20 seconds more, however slow the machine
+    press(page, "Switch loss")
+    page.shows(SAID, "Cured")
+    page.changes(".tg-lab .flow", tiles)
+    assert "Switch loss 0.1" in page.page.locator(".tg-lab .charts svg").first.inner_html()
+
+    page.page.evaluate("() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
+    wait_for_updates(page, 1 + int(page.text(FACTS).split()[0].replace(",", "")))
+    press(page, "Pause")
+    page.shows(STATUS, "Paused")
+    held = page.text(FACTS)
+    page.page.wait_for_timeout(500)
+    assert page.text(FACTS) == held
+    press(page, "Reset")
+    page.shows(SAID, "Not trained yet")
+    press(page, "Start")
+    wait_for_updates(page, 10)
+    page.shows(SAID, "Grey, the run before")
+    press(page, "Pause")
+    page.shows(STATUS, "Paused")
+    assert run_cell(page, 2).strip() == "['MainThread']"
+    fits = lab.evaluate("box => box.getBoundingClientRect().height")
+    panel = page.page.locator(".jp-WindowedPanel-outer").bounding_box()
+    assert fits < panel["height"]
+    for width in (1366, 880):
+        page.page.set_viewport_size({"width": width, "height": 768})
+        assert wide(page) == []
+    page.check()
+    interrupt(page)
+
+
+def interrupt(page: Page) -> None:
+    """A cell that blocks while the lab trains is interrupted; the lab goes on."""
+    press(page, "Start")
+    page.shows(STATUS, "Training")
+    page.page.evaluate(
+        """() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 3;
+        window.jupyterapp.commands.execute('notebook:run-cell') }"""
+    )
+    page.wait_for(f"() => {_KERNEL}.status === 'busy'")
+    held = int(page.text(FACTS).split()[0].replace(",", ""))
+    page.page.evaluate("() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
+    page.wait_for("() => window.errors.length")
+    assert "KeyboardInterrupt" in page.page.evaluate("() => window.errors.join()")
+    wait_for_updates(page, held + 5)
+    press(page, "Pause")
+    page.shows(STATUS, "Paused")
 
 
 def test_a_cell_that_raises_is_reported(open_notebook):

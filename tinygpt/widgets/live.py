@@ -50,10 +50,15 @@ class Later:
         self._steps: Iterator[None] = iter(())
         self._inside = False  # a step
 
+    @property
+    def alive(self) -> bool:
+        """Whether the cell's loop runs, so that there are slices."""
+        return self._loop is not None and self._loop.is_running()
+
     def start(self) -> None:
         """Do `work()`; what is still being done is given up."""
         self._wanted = True
-        if self._loop is None or not self._loop.is_running():
+        if not self.alive:
             self.finish()
         elif _running_loop() is self._loop:
             self._step()
