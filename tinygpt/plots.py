@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import seaborn as sns
 from matplotlib.collections import PatchCollection
-from matplotlib.colors import to_rgba
+from matplotlib.colors import PowerNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import (
@@ -123,16 +123,127 @@ def plot_table(
     return figure
 
 
-def plot_attention(maps: np.ndarray, characters: str, titles: Sequence[str]) -> Figure:
-    """Attention maps `(n, T, T)` side by side on one scale from 0 to 1, characters on both axes."""
+def plot_attention(maps: np.ndarray, pieces: Sequence[str], titles: Sequence[str]) -> Picture:
+    """Attention maps `(n, T, T)` side by side on one scale from 0 to 1, tokens on both axes.
+
+    What a query may not see is hatched.
+    """
     figure, panels = _figure(2.7 * len(maps) + 0.6, 3.0, columns=len(maps))
     panels = np.atleast_1d(panels)
-    for axes, weights, title in zip(panels, maps, titles, strict=True):
-        _heat(axes, weights, characters, characters, vmax=1.0, cbar=axes is panels[-1])
+    for axes, weights, title in zip(panels, _without_future(maps), titles, strict=True):
+        _heat(axes, weights, pieces, pieces, vmax=1.0, cbar=axes is panels[-1])
+        axes.patch.set(facecolor="#F4F4F4", edgecolor="#C8C8C8", hatch="/////")
         axes.set_title(title)
     panels[0].set_ylabel("reads (query)")
     panels[0].set_xlabel("is read (key)")
+    figure.set_layout_engine("compressed")  # for panels that are square
+    figure.alt = _attention_in_words(maps, titles)
     return figure
+
+
+def plot_all_heads(maps: Sequence[np.ndarray], title: str = "") -> Picture:
+    """A thumbnail for each head, a row for each layer, from maps `(H, T, T)` per layer.
+
+    One scale from 0 to 1 for all, on which small weights are spread out. Where a map is larger
+    than its thumbnail, a point shows the largest weight of its place. What a query may not see is
+    white.
+    """
+    tiles = np.stack([[_thumbnail(head) for head in _without_future(layer)] for layer in maps])
+    L, H, size, _ = tiles.shape
+    tiles = np.pad(tiles, [(0, 0), (0, 0), (0, GUTTER), (0, GUTTER)], constant_values=np.nan)
+    wall = tiles.swapaxes(1, 2).reshape(L * (size + GUTTER), H * (size + GUTTER))
+    inches = min(1.5, 9 / H)
+    figure, axes = _figure(inches * H + 1.4, inches * L + 0.7)
+    picture = axes.imshow(wall, cmap=HEAT, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+    centres = (np.arange(max(L, H)) + 0.5) * (size + GUTTER) - GUTTER / 2
+    axes.set_xticks(centres[:H], [f"head {h}" for h in range(H)] if H <= 8 else range(H))
+    axes.set_yticks(centres[:L], [f"layer {n}" for n in range(L)])
+    axes.tick_params(length=0, labelsize=9, labeltop=True, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    ticks = [0, 0.05, 0.2, 0.5, 1]
+    figure.colorbar(picture, ax=axes, label="weight", fraction=0.03, pad=0.01, ticks=ticks)
+    axes.set_title(title, fontsize=10)
+    figure.set_layout_engine("compressed")
+    names = [f"layer {n}, head {h}" for n in range(L) for h in range(H)]
+    figure.alt = _attention_in_words(np.concatenate(maps), names)
+    return figure
+
+
+GUTTER, THUMBNAIL = 3, 96  # points between thumbnails, and at most along each side of one
+
+
+def _thumbnail(head: np.ndarray) -> np.ndarray:
+    """A map `(T, T)` in at most so many points, each with the largest weight of its place."""
+    T = len(head)
+    edges = np.linspace(0, T, min(T, THUMBNAIL), endpoint=False).astype(int)
+    return np.fmax.reduceat(np.fmax.reduceat(head, edges, axis=0), edges, axis=1)
+
+
+def _without_future(maps: np.ndarray) -> np.ndarray:
+    """Maps `(n, T, T)`, NaN after the diagonal where no weight is: that is the mask, no choice."""
+    maps = np.asarray(maps, dtype=float)
+    future = np.triu(np.ones(maps.shape[1:], dtype=bool), k=1)
+    return np.where(future & (maps == 0), np.nan, maps)
+
+
+def _attention_in_words(maps: np.ndarray, titles: Sequence[str]) -> str:
+    """How far each map `(T, T)` looks back on average, and its weight on the token before."""
+    found = []
+    for title, weights in zip(titles, np.asarray(maps, dtype=float), strict=True):
+        t = np.arange(len(weights))
+        back = (weights * (t[:, None] - t)).sum(-1).mean()
+        before = weights.diagonal(-1).mean() if len(t) > 1 else 0
+        found.append(f"{title} {back:.1f} ({before:.2f})")
+    return (
+        f"Attention maps over {len(maps[0])} tokens. How many tokens each looks back on average "
+        f"(and its weight on the token before): {'; '.join(found)}."
+    )
+
+
+HEAD_FIGURES = {
+    "entropy": "entropy (nats)",
+    "distance": "distance back",
+    "previous_token": "on the token before",
+    "same_token": "on the same token before",
+    "speaker_line": "on the speaker's name",
+}
+
+
+def plot_heads(heads: "pd.DataFrame", even: dict[str, float] | None = None) -> Picture:
+    """A dot per head for each figure of `measure_heads`, by arm; `even` of `measure_even`.
+
+    heads has a column `arm`; within an arm, from left to right, stand its layers, first to last.
+    """
+    shown = [name for name in HEAD_FIGURES if heads[name].notna().any()]
+    arms, L = list(dict.fromkeys(heads["arm"])), heads["layer"].max() + 1
+    figure, panels = _figure(1.9 * len(shown) + 0.4, 3.0, columns=len(shown))
+    for axes, name in zip(np.atleast_1d(panels), shown, strict=True):
+        for (i, arm), (colour, _, marker) in zip(enumerate(arms), cycle(KINDS), strict=False):
+            mine = heads[heads["arm"] == arm]
+            x = i + 0.7 * ((mine["layer"] + 0.5) / L - 0.5)
+            axes.plot(x, mine[name], marker, color=colour, alpha=0.6, markersize=4.5, mew=0)
+        if even is not None:
+            axes.axhline(even[name], color=GREY, linewidth=1, linestyle=":")
+        axes.set_title(HEAD_FIGURES[name], fontsize=9)
+        axes.set_xticks(range(len(arms)), arms)
+        axes.set(xlim=(-0.5, len(arms) - 0.5), ylim=(0, None))
+        axes.tick_params(labelsize=8)
+    figure.alt = _heads_in_words(heads, shown, arms, even)
+    return figure
+
+
+def _heads_in_words(
+    heads: "pd.DataFrame", shown: list[str], arms: list[str], even: dict[str, float] | None
+) -> str:
+    ranges = []
+    for name in shown:
+        by_arm = heads.groupby("arm")[name].agg(["min", "max"])
+        words = [
+            f"{arm} {low:.2f} to {high:.2f}" for arm, low, high in by_arm.loc[arms].itertuples()
+        ]
+        words += [] if even is None else [f"attending alike to all {even[name]:.2f}"]
+        ranges.append(f"{HEAD_FIGURES[name]}: {', '.join(words)}")
+    return f"Figures of attention heads, smallest to largest by arm. {'. '.join(ranges)}."
 
 
 def plot_page(
