@@ -55,6 +55,15 @@ def test_attention_hatches_what_may_not_be_seen_and_nothing_else():
     assert "causal 0.3 (0.00); sees the future 0.7 (0.50)." in figure.alt
 
 
+def test_scores_are_drawn_alike_with_limits_of_their_own():
+    scores = np.where(np.tri(3, dtype=bool), np.arange(9.0).reshape(3, 3) - 4, -np.inf)
+    figure = plots.plot_attention(scores[None], "abc", ["scores"], size=4, limits=(-4, 4))
+    mesh = figure.axes[0].collections[0]
+    assert mesh.get_clim() == (-4, 4)
+    assert mesh.get_array().mask.reshape(3, 3).tolist() == np.triu(np.ones((3, 3)), 1).tolist()
+    assert figure.alt == "Attention scores over 3 tokens, from -4.0 to 4.0."
+
+
 @pytest.mark.parametrize("size", [3, plots.THUMBNAIL, 250])
 def test_thumbnails_of_all_heads_keep_every_peak(size):
     maps = [np.stack([np.eye(size), np.tril(np.ones((size, size)), -1)]) for _ in range(3)]
@@ -78,7 +87,7 @@ def test_thumbnails_of_all_heads_keep_every_peak(size):
 
 def test_a_point_of_a_thumbnail_is_the_largest_weight_of_its_place():
     head = np.random.default_rng(0).random((200, 200))
-    small, edges = plots._thumbnail(head), np.arange(plots.THUMBNAIL + 1) * 200 // plots.THUMBNAIL
+    small, edges = plots.thumbnail(head), np.arange(plots.THUMBNAIL + 1) * 200 // plots.THUMBNAIL
     for i, j in ((0, 0), (17, 3), (95, 95)):
         part = head[edges[i] : edges[i + 1], edges[j] : edges[j + 1]]
         assert small[i, j] == part.max()

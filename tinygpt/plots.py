@@ -123,15 +123,23 @@ def plot_table(
     return figure
 
 
-def plot_attention(maps: np.ndarray, pieces: Sequence[str], titles: Sequence[str]) -> Picture:
-    """Attention maps `(n, T, T)` side by side on one scale from 0 to 1, tokens on both axes.
+def plot_attention(
+    maps: np.ndarray,
+    pieces: Sequence[str],
+    titles: Sequence[str],
+    size: float = 2.7,
+    limits: tuple[float, float] = (0.0, 1.0),
+) -> Picture:
+    """Attention maps `(n, T, T)` side by side on one scale, tokens on both axes.
 
-    What a query may not see is hatched.
+    What a query may not see is hatched. Scores from before the softmax are drawn alike, with their
+    own `limits`. Each map is `size` inches wide.
     """
-    figure, panels = _figure(2.7 * len(maps) + 0.6, 3.0, columns=len(maps))
+    figure, panels = _figure(size * len(maps) + 0.6, size + 0.3, columns=len(maps))
     panels = np.atleast_1d(panels)
-    for axes, weights, title in zip(panels, _without_future(maps), titles, strict=True):
-        _heat(axes, weights, pieces, pieces, vmax=1.0, cbar=axes is panels[-1])
+    for axes, values, title in zip(panels, _without_future(maps), titles, strict=True):
+        _heat(axes, values, pieces, pieces, limits[1], cbar=axes is panels[-1], vmin=limits[0])
+        axes.tick_params(labelsize=min(11 if len(pieces) <= 12 else 8, 60 * size / len(pieces)))
         axes.patch.set(facecolor="#F4F4F4", edgecolor="#C8C8C8", hatch="/////")
         axes.set_title(title)
     panels[0].set_ylabel("reads (query)")
@@ -148,7 +156,7 @@ def plot_all_heads(maps: Sequence[np.ndarray], title: str = "") -> Picture:
     than its thumbnail, a point shows the largest weight of its place. What a query may not see is
     white.
     """
-    tiles = np.stack([[_thumbnail(head) for head in _without_future(layer)] for layer in maps])
+    tiles = np.stack([[thumbnail(head) for head in _without_future(layer)] for layer in maps])
     L, H, size, _ = tiles.shape
     tiles = np.pad(tiles, [(0, 0), (0, 0), (0, GUTTER), (0, GUTTER)], constant_values=np.nan)
     wall = tiles.swapaxes(1, 2).reshape(L * (size + GUTTER), H * (size + GUTTER))
@@ -172,31 +180,31 @@ def plot_all_heads(maps: Sequence[np.ndarray], title: str = "") -> Picture:
 GUTTER, THUMBNAIL = 3, 96  # points between thumbnails, and at most along each side of one
 
 
-def _thumbnail(head: np.ndarray) -> np.ndarray:
-    """A map `(T, T)` in at most so many points, each with the largest weight of its place."""
-    T = len(head)
-    edges = np.linspace(0, T, min(T, THUMBNAIL), endpoint=False).astype(int)
+def thumbnail(head: np.ndarray, points: int = THUMBNAIL) -> np.ndarray:
+    """A map `(T, T)` in so many points a side at most, each the largest value of its place."""
+    edges = np.linspace(0, len(head), min(len(head), points), endpoint=False).astype(int)
     return np.fmax.reduceat(np.fmax.reduceat(head, edges, axis=0), edges, axis=1)
 
 
 def _without_future(maps: np.ndarray) -> np.ndarray:
-    """Maps `(n, T, T)`, NaN after the diagonal where no weight is: that is the mask, no choice."""
+    """Maps `(n, T, T)`, NaN after the diagonal where the mask has left nothing."""
     maps = np.asarray(maps, dtype=float)
     future = np.triu(np.ones(maps.shape[1:], dtype=bool), k=1)
-    return np.where(future & (maps == 0), np.nan, maps)
+    return np.where(future & ((maps == 0) | np.isneginf(maps)), np.nan, maps)
 
 
 def _attention_in_words(maps: np.ndarray, titles: Sequence[str]) -> str:
     """How far each map `(T, T)` looks back on average, and its weight on the token before."""
-    found = []
-    for title, weights in zip(titles, np.asarray(maps, dtype=float), strict=True):
-        t = np.arange(len(weights))
-        back = (weights * (t[:, None] - t)).sum(-1).mean()
-        before = weights.diagonal(-1).mean() if len(t) > 1 else 0
-        found.append(f"{title} {back:.1f} ({before:.2f})")
+    maps, t = np.asarray(maps, dtype=float), np.arange(len(maps[0]))
+    if np.isneginf(maps).any() or (maps < 0).any():
+        ends = maps[np.isfinite(maps)].min(), maps[np.isfinite(maps)].max()
+        return f"Attention scores over {len(t)} tokens, from {ends[0]:.1f} to {ends[1]:.1f}."
+    back = (maps * (t[:, None] - t)).sum(-1).mean(-1)
+    before = maps.diagonal(-1, 1, 2).mean(-1) if len(t) > 1 else np.zeros(len(maps))
+    found = [f"{name} {b:.1f} ({w:.2f})" for name, b, w in zip(titles, back, before, strict=True)]
     return (
-        f"Attention maps over {len(maps[0])} tokens. How many tokens each looks back on average "
-        f"(and its weight on the token before): {'; '.join(found)}."
+        f"Attention maps over {len(t)} tokens. How many tokens each looks back on average (and its "
+        f"weight on the token before): {'; '.join(found)}."
     )
 
 
@@ -563,22 +571,25 @@ def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, np.n
     return figure, axes
 
 
-def _heat(axes, table, rows, columns, vmax, annotate=False, cbar=True) -> None:
+def _heat(axes, table, rows, columns, vmax, annotate=False, cbar=True, vmin=0.0) -> None:
     table = np.asarray(table, dtype=float)
     sns.heatmap(
         table,
         ax=axes,
         cmap=HEAT,
-        vmin=0,
+        vmin=vmin,
         vmax=vmax,
         cbar=cbar,
         square=True,
         annot=annotate,
         fmt=".2f",
         mask=np.isnan(table),
-        xticklabels=[visible(c) for c in columns],
-        yticklabels=[visible(c) for c in rows],
+        xticklabels=False,  # seaborn takes long to place many
+        yticklabels=False,
+        rasterized=table.size > 10_000,  # an SVG of so many squares would be slow
     )
+    axes.set_xticks(np.arange(len(columns)) + 0.5, [visible(c) for c in columns])
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [visible(c) for c in rows])
     axes.set_facecolor("#DDDDDD")  # what is masked
     size = 11 if len(rows) <= 12 else 8 if len(rows) <= 34 else 6
     axes.tick_params(labelfontfamily=CHARACTER_FONT, labelsize=size, length=0)
