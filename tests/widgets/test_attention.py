@@ -107,6 +107,11 @@ def test_the_map_and_the_thumbnails_are_the_weights_in_one_scale(explorer, model
         assert np.array_equal(image[seen], scale.colours(expected)[seen])
 
 
+def test_the_maps_are_there_to_compute_with(explorer, model):
+    explorer.text.value, explorer.scores.value = "hi, hat", True
+    assert torch.equal(explorer.maps, torch.tensor(maps_of(model, "hi, hat")[0]))
+
+
 def test_scores_have_the_same_colours_in_all_maps(explorer, model):
     explorer.scores.value = True
     _, scores = maps_of(model, TEXT)
@@ -184,8 +189,6 @@ def test_every_control_changes_what_it_should_and_back_again(explorer):
         control.value = value
         assert tuple(v.value != b for v, b in zip(views, before, strict=True)) == changes, control
         control.value = old
-        if control is explorer.text:
-            explorer.query.value = len(TEXT) - 1  # it went to the end of the shorter text
         assert [view.value for view in views] == before
 
 
@@ -199,6 +202,10 @@ def test_the_row_slider_follows_the_text(explorer):
     assert "nan" not in explorer.loss.value + explorer.wall.value + explorer.view.value
     explorer.text.value = "a hat"
     assert (explorer.query.max, explorer.query.disabled) == (4, False)
+    assert explorer.query.value == 4  # it was at the end
+    explorer.query.value = 2
+    explorer.text.value = "a hat in a bin"
+    assert (explorer.query.max, explorer.query.value) == (13, 2)
     explorer.text.value = "a hat?"
     assert "the model does not know &#x27;?&#x27;" in explorer.message.value
     assert "old" in explorer.view.value
@@ -251,6 +258,19 @@ def test_nothing_is_left_on_the_model(explorer, model):
     assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())
     explorer.off.value = False
     assert sorted(explorer.results) == ["loss", "text"]
+
+
+def test_what_is_counted_is_not_counted_again(explorer, monkeypatch):
+    sent = []
+    for view in (explorer.wall, explorer.loss):
+        view.observe(lambda change: sent.append(change["owner"]), names="value")
+    explorer.query.value = 3
+    assert sent == []
+    explorer.head.value = 1
+    assert sent == [explorer.wall]
+    explorer.text.value = "Q"  # not in the alphabet
+    explorer.text.value = TEXT
+    assert "'tg '" in explorer.loss.value
 
 
 def test_losses_come_after_the_picture_in_a_notebook(model):

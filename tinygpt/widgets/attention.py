@@ -28,6 +28,7 @@ TRIED = 64  # up to so many heads, the text is read without each of them
 TEXT = "ANN:\nWho is there?\n\nBEN:\nIt is I, Ann."
 MEAN = -1  # of all heads of a layer
 Heads = tuple[tuple[int, int], ...]  # layers and heads
+Worth = dict[tuple[int, int], float]  # nats per token that are lost without a head
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,9 @@ class Maps:
 class AttentionExplorer(Live):
     """Choose a layer and a head, or the mean of its heads, and a token; see what it reads.
 
-    Pictures follow a control at once; losses and texts without a head as soon as the notebook has
-    a moment (without a notebook: at once); `finish` waits for them. Of a text that is longer than
-    the model's block, or than 256 tokens, the beginning is read.
+    Pictures, always of the whole model, follow a control at once; losses and texts without a head
+    as soon as the notebook has a moment (without a notebook: at once); `finish` waits for them. Of
+    a text that is longer than the model's block, or than 256 tokens, the beginning is read.
 
     The model's mode stays as it is. After training it further, make a new explorer.
     """
@@ -93,6 +94,8 @@ class AttentionExplorer(Live):
         self._text = lru_cache(16)(self._text)  # each holds a KV cache
         self._controls(text, len(self._maps(text).tokens) - 1)
         self._wanted: str | None = None  # the kind of file that is to be saved
+        self._worth: tuple[str, Worth] = "", {}  # of the heads for a text
+        self._counted: tuple | None = None  # the text, heads and seed of the losses that are shown
         self.wall, self.view, self.loss = (widgets.HTML() for _ in range(3))
         side_by_side = widgets.HBox([self.wall, self.view])
         side_by_side.add_class("tg-views")
@@ -114,8 +117,7 @@ class AttentionExplorer(Live):
         )
         self.query = frame.slider(self.unit, last, 0, last)
         self.off = widgets.ToggleButton(
-            description="switch it off",
-            tooltip="without this head; with the mean, all of its layer",
+            description="switch it off", tooltip="this head; with the mean, all of its layer"
         )
         self.seed = widgets.BoundedIntText(1, 0, 2**31 - 1, description="seed")
         self.controls = (  # in the order of `Settings`
@@ -127,9 +129,7 @@ class AttentionExplorer(Live):
 
     def _save_button(self, kind: str) -> widgets.Button:
         name = kind.upper()
-        button = widgets.Button(
-            description=f"save {name}", tooltip=f"the large map as a {name} file"
-        )
+        button = widgets.Button(description=f"save {name}", tooltip="the large map as a file")
         button.on_click(lambda _: self._save_as(kind))
         return button
 
@@ -150,7 +150,9 @@ class AttentionExplorer(Live):
                 last = len(self._tokens(self.text.value)) - 1
             except ValueError:
                 return  # the work will say so
+            at_the_end = self.query.value == self.query.max
             self.query.max, self.query.disabled = last, last == 0
+            self.query.value = last if at_the_end else self.query.value
 
     def _settings(self) -> Settings:
         with self._later.lock:
@@ -191,6 +193,11 @@ class AttentionExplorer(Live):
         return Text(lambda: stream_tokens(model, prompt, WRITTEN, seed=seed, temperature=0.8))
 
     @property
+    def maps(self) -> torch.Tensor:
+        """The attention weights over the text, `(L, H, T, T)`."""
+        return torch.tensor(self._maps(self.text.value).weights).nan_to_num()
+
+    @property
     def results(self) -> dict[str, float | str]:
         """Loss and continuation with all heads, and without those that are off.
 
@@ -206,18 +213,24 @@ class AttentionExplorer(Live):
         maps = self._maps(now.text)
         self._draw(now, maps)
         self._save(now, maps)
+        wanted = now.text, now.off, now.seed
+        if self._error is None and self._counted == wanted:
+            return
+        self._counted = None
         self._wait(self.loss)
         yield
         for heads in self._to_try(maps):
             self._loss(now.text, heads)
             yield
-        self._draw_wall(now, maps, self._lost(now, maps))
+        self._worth = now.text, self._lost(now, maps)
+        self._draw_wall(now, maps)
         texts = [self._text(now.text, now.seed)]
         texts += [self._text(now.text, now.seed, now.off)] if now.off else []
         for each in texts:
             for _ in each.grow(WRITTEN):
                 yield
         self._draw_loss(now, [each.tokens[:WRITTEN] for each in texts])
+        self._counted = wanted
 
     def _to_try(self, maps: Maps) -> list[Heads]:
         """Each head, unless there are too many or there is no loss."""
@@ -225,20 +238,21 @@ class AttentionExplorer(Live):
         heads = [(head,) for head in product(range(config.n_layer), range(config.n_head))]
         return heads if len(heads) <= TRIED and len(maps.tokens) > 1 else []
 
-    def _lost(self, now: Settings, maps: Maps) -> dict[tuple[int, int], float]:
-        """Nats per token that are lost without each head."""
+    def _lost(self, now: Settings, maps: Maps) -> Worth:
         whole = self._loss(now.text)
         return {heads[0]: self._loss(now.text, heads) - whole for heads in self._to_try(maps)}
 
     def _draw(self, now: Settings, maps: Maps) -> None:
-        self._draw_wall(now, maps, {})
+        self._draw_wall(now, maps)
         weights = np.nan_to_num(self._map(replace(now, scores=False), maps).values)
         tokens = torch.tensor(maps.tokens)
         figures = map_figures(torch.tensor(weights), tokens, self.tokenizer)
         page = chart.page(self._map(now, maps), figures, self._notes(now, maps))
         self._show(self.view, page)
 
-    def _draw_wall(self, now: Settings, maps: Maps, lost: dict[tuple[int, int], float]) -> None:
+    def _draw_wall(self, now: Settings, maps: Maps) -> None:
+        text, worth = self._worth
+        lost = worth if text == now.text else {}
         heading = "All heads" + ", and the nats lost without each" * bool(self._to_try(maps))
         here, scale = (now.layer, now.head), self._scale(now, maps)
         tiles = chart.wall(maps.shown(now), scale, here, now.off, lost)

@@ -40,8 +40,7 @@ STYLE = f"""<style>
 .tg-attention .tg-text {{ grid-row:span 2; height:62px }}
 .tg-attention .tg-wide, .tg-attention .tg-saved {{ grid-column:span 2 }}
 .tg-attention .widget-toggle-buttons .widget-toggle-button {{ width:auto; margin:0 }}
-.tg-attention .tg-saved {{ font:12px/15px var(--jp-ui-font-family, sans-serif); color:
-  var(--jp-ui-font-color1, #222); overflow-wrap:anywhere }}
+.tg-attention .tg-saved * {{ font-size:12px; line-height:15px; overflow-wrap:anywhere }}
 .tg-views {{ gap:8px; flex-flow:row wrap; margin:0 2px }}
 .tg-views > .widget-html {{ margin:0; flex:1 1 540px; min-width:0 }}
 .tg-views > .widget-html:first-child {{ flex:0 0 330px }}
@@ -123,7 +122,7 @@ class Scale:
     def style(self, value: float) -> str:
         """The colour as a background, with letters that can be read on it."""
         red, green, blue, _ = self.colours(np.array(value)).tolist()
-        light = 0.299 * red + 0.587 * green + 0.114 * blue > 128
+        light = 0.299 * red + 0.587 * green + 0.114 * blue > 118
         return f"background:rgb({red},{green},{blue});color:{'#111' if light else '#fff'}"
 
     def ticks(self) -> list[float]:
