@@ -276,6 +276,7 @@ def test_what_is_counted_is_not_counted_again(explorer, monkeypatch):
 def test_losses_come_after_the_picture_in_a_notebook(model):
     async def cell():
         explorer = attention_explorer(model, TEXT)
+        explorer.text.value = "a hat in a bin"
         explorer.off.value, explorer.head.value = True, 1
         first = explorer.wall.value, explorer.loss.value
         for _ in range(500):
