@@ -17,7 +17,8 @@ from ..plots import plot_attention
 from ..runtime import one_thread
 from . import attention_chart as chart
 from . import frame
-from .inputs import check_finite, check_text, reader
+from .attention_maps import Maps, read_maps
+from .inputs import check_text, reader
 from .live import Live, Text
 from .passages import short_passage
 from .pictures import save_picture, where
@@ -58,19 +59,6 @@ class Settings:
         """The heads without which the text is read and written."""
         heads = range(self.n_head) if self.head == MEAN else [self.head]
         return tuple((self.layer, head) for head in heads) if self.switched else ()
-
-
-@dataclass(frozen=True)
-class Maps:
-    """Attention over a text of T tokens; NaN where a query may not see a key."""
-
-    tokens: list[int]
-    weights: np.ndarray  # (L, H, T, T)
-    scores: np.ndarray  # the same before the softmax
-
-    def shown(self, now: Settings) -> np.ndarray:
-        """Weights or scores."""
-        return self.scores if now.scores else self.weights
 
 
 class AttentionExplorer(Live):
@@ -168,19 +156,8 @@ class AttentionExplorer(Live):
             raise ConfigError("the text is empty; give at least one character")
         return tokens[: min(LONGEST, self.model.config.block_size)]
 
-    @torch.inference_mode()
     def _maps(self, text: str) -> Maps:
-        tokens = self._tokens(text)
-        idx = torch.tensor([tokens], device=self.model.device)
-        with one_thread(self.model.device.type == "cpu"):
-            out = self.model(idx, return_attention=True)
-        found = []
-        for layers, what in ((out.attentions, "attention"), (out.attention_scores, "scores")):
-            maps = torch.cat(layers).float().cpu()  # (L, H, T, T)
-            future = torch.ones(maps.shape[2:], dtype=torch.bool).triu(1)
-            check_finite(maps.masked_fill(future, 0), what)
-            found.append(maps.masked_fill(future, torch.nan).numpy())
-        return Maps(tokens, *found)
+        return read_maps(self.model, self._tokens(text))
 
     def _loss(self, text: str, off: Heads = ()) -> float:
         """In nats per token, without some heads; nan for a single token."""
@@ -255,7 +232,7 @@ class AttentionExplorer(Live):
         lost = worth if text == now.text else {}
         heading = "All heads" + ", and the nats lost without each" * bool(self._to_try(maps))
         here, scale = (now.layer, now.head), self._scale(now, maps)
-        tiles = chart.wall(maps.shown(now), scale, here, now.off, lost)
+        tiles = chart.wall(maps.mapped(now.scores), scale, here, now.off, lost)
         self._show(self.wall, f"<h4>{heading}</h4>{tiles}")
 
     def _scale(self, now: Settings, maps: Maps) -> chart.Scale:
@@ -266,7 +243,7 @@ class AttentionExplorer(Live):
 
     def _map(self, now: Settings, maps: Maps) -> chart.Map:
         """The large map."""
-        layer = maps.shown(now)[now.layer]
+        layer = maps.mapped(now.scores)[now.layer]
         values = layer.mean(0) if now.head == MEAN else layer[now.head]
         pieces = [self.tokenizer.pieces[token] for token in maps.tokens]
         what, scale = "score" if now.scores else "weight", self._scale(now, maps)
