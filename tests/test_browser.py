@@ -554,6 +554,81 @@ def interrupt(page: Page) -> None:
     page.shows(STATUS, "Paused")
 
 
+HEADS = """
+import pathlib
+import torch
+from tinygpt import CharTokenizer, ModelConfig, TinyGPT
+from tinygpt.widgets import attention_explorer, pictures
+pictures.PICTURES = pathlib.Path("pictures").absolute()
+torch.manual_seed(0)
+tokenizer = CharTokenizer("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ,.:;!?'\\n")
+model = TinyGPT(ModelConfig(tokenizer.vocab_size, block_size=64, n_layer=4, n_head=4, n_embd=32))
+model.tokenizer = tokenizer
+for parameter in model.parameters():
+    parameter.data.add_(torch.randn_like(parameter), alpha=0.2)
+attention_explorer(model)
+"""
+MAP, AFTER = ".tg:has(.axes)", ".tg:has(.cards)"
+
+
+def attend(page: Page) -> None:
+    """Another layer, head and character by keyboard; scores; a head off; another text."""
+    page.wait_for("() => document.querySelector('.tg .wall')?.innerText.match(/[+−]0/)")
+    page.slider("layer").locator(".noUi-handle").focus()
+    page.page.keyboard.press("ArrowRight")
+    page.shows(MAP, "Layer 1, head 0")
+    page.slider("head").locator(".noUi-handle").focus()
+    page.page.keyboard.press("End")
+    page.shows(MAP, "Layer 1, mean of heads")
+    page.slider("character").locator(".noUi-handle").focus()
+    last = page.page.locator(".tg .read b").count() - 1
+    page.page.keyboard.press("ArrowLeft")
+    page.shows(MAP, f"Character {last - 1},")
+    assert page.page.locator(".tg .read b.later").count() == 1
+    page.page.get_by_role("button", name="scores").focus()
+    page.page.keyboard.press("Enter")
+    page.shows(MAP, "score")
+
+    page.page.get_by_role("button", name="switch it off").focus()
+    page.page.keyboard.press("Enter")
+    page.shows(AFTER, "without layer 1, all heads")
+    assert page.page.locator(".tg .wall .off").count() == 4
+    assert page.page.locator(f"{AFTER} .card").count() == 2
+    page.page.get_by_role("button", name="save SVG").focus()
+    page.page.keyboard.press("Enter")
+    page.shows(".tg-saved", "attention-scores-layer-1-mean-of-heads")
+    page.page.get_by_label("text", exact=True).fill("No ß")
+    page.shows("body", "the model does not know 'ß'")
+    page.page.get_by_label("text", exact=True).fill("Romeo, Romeo")
+    page.wait_for("() => document.querySelectorAll('.tg .read b').length === 12")
+    page.wait_for("() => !document.querySelector('.tg.old') && !document.querySelector('.pending')")
+    assert wide(page) == []
+    page.check()
+
+
+@pytest.mark.parametrize("width", [1366, 980])
+def test_the_attention_explorer_follows_the_keyboard(open_notebook, lab, width):
+    page = open_notebook([HEADS], width=width)
+    page.run_all()
+    attend(page)
+    assert (lab.folder / "pictures" / "attention-scores-layer-1-mean-of-heads.svg").exists()
+
+
+def test_the_attention_explorer_is_in_sight_on_a_laptop(open_notebook):
+    page = open_notebook([HEADS], width=1366, height=768)
+    page.run_all()
+    page.page.get_by_role("button", name="switch it off").click()
+    page.shows(AFTER, "without layer 0, head 0")
+    page.page.locator(".tg-attention").evaluate("box => box.scrollIntoView()")
+    for part in (".tg-attention", ".tg .wall", MAP, AFTER):
+        seen = page.page.locator(part).first.evaluate(
+            """part => { const box = part.getBoundingClientRect(), frame = document
+            .querySelector('.jp-WindowedPanel-outer').getBoundingClientRect();
+            return frame.top - 1 <= box.top && box.bottom <= frame.bottom + 1 }"""
+        )
+        assert seen, part
+
+
 def test_a_cell_that_raises_is_reported(open_notebook):
     page = open_notebook(["print('fine')", "1 / 0", "print('not reached')"])
     with pytest.raises(NotebookError, match="ZeroDivisionError"):

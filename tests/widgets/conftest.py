@@ -4,7 +4,6 @@ import torch
 
 from tinygpt import ModelConfig, MoEConfig, TinyGPT
 from tinygpt.decoding import Processor
-from tinygpt.widgets import attention_explorer
 from tinygpt.widgets.stages import Stage
 
 from ..tools import byte_tokenizer
@@ -15,17 +14,7 @@ def short(monkeypatch):
     """Texts of a few tokens only."""
     monkeypatch.setattr("tinygpt.widgets.playground.WRITTEN", 10)
     monkeypatch.setattr("tinygpt.widgets.routing.WRITTEN", 10)
-
-
-@pytest.fixture
-def explorer(small, corpus):
-    torch.manual_seed(0)
-    model = TinyGPT(small).eval()
-    model.tokenizer = corpus.tokenizer
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(torch.randn_like(p), alpha=0.2)
-    return attention_explorer(model, "the cat sat")
+    monkeypatch.setattr("tinygpt.widgets.attention.WRITTEN", 10)
 
 
 @pytest.fixture

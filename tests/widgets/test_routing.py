@@ -20,8 +20,8 @@ from tinygpt.measure import (
     without_expert,
 )
 from tinygpt.text import STYLES, write_plays
+from tinygpt.widgets import frame, routing_chart, routing_explorer, routing_figures, routing_history
 from tinygpt.widgets import routing as module
-from tinygpt.widgets import routing_chart, routing_explorer, routing_figures, routing_history
 from tinygpt.widgets.passages import LONGEST, passages
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ !,.:;?<&'-\n"
@@ -326,7 +326,7 @@ def test_the_same_text_has_no_mark():
 
     def compare(prompt, *texts):
         whole, without = map(tokenizer.encode, texts)
-        return routing_figures.comparison(tokenizer, prompt, whole, without, names)
+        return frame.comparison(tokenizer, prompt, whole, without, names)
 
     shown = compare("p" * 70, "one <\n", "one <\n")
     assert "the same text" in shown

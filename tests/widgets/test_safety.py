@@ -112,7 +112,9 @@ def test_the_routing_explorer(model):
 
 
 def test_attention_and_windows(model, corpus):
-    check_page(attention_explorer(model, EVIL + UNSEEN).view, says=["<U+202E>"])
+    explorer = attention_explorer(model, EVIL + UNSEEN)
+    explorer.off.value = True
+    check_page(explorer.wall, explorer.view, explorer.loss, says=["<U+202E>"])
     tokens = torch.tensor(model.tokenizer.encode(EVIL + UNSEEN))
     windows = window_explorer(replace(corpus, tokenizer=model.tokenizer, train=tokens), 0, 8)
     for start in range(windows.start.max + 1):

@@ -70,6 +70,14 @@ def measure_even(
     return means.table().loc[0, list(FIGURES)].to_dict()
 
 
+def map_figures(weights: Tensor, tokens: Tensor, tokenizer: Tokenizer) -> dict[str, float]:
+    """The figures of one attention map `(T, T)`, over a text of T tokens that is one window."""
+    positions, lines = torch.arange(len(tokens)), speaker_lines(tokens, tokenizer)
+    places = looked_for(tokens[None], positions[None], lines[None])
+    found = head_figures(weights[None, None], places)[:, 0, 0]
+    return dict(zip(FIGURES, found.nanmean(-1).tolist(), strict=True))
+
+
 def head_figures(weights: Tensor, places: Tensor) -> Tensor:
     """The five figures of each query, from attention weights `(B, H, T, T)`: `(5, B, H, T)`.
 

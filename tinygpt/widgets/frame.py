@@ -75,6 +75,11 @@ def _name(character: str) -> str:
     return f"<U+{ord(character):04X}>"
 
 
+def signed(x: float) -> str:
+    """Three digits with their sign; a rounded zero has none."""
+    return f"{x:+.3f}".replace("-", "−") if round(float(x), 3) else "0.000"
+
+
 def box(content: str, state: str = "") -> str:
     """A light box; pale if what it shows is "pending", paler if it is "old"."""
     return f"<div class='tg {state}'>{content}</div>"
@@ -190,6 +195,21 @@ def compared(
         return card(tokenizer, name, prompt, tokens, {}, "the same text")
     note = f"parts after {parts} {unit(tokenizer)}s"
     return card(tokenizer, name, prompt, tokens, {parts: "parts"}, note)
+
+
+def comparison(
+    tokenizer: Tokenizer,
+    prompt: str,
+    whole: Sequence[int],
+    without: Sequence[int] | None,
+    names: Sequence[str],
+) -> str:
+    """One or two continuations; a frame marks where the second parts from the first."""
+    tail = prompt if len(prompt) <= 60 else "…" + prompt[-60:].lstrip()
+    found = card(tokenizer, names[0], tail, whole, {}, kind="yours")
+    if without is not None:
+        found += compared(tokenizer, names[1], tail, without, whole)
+    return f"<div class='cards'>{found}</div>"
 
 
 def _marked(piece: str, kind: str) -> str:

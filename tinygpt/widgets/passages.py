@@ -49,7 +49,7 @@ def passages(
     if text is not None:
         check_text("text", text)
         found["the given text"] = _labelled(tokenizer, text, labels, label_names)
-    found["a short passage"] = Passage(_short(tokenizer))
+    found["a short passage"] = Passage(short_passage(tokenizer))
     scene, styles = tinyplays_scene()
     if _can_write(tokenizer, scene):
         labels = tuple(styles[i] for i in _beginnings(tokenizer, scene))
@@ -108,11 +108,11 @@ def _names(names: Sequence[str] | None, highest: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _short(tokenizer: Tokenizer) -> str:
-    """What can be written of `PASSAGE`; if that is not much, all tokens in their order."""
-    known = {c for c in set(PASSAGE) if _can_write(tokenizer, c)}
-    written = "".join(c for c in PASSAGE if c in known)
-    if len(written) > len(PASSAGE) / 2:
+def short_passage(tokenizer: Tokenizer, text: str = PASSAGE) -> str:
+    """What can be written of a text; if that is not much, all tokens in their order."""
+    known = {c for c in set(text) if _can_write(tokenizer, c)}
+    written = "".join(c for c in text if c in known)
+    if len(written) > len(text) / 2:
         return written
     return (2 * "".join(text for text in tokenizer.texts if text))[:LONGEST]
 

@@ -233,7 +233,7 @@ class RoutingExplorer(Live):
             title = f"<b>{name.capitalize()} without expert {off}</b>: {words}"
         heading = f"Nats per {self.unit} lost without it, {name}"
         without = texts[-1] if off >= 0 else None
-        compared = figures.comparison(self.tokenizer, now.text, texts[0], without, names)
+        compared = frame.comparison(self.tokenizer, now.text, texts[0], without, names)
         note = f"How the text goes on (temperature 0.8, seed {now.seed})"
         tried = [(heading, figures.worth(lost))] if lost else []
         self._show(self.loss, f"<p>{title}</p>" + figures.parts(*tried, (note, compared)))

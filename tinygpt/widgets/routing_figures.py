@@ -18,8 +18,7 @@ from ..measure import (
 )
 from ..model import Routing
 from ..plots import tint
-from ..text import Tokenizer
-from .frame import card, compared, safe
+from .frame import safe, signed
 from .routing_chart import kind, swatch
 
 
@@ -105,21 +104,6 @@ def information(table: Tensor, name: str, unit: str = "character") -> str:
     )
 
 
-def comparison(
-    tokenizer: Tokenizer,
-    prompt: str,
-    whole: Sequence[int],
-    without: Sequence[int] | None,
-    names: Sequence[str],
-) -> str:
-    """One or two continuations; a frame marks where the second parts from the first."""
-    tail = prompt if len(prompt) <= 60 else "…" + prompt[-60:].lstrip()
-    found = card(tokenizer, names[0], tail, whole, {}, kind="yours")
-    if without is not None:
-        found += compared(tokenizer, names[1], tail, without, whole)
-    return f"<div class='cards'>{found}</div>"
-
-
 def damage(before: Tensor, after: Tensor, mine: Tensor, unit: str = "character") -> str:
     """What is lost, in words: nats per prediction `(T - 1,)` with all experts and without one.
 
@@ -141,8 +125,3 @@ def parts(*titled: tuple[str, str]) -> str:
 
 def _part(title: str, content: str) -> str:
     return f"<div><h4>{title}</h4>{content}</div>"
-
-
-def signed(x: float) -> str:
-    """Three digits with their sign; a rounded zero has none."""
-    return f"{x:+.3f}".replace("-", "−") if round(float(x), 3) else "0.000"
