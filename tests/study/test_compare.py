@@ -23,5 +23,8 @@ def test_it_makes_what_is_missing_and_prints_what_there_is(corpus, tmp_path, cap
 
 
 def test_shipped_runs(capsys):
-    assert cli.main(["compare", "laptop"]) == 0
-    assert "laptop (seed 1) 1.4" in capsys.readouterr().out
+    assert cli.main(["compare", "laptop-dense", "laptop-moe"]) == 0
+    said = capsys.readouterr().out
+    assert "laptop-dense: laptop-dense (seed 3) 1.4250; moe=null, max_eval_tokens=8192\n" in said
+    settings = "moe.n_experts=8, moe.top_k=2, moe.n_inner=172, moe.norm_topk_prob=true"
+    assert f"(seed 1) 1.4299; {settings}, max_eval_tokens=null\n" in said

@@ -36,8 +36,8 @@ def test_runs_that_differ_in_their_seed_form_an_arm(trained, corpus, capsys):
     losses = [evaluate(load_run(name), corpus.val) for name in dense]
     assert arms.rows[0]["loss"] == pytest.approx(sum(losses) / 3)
     assert f"{dense[0]}: {dense[0]} (seed 1) {losses[0]:.4f}, {dense[1]} (seed 2)" in str(arms)
-    assert "lr=1e-09, moe=null" in str(arms)
-    assert "moe.n_experts=4" in str(arms)
+    assert "moe=null, lr=1e-09" in str(arms)
+    assert "moe.n_experts=4, moe.top_k=1, lr=0.01" in str(arms)
     assert "one run" not in str(arms)
     (row,) = differences.rows
     assert row["difference"] == pytest.approx(arms.rows[0]["loss"] - arms.rows[1]["loss"])

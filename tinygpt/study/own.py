@@ -10,7 +10,7 @@ from itertools import combinations
 import pandas as pd
 
 from ..benchmark import Report
-from ..config import TrainConfig, to_dict
+from ..config import MoEConfig, TrainConfig, to_dict
 from ..errors import ConfigError
 from ..measure import count_parameters, evaluate, flops_per_token
 from ..tables import Row
@@ -110,6 +110,12 @@ def _flat(settings: Row, start: str = "") -> dict[str, str]:
     return found
 
 
+# of experts: what is not worth a word
+_USUAL = _flat(
+    {"moe": {k: v for k, v in to_dict(MoEConfig()).items() if k not in ("n_experts", "top_k")}}
+)
+
+
 def _check_seeds(arm: list[OwnRun]) -> None:
     by_seed = {run.seed: run.name for run in arm}
     if len(by_seed) < len(arm):
@@ -128,13 +134,15 @@ def _row(arm: list[OwnRun]) -> Row:
 
 def _notes(arms: list[list[OwnRun]]) -> list[str]:
     """What the arms consist of, in what they differ, and what is lacking for a verdict."""
-    told = ["loss: of the best weights on the whole validation split, nats per token"]
-    names = sorted({name for arm in arms for name in arm[0].settings})
-    of = {name: [arm[0].settings.get(name, "none") for arm in arms] for name in names}
-    changed = {name: values for name, values in of.items() if len(set(values)) > 1}
-    for i, arm in enumerate(arms):
+    told = [
+        "loss: of the best weights on the whole validation split, nats per token; seconds: on "
+        "whatever machine each was trained"
+    ]
+    settings = [arm[0].settings for arm in arms]
+    alike = set.intersection(*(set(own.items()) for own in settings)) | _USUAL.items()
+    for arm, own in zip(arms, settings, strict=True):
         runs = ", ".join(f"{run.name} (seed {run.seed}) {run.loss:.4f}" for run in arm)
-        differs = ", ".join(f"{name}={values[i]}" for name, values in changed.items())
+        differs = ", ".join(f"{k}={v}" for k, v in own.items() if (k, v) not in alike)
         told.append(f"{arm[0].name}: {runs}" + f"; {differs}" * bool(differs))
     if alone := [arm[0].name for arm in arms if len(arm) == 1]:
         told.append(
