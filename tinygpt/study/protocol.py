@@ -18,7 +18,7 @@ from .arms import ARMS, Arm, Size
 from .records import Records, fingerprint
 
 FIRST_SEED = 1
-SWEEP_SEEDS = (101, 102)  # of the learning rates: not those that are reported
+SWEEP_SEEDS = (101, 102, 103, 104)  # of the learning rates: not those that are reported
 
 
 @dataclass(frozen=True)
