@@ -16,6 +16,7 @@ from tinygpt.errors import ConfigError
 from tinygpt.files import ROOT
 from tinygpt.measure import evaluate, flops_per_token
 from tinygpt.study import ARMS, SIZES, Records, Trial, carry_out, lr_factor, missing, report, work
+from tinygpt.study.protocol import SWEEP_SEEDS
 from tinygpt.study.records import fingerprint
 from tinygpt.study.trial import make_trainer, run_row, train
 from tinygpt.tables import Table
@@ -28,6 +29,9 @@ def made(said: str) -> list[str]:
     return [line.split(", learning")[0] for line in said.splitlines() if ", seed" in line]
 
 
+TRIALS = 2 * 2 * len(SWEEP_SEEDS)  # of two arms with two learning rates
+
+
 def the_arms(study):
     """The table of its arms."""
     return next(each for each in report(study) if each.question.startswith("the arms"))
@@ -38,7 +42,7 @@ def test_a_study_from_nothing_to_its_report(make_study, capsys):
     carry_out(study)
     said = made(capsys.readouterr().out)
     assert said[:4] == ["dense, seed 101", "dense, seed 101", "top-1, seed 101", "top-1, seed 101"]
-    assert said[8:] == [
+    assert said[TRIALS:] == [
         f"{arm}, seed {seed}" for seed in (1, 2) for arm in ("dense", "top-1", "dense-seconds-1")
     ]
     runs, evaluations = study.runs(), study.details("evaluations")
@@ -134,9 +138,9 @@ def test_two_processes_share_the_work(make_study, corpus):
     started = [subprocess.Popen(command, **pipes) for _ in range(2)]
     outputs = [process.communicate() for process in started]
     assert [process.returncode for process in started] == [0, 0], outputs
-    assert sum(len(made(out)) for out, _ in outputs) == 8 + 6  # nothing twice
+    assert sum(len(made(out)) for out, _ in outputs) == TRIALS + 6  # nothing twice
     assert len(study.runs()) == 6
-    assert len(study.sweep()) == 8
+    assert len(study.sweep()) == TRIALS
     assert missing(study) == []
 
 
@@ -147,7 +151,7 @@ def test_a_stage_at_a_time(make_study, capsys):
     carry_out(study, "costs")
     assert os.listdir(study.folder) == ["costs.csv"]
     carry_out(study, "sweep")
-    assert len(made(capsys.readouterr().out)) == 8
+    assert len(made(capsys.readouterr().out)) == TRIALS
     assert study.runs().empty
 
 
@@ -156,8 +160,8 @@ def test_the_learning_rate_is_that_with_the_lowest_mean_loss(make_study):
     carry_out(study, "sweep")
     path = study.records.sweep.path
     frame = pd.read_csv(path)
-    losses = {("dense", 1.0): (1.0, 4.0), ("dense", 2.0): (2.0, 2.0)}  # means 2.5 and 2
-    losses |= {("top-1", 1.0): (3.0, 1.0), ("top-1", 2.0): (1.0, math.inf)}  # diverged once
+    losses = {("dense", 1.0): (1.0, 4.0) * 2, ("dense", 2.0): (2.0, 2.0) * 2}  # means 2.5 and 2
+    losses |= {("top-1", 1.0): (3.0, 1.0) * 2, ("top-1", 2.0): (1.0, 1.0, 1.0, math.inf)}
     for (arm, factor), values in losses.items():
         frame.loc[(frame["arm"] == arm) & (frame["lr_factor"] == factor), "best_val_loss"] = values
     frame.to_csv(path, index=False)
