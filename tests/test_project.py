@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from tests import architecture
+from tests import architecture, study_table
 from tinygpt.files import ROOT
 
 MODULES, ROOMS = architecture.modules(), sorted((ROOT / "tinygpt").glob("*/__init__.py"))
@@ -65,6 +65,11 @@ def test_a_room_says_what_lives_there_and_exports_each_name_once(path):
 def test_the_picture_of_the_package_is_drawn_from_its_table_and_its_imports():
     drawn = architecture.PICTURE.read_text(encoding="utf-8")
     assert drawn == architecture.picture(), "draw it anew: python -m tests.architecture"
+
+
+def test_the_study_in_the_readme_is_that_of_the_tables():
+    readme = study_table.README.read_text(encoding="utf-8")
+    assert readme == study_table.written(), "write it anew: python -m tests.study_table"
 
 
 def test_a_room_imports_only_from_floors_above_its_own():
