@@ -1,35 +1,43 @@
 import math
-from collections import deque
+import signal
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tinygpt import MoEConfig, TinyGPT, Trainer
 from tinygpt.errors import NonFiniteError
+from tinygpt.text import Batches
 from tinygpt.training import load_checkpoint
-from tinygpt.training.recorded import can_record
+from tinygpt.training.recorded import WARM_UP, RecordedUpdate, can_record
 
 from ..tools import QUICK, ampere
 
 
-class Late:
-    """As `RecordedUpdate` hands out its numbers, without a GPU."""
+class WithoutGPU(RecordedUpdate):
+    """Replays do the update again, with what lies where the recording has its batches."""
 
-    def __init__(self, update):
-        self.update, self.sent = update, deque()
+    recordings = 0
 
-    def start(self, batches):
-        self.sent.append(self.update(batches).tolist())
-        return [self.sent.popleft()] if len(self.sent) > 1 else []
+    def _warm_up(self):
+        return self.update(self.batches)
 
-    def settle(self):
-        left, self.sent = list(self.sent), deque()
-        return left
+    def _record(self):
+        self.recordings += 1
+        batches, numbers = self.batches, torch.zeros(2)
+        return SimpleNamespace(replay=lambda: numbers.copy_(self.update(batches))), numbers
+
+    def _send(self, numbers):
+        self.sent.append(numbers.tolist())
+
+    def _receive(self):
+        return self.sent.popleft()
 
 
 def late(trainer):
-    trainer.recorded = Late(trainer._update)
+    trainer.recorded = WithoutGPU(trainer._update)
     return trainer
 
 
@@ -76,12 +84,52 @@ def test_a_loss_that_comes_late_and_is_nan_is_not_saved(corpus, small, tmp_path)
         return update(batches)
 
     trainer.recorded.update = ruinous
-    with pytest.raises(NonFiniteError, match="nothing was saved of it; the last checkpoint is"):
+    words = f"at step {bad - 1}; nothing was saved of it; the last checkpoint is"
+    with pytest.raises(NonFiniteError, match=words):
         trainer.fit(progress=False)
     steps = [int(path.name.split("_")[-1]) for path in trainer.run.checkpoints()]
     assert max(steps) == QUICK.eval_interval
     for path in trainer.run.checkpoints():
         assert all(p.isfinite().all() for p in load_checkpoint(path).model.parameters())
+
+
+def test_batches_of_another_shape_are_recorded_anew(corpus, small):
+    """A single window, copied to where several lay, would quietly stand for each of them."""
+    plain, recorded = (trainer_for(corpus, small, QUICK) for _ in range(2))
+    late(recorded)
+    for windows in (4, 1, 2):
+        for trainer in (plain, recorded):
+            trainer.batches = Batches(trainer._train, windows, small.block_size, seed=windows)
+        losses = [plain.train_step() for _ in range(6)]
+        found = [recorded.train_step() for _ in range(6)]
+        assert found[1:] == losses[:-1]
+        recorded._settle()
+        assert recorded.loss == losses[-1]
+    assert recorded.recorded.recordings == 3
+
+
+def test_a_recording_that_was_broken_off_is_made_anew(corpus, small, monkeypatch):
+    trainer = late(trainer_for(corpus, small, QUICK))
+    for _ in range(3):
+        trainer.train_step()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(WithoutGPU, "_record", lambda _: signal.raise_signal(signal.SIGINT))
+        trainer.train_step()
+    trainer.train_step()
+    assert trainer.recorded.recordings == 1
+
+
+@pytest.mark.parametrize("ruined", [False, True])
+def test_after_a_training_its_memory_is_given_back(corpus, small, ruined):
+    trainer = late(trainer_for(corpus, small, QUICK))
+    if ruined:
+        trainer.model.ln_f.weight.data.fill_(math.nan)
+    with pytest.raises(NonFiniteError) if ruined else nullcontext():
+        trainer.fit(progress=False)
+    assert trainer.recorded.recordings == (not ruined)
+    assert trainer.recorded.graph is trainer.recorded.numbers is None
+    assert trainer.recorded.batches == []
+    assert all(p.grad is None for p in trainer.model.parameters())
 
 
 EXPERTS = MoEConfig(n_experts=4, top_k=2, z_weight=0.01)
@@ -91,16 +139,18 @@ SHORT = replace(QUICK, max_steps=20, warmup_steps=5, grad_accum_steps=2)
 @pytest.mark.cuda
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("moe", [None, pytest.param(EXPERTS, marks=ampere)], ids=["dense", "moe"])
-def test_cuda_a_recorded_update_is_the_update(corpus, small, moe, optimizer):
+def test_cuda_a_recorded_update_is_the_update(corpus, small, moe, optimizer, monkeypatch):
     """With learning rates that change, accumulation, and biases that move."""
     precision = "bf16" if moe else "fp32"
     shape, training = replace(small, moe=moe), replace(SHORT, optimizer=optimizer)
     training = replace(training, precision=precision)
     plain, recorded = (trainer_for(corpus, shape, training) for _ in range(2))
     plain.recorded, atol = None, 1e-3 if moe else 1e-4
+    replay, replays = RecordedUpdate._replay, []
+    monkeypatch.setattr(RecordedUpdate, "_replay", lambda it: replays.append(1) or replay(it))
     for trainer in (plain, recorded):
         trainer.fit(progress=False)
-    assert recorded.recorded.graph is not None
+    assert len(replays) == SHORT.max_steps - WARM_UP
     assert recorded.grad_norm == pytest.approx(plain.grad_norm, rel=1e-2)
     for a, b in zip(plain.model.parameters(), recorded.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=atol, rtol=0.02)

@@ -1,41 +1,20 @@
 """Every figure, as a function of arrays and tables that returns a matplotlib `Figure`."""
 
-from .figures import (
-    BLUE,
-    EXPERT_COLOURS,
-    GREEN,
-    GREY,
+from .attention import (
     GUTTER,
     HEAD_FIGURES,
-    HEAT,
-    ORANGE,
-    PINK,
-    SKY,
     THUMBNAIL,
-    VERMILION,
-    Picture,
-    ends_line,
     plot_all_heads,
     plot_attention,
-    plot_bars,
-    plot_co_activation,
-    plot_filters,
     plot_heads,
-    plot_intervals,
-    plot_lines,
-    plot_loads,
-    plot_page,
-    plot_routing,
-    plot_routing_over_training,
-    plot_scaling,
-    plot_specialisation,
-    plot_table,
-    plot_training,
-    plot_tricks,
     thumbnail,
-    tint,
-    visible,
 )
+from .base import BLUE, GREEN, GREY, HEAT, ORANGE, PINK, SKY, VERMILION, Picture, visible
+from .benchmarks import plot_scaling, plot_tricks
+from .characters import plot_bars, plot_filters, plot_page, plot_table
+from .curves import plot_intervals, plot_lines, plot_training
+from .routing import EXPERT_COLOURS, ends_line, plot_loads, plot_routing, tint
+from .settling import plot_co_activation, plot_routing_over_training, plot_specialisation
 from .study import plot_differences, plot_study_curves
 
 __all__ = [

@@ -5,8 +5,21 @@ from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 
-from .figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILION, Picture, _figure
+from .base import (
+    BLUE,
+    GREEN,
+    GREY,
+    LINE_STYLES,
+    ORANGE,
+    PINK,
+    SKY,
+    VERMILION,
+    Picture,
+    one_panel,
+    spread,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,9 +30,23 @@ BUDGETS = {
     "flops": "training FLOPs",
     "seconds": "seconds of updates",
 }
-COLOURS = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY)
-STYLES = ("-", "--", "-.", ":")  # of another length than the colours: eleven arms stay apart
+COLOURS = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, GREY)  # 7, and 4 styles: 28 arms stay apart
 SHOWN = 0.3  # the part of the training before this is left out: there losses fall by whole nats
+
+
+def _name_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+    """Names at the right edge, as high as their lines end, but none on another."""
+    ends, (low, high), right = sorted(ends), axes.get_ylim(), axes.get_xlim()[1]
+    heights = np.array([end[0] for end in ends])
+    places = spread(heights, gap=(high - low) / 20)
+    places -= (places - heights).mean()
+    for place, (_, _, name, colour) in zip(places, ends, strict=True):
+        axes.text(right, place, name, va="center", fontsize=8, color=colour)
+
+
+def _span(counts: "pd.Series") -> str:
+    low, high = counts.min(), counts.max()
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def plot_study_curves(
@@ -33,8 +60,8 @@ def plot_study_curves(
     """
     seconds = evaluations["step"] * evaluations["arm"].map(ms) / 1e3
     frame = evaluations.assign(seconds=seconds)
-    figure, axes = _figure(8, 4)
-    lines, ends = zip(cycle(COLOURS), cycle(STYLES), strict=False), []
+    figure, axes = one_panel(8, 4)
+    lines, ends = zip(cycle(COLOURS), cycle(LINE_STYLES), strict=False), []
     for (arm, rows), (colour, style) in zip(frame.groupby("arm", sort=False), lines, strict=False):
         rows = rows[rows["step"] >= SHOWN * rows["step"].max()]
         x, losses = rows.groupby("step")[budget].first(), rows.groupby("step")["val_loss"]
@@ -58,7 +85,7 @@ def plot_differences(differences: "pd.DataFrame") -> Picture:
 
     Left of zero the first is better. A filled dot is a difference that Holm's correction leaves.
     """
-    figure, axes = _figure(8, 0.9 + 0.34 * len(differences))
+    figure, axes = one_panel(8, 0.9 + 0.34 * len(differences))
     axes.axvline(0, color=GREY, linewidth=1)
     names, found = [], []
     for place, row in enumerate(differences.itertuples()):
@@ -78,18 +105,3 @@ def plot_differences(differences: "pd.DataFrame") -> Picture:
     right.spines["right"].set_visible(False)
     figure.alt = f"Differences of the loss in nats, with 95 % intervals: {'; '.join(found)}."
     return figure
-
-
-def _name_ends(axes, ends: list[tuple[float, float, str, str]]) -> None:
-    """Names at the right edge, as high as their lines end, but none on another."""
-    ends, (low, high), right = sorted(ends), axes.get_ylim(), axes.get_xlim()[1]
-    heights, steps = np.array([end[0] for end in ends]), np.arange(len(ends)) * (high - low) / 20
-    places = np.maximum.accumulate(heights - steps) + steps
-    places -= (places - heights).mean()
-    for place, (_, _, name, colour) in zip(places, ends, strict=True):
-        axes.text(right, place, name, va="center", fontsize=8, color=colour)
-
-
-def _span(counts: "pd.Series") -> str:
-    low, high = counts.min(), counts.max()
-    return str(low) if low == high else f"{low} to {high}"

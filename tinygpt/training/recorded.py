@@ -32,19 +32,21 @@ class RecordedUpdate:
     """Makes updates on a GPU, from the fourth on as one launch: a CUDA graph of all its kernels.
 
     A replay reads and writes the very memory of the recording: batches are copied there, learning
-    rates are tensors that are filled. What `update` returns, a few numbers, arrives on the CPU one
-    call late, so that the GPU has its next update while Python looks at them.
+    rates are tensors that are filled. What else is changed in Python, a hook or a part of the model
+    put in place of another, counts only when an update is recorded anew: with batches of other
+    shapes, or after `forget`. What `update` returns, a few numbers, arrives on the CPU one call
+    late, so that the GPU has its next update while Python looks at them.
     """
 
     def __init__(self, update: Callable[[list[Batch]], Tensor]):
-        self.update, self.made = update, 0
-        self.batches: list[Batch] = []
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.update = update
         self.sent: deque[tuple[Tensor, torch.cuda.Event]] = deque()
+        self.forget()
 
     def start(self, batches: list[Batch]) -> list[list[float]]:
-        """Start one update; gives the numbers of the one before. All batches have one shape."""
-        if not self.batches:
+        """Start one update; gives the numbers of the one before."""
+        if [x.shape for x, _ in batches] != [x.shape for x, _ in self.batches]:
+            self.forget()
             self.batches = [(x.clone(), y.clone()) for x, y in batches]
         for there, here in zip(self.batches, batches, strict=True):
             there[0].copy_(here[0])
@@ -57,6 +59,13 @@ class RecordedUpdate:
         """Wait for what was started; gives the numbers that `start` has not given."""
         return [self._receive() for _ in range(len(self.sent))]
 
+    def forget(self) -> None:
+        """Give the memory of the recording back; the next update is made as the first."""
+        self.made = 0
+        self.batches: list[Batch] = []
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.numbers: Tensor | None = None
+
     def _warm_up(self) -> Tensor:
         """An update beside the default stream, as is asked for before a recording."""
         aside, now = torch.cuda.Stream(), torch.cuda.current_stream()
@@ -68,11 +77,15 @@ class RecordedUpdate:
 
     def _replay(self) -> Tensor:
         if self.graph is None:
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                self.numbers = self.update(self.batches)
+            self.graph, self.numbers = self._record()
         self.graph.replay()
         return self.numbers
+
+    def _record(self) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            numbers = self.update(self.batches)
+        return graph, numbers
 
     def _send(self, numbers: Tensor) -> None:
         there = torch.empty(numbers.shape, pin_memory=True)

@@ -138,7 +138,10 @@ class Trainer:
         """
         small = is_small(self.model, self.config)
         with self.run.writing() if self.run else nullcontext(), one_thread(small):
-            caught = self._loop(progress)
+            try:
+                caught = self._loop(progress)
+            finally:
+                self._forget_recording()
         self.model.eval()
         if caught:
             self._say_where_it_stopped()
@@ -224,13 +227,21 @@ class Trainer:
         for self.loss, self.grad_norm in updates:
             if not math.isfinite(self.loss + self.grad_norm):
                 numbers = f"loss {self.loss} and gradient norm {self.grad_norm}"
-                what = "nothing was saved of it" if self.recorded else "the update was not made"
-                raise self._ruined(f"{numbers} at step {self.step}; {what}")
+                step, what = self.step, "the update was not made"
+                if self.recorded:  # they are of the update before
+                    step, what = self.step - 1, "nothing was saved of it"
+                raise self._ruined(f"{numbers} at step {step}; {what}")
 
     def _settle(self) -> None:
         """Look at what is still on its way, before the weights are used."""
         if self.recorded:
             self._look(self.recorded.settle())
+
+    def _forget_recording(self) -> None:
+        """Give back the memory of a recorded update, in which its gradients lie, too."""
+        if self.recorded:
+            self.recorded.forget()
+            self.model.zero_grad()
 
     def _ruined(self, what: str) -> NonFiniteError:
         saved = self.run.checkpoints()[-1:] if self.run else []

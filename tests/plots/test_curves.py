@@ -1,0 +1,56 @@
+"""Lines with their names beside them, trainings, and intervals."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tinygpt import plots
+
+
+def test_lines_baselines_and_whole_numbers():
+    figure = plots.plot_lines([0, 1, 2], {"a": [3, 2, 1]}, "context", "loss", baselines={"ln V": 4})
+    (axes,) = figure.axes
+    assert "ln V" in [text.get_text() for text in axes.texts]
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())
+    many = plots.plot_lines([0, 1], {str(i): [i, i] for i in range(9)}, "", "")
+    assert len(many.axes[0].lines) == 9
+    named = plots.plot_lines(["one", "two"], {"a": [2, 1]}, "", "")
+    assert list(named.axes[0].lines[0].get_ydata()) == [2, 1]
+
+
+@pytest.mark.parametrize("names", [["real", "sampled", "beam search"], "abcdefghi", ["one batch"]])
+def test_the_names_of_lines_lie_beside_the_panel_where_no_line_is(names):
+    lines = {name: np.random.default_rng(i).random(200) for i, name in enumerate(names)}
+    figure = plots.plot_lines(range(200), lines, "x", "y", "title", baselines={"even": 0.5})
+    figure.draw_without_rendering()
+    (legend,), (axes,) = figure.legends, figure.axes
+    assert [text.get_text() for text in legend.get_texts()] == list(names)
+    assert legend.get_window_extent().x0 >= axes.get_window_extent().x1
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
+    assert legend.get_window_extent().y0 >= 0
+    assert axes.get_legend() is None
+
+
+def test_training_draws_both_splits_and_the_baselines():
+    losses = {"train_lm_loss": [2.0] * 3, "val_lm_loss": [2.5] * 3}
+    perplexities = {"train_perplexity": [7.39] * 3, "val_perplexity": [math.exp(2.5)] * 3}
+    frame = pd.DataFrame({"epoch": [0.0, 0.5, 1.0]} | losses | perplexities)
+    left, right = plots.plot_training(frame, baselines={"bigram": 2.45}).axes
+    assert [line.get_label() for line in left.lines[:2]] == ["train", "val"]
+    assert list(left.lines[1].get_ydata()) == [2.5] * 3
+    assert right.lines[1].get_ydata()[0] == pytest.approx(math.exp(2.5))
+    assert "bigram" in [text.get_text() for text in left.texts]
+
+
+def test_intervals_mark_the_reference():
+    rows = {"greedy": (0.5, 0.4, 0.6), "real": (1.5, 1.2, 1.9)}
+    figure = plots.plot_intervals({"surprise": rows, "words": rows}, reference="real")
+    left, right = figure.axes
+    assert [axes.get_title() for axes in (left, right)] == ["surprise", "words"]
+    assert [label.get_text() for label in left.get_yticklabels()] == ["greedy", "real"]
+    assert list(left.lines[0].get_xdata()) == [0.4, 0.6]
+    assert left.lines[-1].get_linestyle() == ":"
+    assert left.lines[-1].get_xdata()[0] == 1.5
+    assert len(plots.plot_intervals({"surprise": rows}).axes[0].lines) == 4

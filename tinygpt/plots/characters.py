@@ -1,0 +1,109 @@
+"""Values per character: bars, tables, a page of text, and a distribution under filters."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .base import (
+    BLUE,
+    CHARACTER,
+    CHARACTER_FONT,
+    GREY,
+    HEAT,
+    Picture,
+    heat,
+    one_panel,
+    row_of_panels,
+    visible,
+)
+
+
+def plot_bars(
+    labels: Sequence[str], values: Sequence[float], ylabel: str, title: str = ""
+) -> Picture:
+    """One bar per character (or word)."""
+    figure, axes = one_panel(9, 2.8)
+    axes.bar(range(len(labels)), values, color=BLUE)
+    axes.set_xticks(range(len(labels)), [visible(label) for label in labels])
+    axes.tick_params(axis="x", labelfontfamily=CHARACTER_FONT, labelsize=8)
+    axes.set_xlim(-0.7, len(labels) - 0.3)
+    axes.set_ylabel(ylabel)
+    axes.set_title(title)
+    return figure
+
+
+def plot_table(
+    table: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+    size: float = 5.5,
+    annotate: bool = False,
+    vmax: float | None = None,
+) -> Picture:
+    """A heat map of a matrix with characters along both sides."""
+    figure, axes = one_panel(size * 1.15, size)
+    heat(axes, table, rows, columns, (0.0, vmax), annotate=annotate)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    return figure
+
+
+def plot_page(
+    text: str, values: Sequence[float], label: str, title: str = "", vmax: float | None = None
+) -> Picture:
+    """A page of text, each character on a tile whose colour shows its value (NaN: no tile)."""
+    lines, cells = text.split("\n"), []
+    row = column = 0
+    for character, value in zip(text, values, strict=True):
+        cells.append((row, column, character, value))
+        row, column = (row + 1, 0) if character == "\n" else (row, column + 1)
+    grid = np.full((len(lines), max(map(len, lines)) + 1), np.nan)
+    for row, column, _, value in cells:
+        grid[row, column] = value
+    figure, axes = one_panel(0.12 * grid.shape[1] + 0.9, 0.22 * grid.shape[0] + 0.4)
+    top = vmax or max(1e-9, np.nanmax(grid))
+    picture = axes.imshow(grid, cmap=HEAT, vmin=0, vmax=top, aspect="auto")
+    for row, column, character, value in cells:
+        colour = "black" if value > 0.5 * top else "white" if value == value else GREY
+        shown = visible(character).replace("␣", " ")
+        axes.text(column, row, shown, color=colour, fontsize=9.5, **CHARACTER)
+    figure.colorbar(picture, ax=axes, label=label, fraction=0.03, pad=0.01)
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=10)
+    return figure
+
+
+def plot_filters(
+    stages: Sequence[tuple[str, Sequence[float]]],
+    characters: Sequence[str],
+    count: int = 20,
+    title: str = "",
+) -> Picture:
+    """The next-character distribution after each step, one column `(name, probabilities)` per step.
+
+    The rows are the `count` most probable characters of the first column. A hatched bar is what a
+    character had before it was cut; above each column stand its entropy and effective choices.
+    """
+    distributions = np.array([np.asarray(p, dtype=float) for _, p in stages])  # (stages, V)
+    order = np.argsort(-distributions[0], kind="stable")[:count]
+    figure, panels = row_of_panels(1.75 * len(stages) + 0.9, 0.21 * len(order) + 1.2, len(stages))
+    before, rows = distributions[0], np.arange(len(order))
+    for axes, (name, _), p in zip(panels, stages, distributions, strict=True):
+        cut = p[order] == 0
+        axes.barh(rows[~cut], p[order][~cut], color=BLUE)
+        axes.barh(rows[cut], before[order][cut], color="white", edgecolor=GREY, hatch="////")
+        entropy = -(p[p > 0] * np.log(p[p > 0])).sum() + 0.0
+        kept = f"{np.count_nonzero(p)} characters"
+        effect = f"$H$ {entropy:.2f}, $e^H$ {np.exp(entropy):.1f}"
+        axes.set_title(f"{name}\n{kept}\n{effect}", fontsize=9)
+        axes.set_xlim(0, 1.04 * distributions.max())
+        axes.set_ylim(len(order) - 0.4, -0.6)
+        axes.set_yticks(rows, [visible(characters[i]) for i in order] if axes is panels[0] else [])
+        axes.tick_params(axis="y", labelfontfamily=CHARACTER_FONT, labelsize=9, length=0)
+        axes.tick_params(axis="x", labelsize=8)
+        before = np.where(p > 0, p, before)
+    figure.supxlabel("probability", fontsize=9)
+    figure.suptitle(title, fontsize=10)
+    return figure

@@ -1,0 +1,115 @@
+"""Lines of named values, losses of a training, and means with their intervals."""
+
+from collections.abc import Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, ScalarFormatter
+
+from .base import (
+    BLUE,
+    GREEN,
+    GREY,
+    LINE_STYLES,
+    ORANGE,
+    PINK,
+    SKY,
+    VERMILION,
+    Picture,
+    legend_beside,
+    one_panel,
+    row_of_panels,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def _baselines(axes: Axes, heights: dict[str, float] | None) -> None:
+    """A dotted line at each height, its name above its right end."""
+    for label, height in (heights or {}).items():
+        axes.axhline(height, color=GREY, linewidth=1, linestyle=":")
+        at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        axes.annotate(label, (1, height), (-3, 2), ha="right", fontsize=8, color=GREY, **at)
+
+
+def _plain_log_ticks(axes: Axes) -> None:
+    axes.yaxis.set_major_locator(FixedLocator([1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100]))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def plot_training(
+    frame: "pd.DataFrame", baselines: dict[str, float] | None = None, title: str = ""
+) -> Picture:
+    """Loss and perplexity against epochs, for train and validation; `baselines` in nats."""
+    figure, (left, right) = row_of_panels(9, 3.4, 2)
+    for axes, name in ((left, "lm_loss"), (right, "perplexity")):
+        for split, colour, style in (("train", BLUE, "-"), ("val", ORANGE, "--")):
+            values = frame[f"{split}_{name}"]
+            axes.plot(
+                frame["epoch"], values, style, color=colour, label=split, marker="o", markersize=3.5
+            )
+        axes.set_xlabel("epoch")
+    left.set_ylabel("loss (nats per character)")
+    right.set_ylabel("perplexity (log scale)")
+    right.set_yscale("log")
+    _plain_log_ticks(right)
+    _baselines(left, baselines)
+    _baselines(right, {label: np.exp(nats) for label, nats in (baselines or {}).items()})
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, 0.93))  # the labels stand on the right
+    figure.suptitle(title)
+    return figure
+
+
+def plot_lines(
+    x: Sequence[float],
+    lines: dict[str, Sequence[float]],
+    xlabel: str,
+    ylabel: str,
+    title: str = "",
+    baselines: dict[str, float] | None = None,
+) -> Picture:
+    """Several named lines over one axis; `baselines` are dotted heights with a name."""
+    figure, axes = one_panel(6.5, 3.4)
+    colours = cycle((BLUE, ORANGE, GREEN, PINK, SKY, VERMILION))
+    looks = zip(lines.items(), colours, cycle(LINE_STYLES), strict=False)
+    for (label, values), colour, style in looks:
+        axes.plot(x, values, style, color=colour, label=label)
+    _baselines(axes, baselines)
+    if all(isinstance(value, int) for value in x):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    legend_beside(figure, axes.get_lines()[: len(lines)])
+    return figure
+
+
+def plot_intervals(
+    columns: dict[str, dict[str, tuple[float, float, float]]],
+    reference: str | None = None,
+    title: str = "",
+) -> Picture:
+    """Means with their confidence intervals: `{column: {row: (mean, low, high)}}`.
+
+    One panel per column; a dotted line marks the mean of the row called `reference`.
+    """
+    names = list(next(iter(columns.values())))
+    figure, panels = row_of_panels(9.4, 0.26 * len(names) + 1.1, len(columns))
+    for axes, (label, rows) in zip(panels, columns.items(), strict=True):
+        for y, name in enumerate(names):
+            mean, low, high = rows[name]
+            colour = ORANGE if name == reference else BLUE
+            axes.plot([low, high], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
+            axes.plot(mean, y, "s" if name == reference else "o", color=colour, markersize=3.5)
+        if reference is not None:
+            axes.axvline(rows[reference][0], color=ORANGE, linewidth=1, linestyle=":")
+        axes.set_title(label, fontsize=9)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_yticks(range(len(names)), names if axes is panels[0] else [])
+        axes.tick_params(labelsize=8)
+        axes.grid(axis="y", color="#EEEEEE")
+        axes.set_axisbelow(True)
+    figure.suptitle(title, fontsize=10)
+    return figure
