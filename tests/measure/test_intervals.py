@@ -79,6 +79,7 @@ def test_holm_as_its_definition_says():
             assert adjusted == pytest.approx(min(1, max(tried)))
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []
+    assert holm([0.04, math.nan, 0.01, 0.03]) == pytest.approx([0.09, 1, 0.04, 0.09])
 
 
 def test_an_unpaired_difference_has_an_interval_that_fits_its_p():

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tinygpt import runtime
+from tinygpt import Trainer, runtime
 from tinygpt.errors import ConfigError
 from tinygpt.files import ROOT
 from tinygpt.measure import evaluate, flops_per_token
@@ -191,6 +191,29 @@ def test_a_learning_rate_that_diverges_is_infinitely_bad(make_study):
     row = run_row(study, trial, train(study, trial, False))
     assert math.isinf(row["best_val_loss"])
     assert math.isinf(row["val_loss"])
+
+
+def test_a_run_that_diverges_at_its_very_end_has_diverged(make_study, plain, monkeypatch):
+    """In the look after its last update, or in that update, of which a GPU tells late."""
+    loss, settle = Trainer._loss, Trainer._settle
+
+    def no_loss(trainer, *arguments):
+        return math.nan if trainer.step == 4 else loss(trainer, *arguments)
+
+    def tells(trainer):
+        settle(trainer)
+        if trainer.step == 4:
+            trainer._look([[math.nan, math.nan]])
+
+    for name, ruined in (("_loss", no_loss), ("_settle", tells)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, name, ruined)
+            study, trial = make_study(plain), Trial(ARMS["dense"], 1, 1.0, 4, 2)
+            trainer = train(study, trial, progress=False)
+        assert trainer.step == 4
+        assert math.isfinite(trainer.best_val_loss)
+        row = run_row(study, trial, trainer)
+        assert all(math.isinf(row[name]) for name in ("best_val_loss", "val_loss", "train_loss"))
 
 
 def costs(study, **ms):

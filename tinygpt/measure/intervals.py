@@ -1,5 +1,6 @@
 """How sure a mean of several measurements is."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,8 +78,10 @@ def unpaired_difference(
 def holm(p: Sequence[float]) -> list[float]:
     """The p-values of several questions, each as large as their number demands (Holm 1979).
 
-    The smallest of m times m, the next times m - 1 and so on, none below one before it.
+    The smallest of m times m, the next times m - 1 and so on, none below one before it. Of a
+    question without an answer, nan, it is 1.
     """
+    p = [1.0 if math.isnan(each) else each for each in p]
     order = sorted(range(len(p)), key=lambda i: p[i])
     adjusted, highest = [0.0] * len(p), 0.0
     for rank, i in enumerate(order):

@@ -13,7 +13,7 @@ from .base import BLUE, GREEN, GREY, HEAT, ORANGE, PINK, SKY, VERMILION, Picture
 from .benchmarks import plot_scaling, plot_tricks
 from .characters import plot_bars, plot_filters, plot_page, plot_table
 from .curves import plot_intervals, plot_lines, plot_training
-from .routing import EXPERT_COLOURS, ends_line, plot_loads, plot_routing, tint
+from .routing import EXPERT_COLOURS, ends_line, expert_colour, plot_loads, plot_routing, tint
 from .settling import plot_co_activation, plot_routing_over_training, plot_specialisation
 from .study import plot_differences, plot_study_curves
 
@@ -32,6 +32,7 @@ __all__ = [
     "VERMILION",
     "Picture",
     "ends_line",
+    "expert_colour",
     "plot_all_heads",
     "plot_attention",
     "plot_bars",

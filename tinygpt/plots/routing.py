@@ -39,6 +39,7 @@ def tint(weight: float) -> float:
 
 
 def expert_colour(expert: int) -> str:
+    """The same in all pictures; from the ninth expert on they begin again."""
     return EXPERT_COLOURS[expert % len(EXPERT_COLOURS)]
 
 

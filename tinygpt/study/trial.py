@@ -64,7 +64,7 @@ def make_trainer(study: Study, trial: Trial) -> Trainer:
 def train(study: Study, trial: Trial, progress: bool) -> Trainer:
     """Train to the end, also past the turn of the validation loss; on a CPU in one thread.
 
-    A training that diverges stops there, and its trainer has made fewer updates.
+    A training that diverges stops there: it has no finite losses after its last update.
     """
     trainer = make_trainer(study, trial)
     with one_thread(trainer.device.type == "cpu"):
@@ -80,7 +80,7 @@ def run_row(study: Study, trial: Trial, trainer: Trainer) -> Row:
     parameters, tokens = count_parameters(trainer.model), trial.updates * trainer.tokens_per_step
     last, best = trainer.metrics.rows[-1], trainer.best_val_loss
     val, train = last["val_lm_loss"], last["train_lm_loss"]
-    if trainer.step < trial.updates:
+    if last["step"] < trial.updates or not math.isfinite(val + train):
         best = val = train = math.inf
     return {
         "recipe": fingerprint(trial.arm, study.size),

@@ -134,8 +134,9 @@ def locate(name: str) -> Path:
         download(remote.url, home, remote.sha256, remote.size)
     except CorpusError as error:
         raise CorpusError(
-            f"{name} is not on this machine and could not be fetched ({error}). Put it at {home}, "
-            f"or use the built-in corpus: load_corpus('tinyplays'), --corpus tinyplays"
+            f"{name} is not on this machine and could not be fetched ({error}). Put it at {home}; "
+            f"what needs no text in particular can use the built-in one: load_corpus('tinyplays'), "
+            f"--corpus tinyplays"
         ) from error
     return home
 

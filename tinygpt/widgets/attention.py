@@ -108,9 +108,8 @@ class AttentionExplorer(Live):
             description="switch it off", tooltip="this head; with the mean, all of its layer"
         )
         self.seed = widgets.BoundedIntText(1, 0, 2**31 - 1, description="seed")
-        self.controls = (  # in the order of `Settings`
-            *(self.text, self.layer, self.head, self.scores, self.query, self.off, self.seed),
-        )
+        first = self.text, self.layer, self.head, self.scores, self.query
+        self.controls = *first, self.off, self.seed  # in the order of `Settings`
         self.png, self.svg = map(self._save_button, ("png", "svg"))
         self.saved = widgets.HTML()
         self._lay_out()

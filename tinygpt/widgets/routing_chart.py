@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..measure import CLASSES, classes
-from ..plots import EXPERT_COLOURS, GREY, ends_line, tint
+from ..plots import EXPERT_COLOURS, GREY, ends_line, expert_colour, tint
 from .frame import safe, shown
 
 # tokens by the expert that takes most of them: of all, and of one expert at least and at most
@@ -105,7 +105,7 @@ def _tile(
     (first, weight), *others = used
     style = f"--a:{tint(min(1.0, weight)):.2f}"
     if others and others[0][0] != off:
-        style += f";border-bottom-color:{_colour(others[0][0])}"
+        style += f";border-bottom-color:{expert_colour(others[0][0])}"
     classes = f"{kind(first)}{' off' * (first == off)}"
     return f"<b class='{classes}' style='{style}' {title}>{shown(piece)}<i>{first}</i></b>"
 
@@ -167,10 +167,6 @@ def legend(n_choices: int, off: int, unit: str = "character") -> str:
     if n_choices > 1:
         words += "; the line below: its second expert"
     return words + (f"; hatched: expert {off}, dropped." if off >= 0 else ".")
-
-
-def _colour(expert: int) -> str:
-    return EXPERT_COLOURS[expert % len(EXPERT_COLOURS)]
 
 
 def kind(expert: int) -> str:
