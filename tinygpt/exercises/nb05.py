@@ -122,14 +122,16 @@ def _explain_number(seen: str, got: float, right: float, mistakes: dict[float, s
     raise NotYet(f"{seen}the answer is {right:.4g}, but you return {got:.4g}.")
 
 
+CASES = ((0.006, 0.02), (0.006, 0.01), (0.006, 0.004))  # standard deviations and differences
+
+
 @exercise
 def seeds_needed(answer: Callable) -> str:
-    for sd, difference in ((0.006, 0.02), (0.006, 0.01), (0.006, 0.005)):
-        got, right = is_number(answer(sd, difference)), _seeds(sd, difference)
-        seen = f"For a standard deviation of {sd} and a difference of {difference} "
-        for other, why in _wrong_seeds(sd, difference):
-            expect(got == right or got != other, f"{seen}you return {got:g}: {why}")
-        expect(got == right, f"{seen}{right} seeds are needed, but you return {got:g}.")
+    got, right = [is_number(answer(*case)) for case in CASES], [_seeds(*case) for case in CASES]
+    of = "standard deviations and differences"
+    for wrong, why in _wrong_seeds():
+        expect(got == right or got != wrong, f"For the {of} {CASES} you return {got}: {why}")
+    expect(got == right, f"For the {of} {CASES} {right} seeds are needed, but you return {got}.")
     return (
         "right. Half the difference takes nearly four times the seeds. And this is the least: with "
         "so many, a true difference of that size is found about every second time only. To find "
@@ -153,58 +155,54 @@ def _seeds(
     return n
 
 
-def _wrong_seeds(sd: float, difference: float) -> list[tuple[int, str]]:
-    right = _seeds(sd, difference)
-    return [
-        (_seeds(sd, difference, both=1), "both arms vary, so the variances add up: √(2 / n)."),
-        (
-            _seeds(sd, difference, freedom=lambda n: n - 1),
-            "2n - 2 degrees of freedom are left, since both arms tell of the spread.",
-        ),
-        (
-            _seeds(sd, difference, freedom=lambda n: 1e9),
-            "1.96 is for many runs. Take Student's t.",
-        ),
-        (
-            _seeds(sd, difference / 2),
-            "half the interval must be narrower than the difference, not the whole.",
-        ),
-        (
-            _seeds(sd, difference, tail=0.95),
-            "the quantile of a 95 % interval is that of 0.975.",
-        ),
-        (right - 1, "with one seed less than needed the interval is too wide."),
-        (right + 1, "one seed less is enough."),
+def _wrong_seeds() -> list[tuple[list[int], str]]:
+    """What the usual mistakes give for all cases."""
+    usual = [
+        ({"both": 1}, "both arms vary, so the variances add up: √(2 / n)."),
+        ({"freedom": lambda n: n - 1}, "both arms tell of the spread: 2n - 2 degrees of freedom."),
+        ({"freedom": lambda n: 1e9}, "1.96 is for many runs. Take Student's t."),
+        ({"tail": 0.95}, "the quantile of a 95 % interval is that of 0.975."),
+        ({"both": 8}, "half the interval must be narrower than the difference, not the whole."),
     ]
+    wrong = [([_seeds(*case, **changed) for case in CASES], why) for changed, why in usual]
+    right = [_seeds(*case) for case in CASES]
+    wrong.append(([n - 1 for n in right], "with one seed less than needed it is too wide."))
+    return [*wrong, ([n + 1 for n in right], "one seed less is enough.")]
 
 
 @exercise
 def mean_distance(answer: Callable) -> str:
-    maps = _maps()
-    back = torch.arange(4)[:, None] - torch.arange(4)
-    right = (maps * back).sum(-1)[:, 1:].mean(-1)
+    maps, t = _maps(), torch.arange(4)
+    back = t[:, None] - t
+    each = (maps * back).sum(-1)
+    right = each[:, 1:].mean(-1)
     given = maps.clone()
     got = is_tensor(answer(given))
     expect(torch.equal(given, maps), "you changed the maps that were given.")
-    seen = "For two heads, one that looks at itself and one that looks at the token before, and a "
-    seen = f"{seen}third between them, over four tokens: "
+    seen = (
+        "For three heads over four tokens, one that looks at itself, one that looks at the token "
+        "before, and one between them: "
+    )
     expect(
         got.shape == right.shape,
         f"a number for each head is asked, shape {tuple(right.shape)}, but you return "
         f"{tuple(got.shape)}.",
     )
-    turned = maps.transpose(1, 2)
+    largest = maps.argmax(-1)
     mistakes = [
         (-right, "the sign is wrong: how far *back*, query minus key."),
-        ((maps * back).sum(-1).mean(-1), "the first query counts. It can only look at itself."),
-        ((maps * back).sum(-1)[:, 1:].sum(-1), "you add the queries up; a mean is asked."),
-        ((maps * back).mean(-1)[:, 1:].mean(-1), "weights add up to 1 in a row, so a sum over the "
-         "keys is their mean already."),
-        ((turned * back.abs()).sum(-1)[:, 1:].mean(-1), "queries are the rows, keys the columns."),
-        (maps.argmax(-1)[:, 1:].double().mean(-1), "that is a place, not a distance."),
-        ((torch.arange(4) - maps.argmax(-1))[:, 1:].double().mean(-1), "that is the distance of the "
-         "largest weight only. All weights count."),
-    ]  # fmt: skip
+        (each.mean(-1), "the first query counts. It can only look at itself."),
+        (each[:, 1:].sum(-1), "you add the queries up; a mean is asked."),
+        (
+            right / 4,
+            "weights add up to 1 in a row, so their sum over the keys is a mean already.",
+        ),
+        (largest[:, 1:].float().mean(-1), "that is a place, not a distance."),
+        (
+            (t - largest)[:, 1:].float().mean(-1),
+            "that is the distance of the largest weight. All weights count.",
+        ),
+    ]
     close = torch.allclose(got.double(), right.double(), atol=1e-5)
     for wrong, why in mistakes:
         same = torch.allclose(got.double(), wrong.double(), atol=1e-5)
