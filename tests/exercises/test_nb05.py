@@ -115,7 +115,6 @@ MISTAKES = [
     (*loop(f"2 * stats.t.ppf(0.975, 2 * n - 2) * {ERROR}"), "not the whole"),
     (*loop(f"stats.t.ppf(0.95, 2 * n - 2) * {ERROR}"), "quantile of a 95 % interval"),
     (*loop("stats.t.ppf(0.975, 2 * n) * sd * math.sqrt(2 / (n + 1))"), "one seed less than needed"),
-    (*loop("stats.t.ppf(0.975, 2 * n - 4) * sd * math.sqrt(2 / (n - 1))", 3), "one seed less is"),
     ("seeds_needed", "return 1000", "seeds are needed"),
     ("mean_distance", BACK + "return (maps * -back).sum(-1)[:, 1:].mean(-1)", "sign is wrong"),
     ("mean_distance", BACK + "return (maps * back).sum(-1).mean(-1)", "first query counts"),

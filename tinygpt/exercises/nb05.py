@@ -165,9 +165,8 @@ def _wrong_seeds() -> list[tuple[list[int], str]]:
         ({"both": 8}, "half the interval must be narrower than the difference, not the whole."),
     ]
     wrong = [([_seeds(*case, **changed) for case in CASES], why) for changed, why in usual]
-    right = [_seeds(*case) for case in CASES]
-    wrong.append(([n - 1 for n in right], "with one seed less than needed it is too wide."))
-    return [*wrong, ([n + 1 for n in right], "one seed less is enough.")]
+    fewer = [_seeds(*case) - 1 for case in CASES]
+    return [*wrong, (fewer, "with one seed less than needed the interval is too wide.")]
 
 
 @exercise
