@@ -22,6 +22,12 @@ EXERCISES = {
     ),
     "03_decoding_strategies": ("sharpen", "keep_top_k", "keep_top_p", "cut_at_stop"),
     "04_moe_gate_experts": ("top_k_gate", "switch_loss", "biased_step", "drop_mask"),
+    "05_comparison_attention_heatmaps": (
+        "paired_interval",
+        "at_equal_budget",
+        "seeds_needed",
+        "mean_distance",
+    ),
 }
 
 

@@ -54,9 +54,10 @@ def plot_study_curves(
 ) -> Picture:
     """Validation loss of each arm against a budget: step, tokens, flops or seconds.
 
-    A line is the mean over seeds, its band goes from the lowest to the highest. `evaluations` are
-    rows of the table of that name, of the arms to be shown; `ms` are milliseconds per update by
-    arm. A study gives both: `details("evaluations")` and `ms()`.
+    A line is the mean over seeds, its band goes from the lowest to the highest; a second scale has
+    the perplexity, the exponential of the loss. `evaluations` are rows of the table of that name,
+    of the arms to be shown; `ms` are milliseconds per update by arm. A study gives both:
+    `details("evaluations")` and `ms()`.
     """
     seconds = evaluations["step"] * evaluations["arm"].map(ms) / 1e3
     frame = evaluations.assign(seconds=seconds)
@@ -70,6 +71,8 @@ def plot_study_curves(
         ends.append((losses.mean().iloc[-1], x.iloc[-1], arm, colour))
     _name_ends(axes, ends)
     axes.set(xlabel=BUDGETS[budget], ylabel="validation loss (nats)")
+    perplexity = axes.secondary_yaxis(-0.13, functions=(np.exp, _log))
+    perplexity.set_ylabel("perplexity")
     axes.spines["right"].set_visible(False)
     seeds = frame.groupby("arm")["seed"].nunique()
     told = "; ".join(f"{arm} {loss:.4f} at {at:,.4g}" for loss, at, arm, _ in sorted(ends))
@@ -105,3 +108,8 @@ def plot_differences(differences: "pd.DataFrame") -> Picture:
     right.spines["right"].set_visible(False)
     figure.alt = f"Differences of the loss in nats, with 95 % intervals: {'; '.join(found)}."
     return figure
+
+
+def _log(perplexity: np.ndarray) -> np.ndarray:
+    """The loss; matplotlib also asks for that of 0."""
+    return np.log(np.maximum(perplexity, 1e-9))
