@@ -133,8 +133,8 @@ class Trainer:
 
         Ctrl-C and SIGTERM end the current update, save a checkpoint and then raise
         `KeyboardInterrupt` or `SystemExit`. Raises `NonFiniteError` before an update that would
-        ruin the weights, and instead of saving what is ruined; `CheckpointError` if somebody else
-        trains in the folder.
+        ruin the weights (where updates are recorded, one after it), and instead of saving what is
+        ruined; `CheckpointError` if somebody else trains in the folder.
         """
         small = is_small(self.model, self.config)
         with self.run.writing() if self.run else nullcontext(), one_thread(small):
