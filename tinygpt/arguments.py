@@ -108,7 +108,7 @@ class CompareArgs:
     arms: tuple[str, ...] = ()
     """which of them; default: those of the size"""
     seeds: int | None = None
-    """runs of each arm; default: 12, 5 or 3, by the size"""
+    """runs of each arm; default: 12, of the larger sizes 3"""
     until: Literal["report", "costs", "sweep", "runs"] = "runs"
     """how far to go with what is missing: not at all, the time of an update, learning rates, all"""
     corpus: str = "tinyshakespeare"

@@ -16,7 +16,6 @@ from tinygpt.errors import ConfigError
 from tinygpt.files import ROOT
 from tinygpt.measure import evaluate, flops_per_token
 from tinygpt.study import ARMS, SIZES, Records, Trial, carry_out, lr_factor, missing, report, work
-from tinygpt.study.protocol import SWEEP_SEEDS
 from tinygpt.study.records import fingerprint
 from tinygpt.study.trial import make_trainer, run_row, train
 from tinygpt.tables import Table
@@ -29,7 +28,7 @@ def made(said: str) -> list[str]:
     return [line.split(", learning")[0] for line in said.splitlines() if ", seed" in line]
 
 
-TRIALS = 2 * 2 * len(SWEEP_SEEDS)  # of two arms with two learning rates
+TRIALS = 2 * 2 * SMALL.sweep_seeds  # of two arms with two learning rates
 
 
 def the_arms(study):

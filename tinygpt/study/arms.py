@@ -86,7 +86,8 @@ class Size:
     """How large the models are, how they are trained, and how often.
 
     The validation loss is measured `looks` times in each run, evenly spread, and once before it.
-    Learning rates are tried out as `factors` of the recipe's, with fewer updates if so said.
+    Learning rates are tried out as `factors` of the recipe's, with fewer updates if so said, each
+    with `sweep_seeds` seeds.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Size:
     looks: int = 20
     factors: tuple[float, ...] = (0.5, 1.0, 2.0)
     sweep_updates: int | None = None
+    sweep_seeds: int = 4
     rounds: int = 100  # steps of each arm, in turns, for the time of an update
     cuda_only: bool = False
     arms: tuple[str, ...] = field(default=tuple(ARMS))  # unless others are asked for
@@ -118,9 +120,11 @@ SIZES = {
             "laptop",
             _LAPTOP.model,
             replace(_LAPTOP.train, max_steps=2000),
-            seeds=5,
+            seeds=3,
             sweep_updates=500,
+            sweep_seeds=2,
             rounds=40,
+            arms=("dense", "top-2", "dense-total", "dense-seconds-2"),  # hours of a core as it is
         ),
         Size(
             "baby",
@@ -128,6 +132,7 @@ SIZES = {
             replace(_LAPTOP.train, batch_size=64, max_steps=2000),
             seeds=3,
             sweep_updates=500,
+            sweep_seeds=2,
             cuda_only=True,
             arms=("dense", "top-1", "top-2", "dense-total", "dense-seconds-1", "dense-seconds-2"),
         ),

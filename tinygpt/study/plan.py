@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from .arms import ARMS, Arm
-from .protocol import SWEEP_SEEDS, Study
+from .protocol import Study
 
 SWEEP_LOOKS = 5
 DENSE = ARMS["dense"]
@@ -38,7 +38,7 @@ def untried(study: Study) -> list[Trial]:
     factors = size.factors if len(size.factors) > 1 else ()
     return [
         Trial(arm, seed, factor, study.sweep_updates, min(SWEEP_LOOKS, size.looks))
-        for seed in SWEEP_SEEDS
+        for seed in study.sweep_seeds
         for arm in tuned.values()
         for factor in factors
         if (arm.name, seed, factor) not in done

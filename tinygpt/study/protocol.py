@@ -18,7 +18,7 @@ from .arms import ARMS, Arm, Size
 from .records import Records, fingerprint
 
 FIRST_SEED = 1
-SWEEP_SEEDS = (101, 102, 103, 104)  # of the learning rates: not those that are reported
+SWEEP_SEED = 101  # the first of those for learning rates, which are not reported
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ class Study:
     def sweep(self) -> pd.DataFrame:
         """The finished trials of learning rates."""
         found = self._made(self.records.sweep.read())
-        return found[(found["updates"] == self.sweep_updates) & found["seed"].isin(SWEEP_SEEDS)]
+        found = found[found["updates"] == self.sweep_updates]
+        return found[found["seed"].isin(self.sweep_seeds)]
 
     def costs(self) -> pd.DataFrame:
         """What an update costs on such a device."""
@@ -121,6 +122,11 @@ class Study:
         return range(FIRST_SEED, FIRST_SEED + self.seeds)
 
     @property
+    def sweep_seeds(self) -> range:
+        """The seeds with which learning rates are tried."""
+        return range(SWEEP_SEED, SWEEP_SEED + self.size.sweep_seeds)
+
+    @property
     def sweep_updates(self) -> int:
         """How many updates a trial of a learning rate makes."""
         return self.size.sweep_updates or self.size.train.max_steps
@@ -138,7 +144,7 @@ def open_study(
     """A study by the names of its arms; without any, those of its size, and so with the seeds."""
     if unknown := [name for name in arms if name not in ARMS]:
         raise ConfigError(f"there is no arm {', '.join(unknown)}; there are {', '.join(ARMS)}")
-    seeds, most = size.seeds if seeds is None else seeds, SWEEP_SEEDS[0] - FIRST_SEED
+    seeds, most = size.seeds if seeds is None else seeds, SWEEP_SEED - FIRST_SEED
     if not 1 <= seeds <= most:
         raise ConfigError(
             f"seeds={seeds} must be between 1 and {most}; later ones are for learning rates"
