@@ -113,7 +113,7 @@ SIZES = {
             PRESETS["tiny"].train,
             seeds=12,
             looks=10,
-            factors=(0.5, 1.0, 2.0, 4.0),
+            factors=(0.5, 1.0, 2.0, 4.0, 8.0),
             rounds=300,
         ),
         Size(
