@@ -32,7 +32,10 @@ from .tools import LLAMA, MODES, SHAPE, moe_config
         ({"shared_gate": True}, "n_shared=0"),
         ({"scores": "relu"}, "scores='relu' must be one of softmax, sigmoid"),
         ({"routed_scaling_factor": 0.0}, "routed_scaling_factor=0.0 must be above 0"),
-        ({"straight_through": True, "top_k": 2}, "straight_through is for top_k=1; with top_k=2"),
+        (
+            {"straight_through": True, "top_k": 2, "norm_topk_prob": True},
+            "straight_through and norm_topk_prob both divide the weights by their sum",
+        ),
         ({"top_p": 0.0}, "top_p=0.0 must be above 0 and at most 1"),
         ({"top_p": 1.1}, "top_p=1.1"),
         ({"top_p": 0.5, "scores": "sigmoid"}, "top_p=0.5.*needs scores='softmax'"),

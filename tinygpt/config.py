@@ -51,7 +51,7 @@ class MoEConfig:
     scores: Literal["softmax", "sigmoid"] = "softmax"  # from the router's logits
     norm_topk_prob: bool = False  # divide the K weights by their sum
     routed_scaling_factor: Positive = 1.0  # multiplies the weights (DeepSeek-V3)
-    straight_through: bool = False  # k = 1: weights of value one with a gradient (for upcycling)
+    straight_through: bool = False  # divide by the sum, past which gradients go (for upcycling)
     top_p: Mass | None = None  # as many experts as reach this probability, at most top_k
     n_groups: Count = 1  # experts in groups, of which a token may use top_groups (DeepSeek-V3)
     top_groups: Count | None = None  # None: all
@@ -77,8 +77,9 @@ class MoEConfig:
             "router gets no gradient from the language-model loss; leave it off, or take top_k=2",
         )
         check(
-            not self.straight_through or K == 1,
-            f"straight_through is for top_k=1; with top_k={K} use norm_topk_prob=True",
+            not (self.straight_through and self.norm_topk_prob),
+            "straight_through and norm_topk_prob both divide the weights by their sum, with and "
+            "without a gradient through the single weight; take one of them",
         )
         check(
             self.top_p is None or self.scores == "softmax",

@@ -88,7 +88,7 @@ EXPERT_FIELDS = {
     "scores": [{"scores": "softmax"}, {"scores": "sigmoid"}],
     "norm_topk_prob": [{"norm_topk_prob": True, "top_k": 2}],
     "routed_scaling_factor": [{"routed_scaling_factor": 2.5}],
-    "straight_through": [{"straight_through": True}],
+    "straight_through": [{"straight_through": True}, {"straight_through": True, "top_k": 2}],
     "top_p": [{"top_p": 0.5, "top_k": 3}],
     "n_groups": [{"n_groups": 2, "top_groups": 1, "top_k": 2}],
     "top_groups": [{"n_experts": 6, "n_groups": 3, "top_groups": 2, "top_k": 2}],
