@@ -319,6 +319,9 @@ class ByteTokenizer(Tokenizer):
             left = left[len(best) :]
         return np.array(ids, dtype=np.int32)
 
+    def cut(self, text: str) -> int:
+        return 0
+
     def to_json(self) -> dict:
         return {"tokens": [list(token) for token in self.tokens]}
 

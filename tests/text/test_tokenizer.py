@@ -76,6 +76,33 @@ def test_unknown_character_message_names_character_position_and_way_out():
         CharTokenizer("caf").encode("cécé")
 
 
+# --- the two rules for text that comes in, and texts in pieces -----------------------------------
+
+
+def test_half_a_surrogate_pair_is_refused_with_its_place():
+    with pytest.raises(UnknownCharacterError, match=r"'\\ud800' at position 2"):
+        CharTokenizer("badok").encode("ok\ud800bad")
+
+
+def test_characters_have_no_mark_of_an_end():
+    tokenizer = CharTokenizer(sorted(set("<|endoftext|>")))
+    assert tokenizer.end_of_text is None
+    assert len(tokenizer.encode("<|endoftext|>")) == 13  # its text is text
+
+
+@both
+@given(data=st.data())
+def test_pieces_of_a_text_give_the_ids_of_the_whole(tok, data):
+    pieces = data.draw(st.lists(texts))
+    found = np.concatenate(list(tok.encode_pieces(pieces)))
+    assert found.dtype == np.int32
+    assert found.tolist() == tok.encode("".join(pieces))
+
+
+def test_a_text_of_characters_is_encoded_as_it_comes():
+    assert [len(ids) for ids in CHARACTERS.encode_pieces(["the ", "cat"])] == [4, 3, 0]
+
+
 @both
 def test_ids_that_are_none(tok):
     for bad in (tok.vocab_size, -1):
