@@ -52,5 +52,5 @@ def _of_characters(texts: Iterable[str]) -> CharTokenizer:
 
 
 def _nearest(name: str) -> str:
-    found = get_close_matches(name, EXAMPLES, n=1)
+    found = get_close_matches(name, EXAMPLES, n=1, cutoff=0.5)
     return f"; did you mean {found[0]!r}?" if found else ""
