@@ -2,20 +2,23 @@
 
 from .batches import Batches, check_tokens, get_batch, take
 from .characters import CharTokenizer
-from .corpus import REGISTRY, Corpus, load_corpus, locate
+from .corpus import Corpus
+from .load import corpus_names, load_corpus
+from .places import Remote, locate
 from .tinyplays import STYLES, write_plays
 from .tokenizer import Decoder, TextSize, Tokenizer
 
 __all__ = [
-    "REGISTRY",
     "STYLES",
     "Batches",
     "CharTokenizer",
     "Corpus",
     "Decoder",
+    "Remote",
     "TextSize",
     "Tokenizer",
     "check_tokens",
+    "corpus_names",
     "get_batch",
     "load_corpus",
     "locate",

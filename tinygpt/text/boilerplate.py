@@ -20,7 +20,8 @@ START = re.compile(rf"\*+ ?START\s+OF\s+TH(?:E|IS)\s+{GUTENBERG}", re.I)
 SMALL_PRINT = re.compile(r"\*+ ?END\*? ?THE\s+SMALL\s+PRINT", re.I)
 END = re.compile(
     rf"\*+ ?END\s+OF\s+(?:TH(?:E|IS)\s+)?{GUTENBERG}"
-    rf"|^\** ?(?:End\s+of\s+(?:(?:the|this)\s+)?|Fim\s+d[oe]\s+|Fin\s+de\s+|Ende\s+dieses\s+){GUTENBERG}",
+    r"|^\** ?(?:End\s+of\s+(?:(?:the|this)\s+)?|Fim\s+d[oe]\s+|Fin\s+de\s+|Ende\s+dieses\s+)"
+    rf"{GUTENBERG}",
     re.I | re.M,
 )
 COPYRIGHTED = re.compile(rf"\bCOPYRIGHTED\s+{GUTENBERG}", re.I)

@@ -44,7 +44,10 @@ class Book:
         """Where its text may be on a mirror, the newest form first; it need not have any."""
         number = str(self.number)
         folder = "/".join([*(number[:-1] or "0"), number, number])
-        return [f"cache/epub/{number}/pg{number}.txt", *(f"{folder}{s}.txt" for s in ("-0", "-8", ""))]
+        return [
+            f"cache/epub/{number}/pg{number}.txt",
+            *(f"{folder}{s}.txt" for s in ("-0", "-8", "")),
+        ]
 
 
 def read_catalogue(path: Path, language: str) -> list[Book]:
@@ -52,7 +55,7 @@ def read_catalogue(path: Path, language: str) -> list[Book]:
     try:
         with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
-            if not COLUMNS <= set(rows.fieldnames or []):
+            if not set(rows.fieldnames or []) >= COLUMNS:
                 raise ValueError(f"its columns are {rows.fieldnames}")
             found = [_book(row) for row in rows if _is_wanted(row, language)]
     except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from .characters import CharTokenizer
 from .documents import UNDIVIDED, Document, Note, Texts
-from .stream import BLANK_LINE, Contents, alphabet, encode, id_type, memory_mapped, unchanged
+from .encoding import BLANK_LINE, Contents, alphabet, encode, id_type
+from .stream import memory_mapped, unchanged
 from .tokenizer import TextSize, Tokenizer
 
 TRAIN_SHARE = 0.9

@@ -1,4 +1,4 @@
-"""TinyStories (Eldan and Li 2023, arXiv:2305.07759): short stories in the words of a small child."""
+"""TinyStories (Eldan and Li 2023, arXiv:2305.07759): stories in the words of a small child."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -155,7 +155,9 @@ def _repairs(places: int) -> str:
 def _located(file: str) -> Path:
     sha256, size = FILES[file]
     try:
-        return locate("tinystories", Remote(file, hub_url(REPOSITORY, REVISION, file), sha256, size))
+        return locate(
+            "tinystories", Remote(file, hub_url(REPOSITORY, REVISION, file), sha256, size)
+        )
     except CorpusError as error:
         if find("tinystories", SAMPLE) is None:
             raise
