@@ -419,7 +419,7 @@ def test_when_the_first_fails_the_second_tries_itself(tmp_path):
 
 
 def get(server, limit=SIZE):
-    return module.fetch(server.url, limit, "tests (+me@example.org)")
+    return module.fetch_page(server.url, limit, "tests (+me@example.org)")
 
 
 @pytest.mark.parametrize(
@@ -466,9 +466,9 @@ def test_a_page_that_is_not_there_is_told_from_one_that_cannot_be_had():
         with Server(answer) as server, pytest.raises(CorpusError):
             get(server)
     with pytest.raises(CorpusError, match="could not download http://127.0.0.1:9/"):
-        module.fetch("http://127.0.0.1:9/x", 10, "me")
+        module.fetch_page("http://127.0.0.1:9/x", 10, "me")
     with pytest.raises(CorpusError, match="could not download"):
-        module.fetch("no address", 10, "me")
+        module.fetch_page("no address", 10, "me")
 
 
 @pytest.mark.parametrize("answer", [serve(), endless])
@@ -478,11 +478,3 @@ def test_no_more_of_a_page_is_taken_than_was_expected(answer):
         pytest.raises(CorpusError, match="longer than the 100,000 bytes"),
     ):
         get(server, 100_000)
-
-
-def test_the_hub_or_another_copy_of_it(monkeypatch):
-    monkeypatch.delenv("HF_ENDPOINT", raising=False)
-    hub = module.hub_url("datasets/a/b", "c0ffee", "d.txt")
-    assert hub == "https://huggingface.co/datasets/a/b/resolve/c0ffee/d.txt"
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1/")
-    assert module.hub_url("x", "y", "z") == "http://127.0.0.1:1/x/resolve/y/z"

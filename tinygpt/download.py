@@ -40,15 +40,7 @@ def download(url: str, path: Path, checksum: str, size: int) -> None:
         raise CorpusError(f"could not download {url}: {error!r}") from error
 
 
-def hub_url(repository: str, revision: str, file: str) -> str:
-    """Where a file of a repository on the Hugging Face hub is (`datasets/…` for a data set), or on
-    the copy of the hub that $HF_ENDPOINT names. `revision` is a whole commit, so never another.
-    """
-    hub = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    return f"{hub.rstrip('/')}/{repository}/resolve/{revision}/{file}"
-
-
-def fetch(url: str, limit: int, agent: str) -> bytes:
+def fetch_page(url: str, limit: int, agent: str) -> bytes:
     """The content at `url` whose checksum nobody knows, of at most `limit` bytes.
 
     `agent` says who asks. A busy server is asked again after the time that it wants, a broken

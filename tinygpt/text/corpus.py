@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from .characters import CharTokenizer
 from .documents import UNDIVIDED, Document, Note, Texts
-from .encoding import BLANK_LINE, Contents, alphabet, encode, id_type
+from .encoding import BLANK_LINE, Contents, encode, id_type
+from .recipes import TRAIN_SHARE, Recipe, recipe
 from .stream import memory_mapped, unchanged
 from .tokenizer import TextSize, Tokenizer
 
-TRAIN_SHARE = 0.9
 MEMMAP_BYTES = 64 << 20  # texts larger than this stay on disk
 
 
@@ -60,15 +60,15 @@ class Corpus:
         )
 
 
-def encoded(texts: Texts, tokenizer: Tokenizer | None = None) -> Corpus:
-    """Texts as a corpus in a tokenizer's ids; without one, that of all their characters is made.
+def encoded(texts: Texts, tokenizer: Tokenizer | str | None = None) -> Corpus:
+    """Texts as a corpus in a tokenizer's ids; without one, in those of all their characters.
 
     Characters of a small text are encoded in memory, all else once, into data/cache.
     """
-    plain = tokenizer is None or isinstance(tokenizer, CharTokenizer)
+    plain = tokenizer in (None, "char") or isinstance(tokenizer, CharTokenizer)
     in_memory = plain and not texts.slow and texts.size <= MEMMAP_BYTES
     build = _in_memory if in_memory else memory_mapped
-    return corpus_of(texts, *build(texts, tokenizer))
+    return corpus_of(texts, *build(texts, recipe(tokenizer)))
 
 
 def corpus_of(texts: Texts, tokenizer: Tokenizer, tokens: Tensor, contents: Contents) -> Corpus:
@@ -101,14 +101,14 @@ def read_all(texts: Texts) -> str:
     )
 
 
-def _in_memory(texts: Texts, tokenizer: Tokenizer | None) -> tuple[Tokenizer, Tensor, Contents]:
+def _in_memory(texts: Texts, recipe: Recipe) -> tuple[Tokenizer, Tensor, Contents]:
     sink = io.BytesIO()
     with unchanged(texts):
         documents = [
             item if isinstance(item, Note) else Document(item.split, list(item.pieces))
             for item in texts.read()
         ]
-        tokenizer = tokenizer or alphabet(documents)
+        tokenizer = recipe.make(replace(texts, read=lambda: iter(documents)))
         contents = encode(documents, tokenizer, sink)
     tokens = np.frombuffer(sink.getvalue(), dtype=id_type(tokenizer)).astype(np.int64)
     return tokenizer, torch.from_numpy(tokens), contents

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
-from ..download import fetch
+from ..download import fetch_page
 from ..errors import CorpusError
 from ..files import alone, atomic_path, sha256, write_text
 from .boilerplate import Refused, strip
@@ -146,7 +146,7 @@ class _Visitor:
         """The content of a file. `FileNotFoundError` if there is none, else `CorpusError`."""
         time.sleep(max(0.0, self._free - time.monotonic()))
         try:
-            return fetch(f"{self._mirror or site}/{place}", LARGEST, self._agent)
+            return fetch_page(f"{self._mirror or site}/{place}", LARGEST, self._agent)
         finally:
             self._free = time.monotonic() + PAUSE
 

@@ -40,20 +40,21 @@ def corpus_names() -> list[str]:
 
 def load_corpus(
     name: str = "tinyshakespeare",
-    tokenizer: Tokenizer | None = None,
+    tokenizer: Tokenizer | str | None = None,
     *,
     fallback: str | None = None,
 ) -> Corpus:
     """Load a corpus by its name, in the ids of a tokenizer; without one, its characters are taken.
 
-    A name is one of `corpus_names()`, `"tinystories:20000"` for so many of the stories (or
+    A tokenizer may be a name, see `make_tokenizer`; `"bpe:4000"` is trained on the corpus. A
+    corpus's name is one of `corpus_names()`, `"tinystories:20000"` for so many of the stories (or
     `"gutenberg-pt:30"` of the books), `"file:PATH"` for a text of your own or `"folder:PATH"` for
     several. A registered corpus is looked for in data/NAME/, then in $TINYGPT_DATA/NAME/, then
     downloaded; both start at the repository (without one, at the current folder), while a relative
     PATH always starts at the current folder. Documents are in one split each, and a mark stands
     between them; of one running text the first 90 % of the tokens are `train`, the rest `val`.
     With `fallback`, a corpus that can be had nowhere is replaced by that one, with a message.
-    Raises `CorpusError` for an unknown name, a text that is missing or damaged, and one that the
+    Raises `ConfigError` for an unknown tokenizer, `CorpusError` for an unknown name, a text that is missing or damaged, and one that the
     tokenizer cannot write.
     """
     if name == PLAYS:
@@ -97,7 +98,7 @@ def _count(rest: str, name: str) -> int:
     return int(rest)
 
 
-def _load_tinyplays(tokenizer: Tokenizer | None) -> Corpus:
+def _load_tinyplays(tokenizer: Tokenizer | str | None) -> Corpus:
     plays = _plays()
     texts = Texts(
         PLAYS,

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import hub
 from ..download import download
 from ..errors import CorpusError
 from ..files import WORKSPACE
@@ -42,7 +43,7 @@ def shown(path: Path) -> str:
     return f"{'data' if inside else '$TINYGPT_DATA'}/{path.parent.name}/{path.name}"
 
 
-def locate(corpus: str, remote: Remote) -> Path:
+def locate(corpus: str, remote: "Remote | hub.HubFile") -> Path:
     """The checked file; downloads it if it is nowhere on this machine."""
     found = [f / remote.file for f in folders(corpus) if is_there(f / remote.file)]
     for path in found:
@@ -56,7 +57,10 @@ def locate(corpus: str, remote: Remote) -> Path:
         )
     path = home(corpus) / remote.file
     try:
-        download(remote.url, path, remote.sha256, remote.size)
+        if isinstance(remote, Remote):
+            download(remote.url, path, remote.sha256, remote.size)
+        else:
+            hub.fetch(remote, path)
     except CorpusError as error:
         raise CorpusError(
             f"{corpus} is not on this machine and could not be fetched ({error}). Put it at "

@@ -16,28 +16,28 @@ from torch import Tensor
 from ..errors import CorpusError, UnknownCharacterError
 from ..files import WORKSPACE, alone, sha256, write_text
 from .documents import Document, Note, Texts
-from .encoding import Contents, alphabet, encode, id_type
+from .encoding import Contents, encode, id_type
+from .recipes import Recipe
 from .tokenizer import Tokenizer
 
 TOKENS, TOKENIZER, CONTENTS, RECORD = "tokens", "tokenizer.json", "contents.json", "record.json"
 WORTH_TELLING = 1_000_000  # bytes
 
 
-def memory_mapped(texts: Texts, tokenizer: Tokenizer | None) -> tuple[Tokenizer, Tensor, Contents]:
+def memory_mapped(texts: Texts, recipe: Recipe) -> tuple[Tokenizer, Tensor, Contents]:
     """The tokens of texts from data/cache, where they are encoded once, and what there is of them.
 
-    Without a tokenizer it is that of all characters of the texts. What is in the cache belongs to
-    these texts and this tokenizer; it is checked each time, which takes half a second per gigabyte,
-    and made anew when it is damaged. Of several processes one encodes, the others wait for it.
-    Raises `CorpusError`.
+    What is in the cache belongs to these texts and this tokenizer; it is checked each time, which
+    takes half a second per gigabyte, and made anew when it is damaged. Of several processes one
+    encodes, the others wait for it. Raises `CorpusError`.
     """
-    folder = _folder(texts, tokenizer)
+    folder = WORKSPACE / "data" / "cache" / f"{texts.checksum[:16]}{recipe.key}"
     try:
-        if not _is_whole(folder, texts, tokenizer):
+        if not _is_whole(folder, texts, recipe):
             folder.parent.mkdir(parents=True, exist_ok=True)
             _sweep(folder)
             with alone(folder):
-                _make(folder, texts, tokenizer)
+                _make(folder, texts, recipe)
         tokenizer = Tokenizer.load(folder / TOKENIZER)
         # copy-on-write: torch wants a writable array, the file stays as it is
         tokens = np.memmap(folder / TOKENS, dtype=id_type(tokenizer), mode="c")
@@ -47,14 +47,9 @@ def memory_mapped(texts: Texts, tokenizer: Tokenizer | None) -> tuple[Tokenizer,
     return tokenizer, torch.from_numpy(tokens), contents
 
 
-def _folder(texts: Texts, tokenizer: Tokenizer | None) -> Path:
-    how = "" if tokenizer is None else f"-{tokenizer.fingerprint[:16]}"
-    return WORKSPACE / "data" / "cache" / f"{texts.checksum[:16]}{how}"
-
-
-def _make(folder: Path, texts: Texts, tokenizer: Tokenizer | None) -> None:
+def _make(folder: Path, texts: Texts, recipe: Recipe) -> None:
     """Fill a folder of the cache, its record last, unless the process that was waited for did."""
-    if _is_whole(folder, texts, tokenizer):
+    if _is_whole(folder, texts, recipe):
         return
     if folder.exists():
         print(
@@ -64,17 +59,17 @@ def _make(folder: Path, texts: Texts, tokenizer: Tokenizer | None) -> None:
         shutil.rmtree(folder)
     folder.mkdir()
     try:
-        _fill(folder, texts, tokenizer)
+        _fill(folder, texts, recipe)
         write_text(folder / RECORD, json.dumps(_record(folder, texts.checksum), indent=1) + "\n")
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _fill(folder: Path, texts: Texts, tokenizer: Tokenizer | None) -> None:
+def _fill(folder: Path, texts: Texts, recipe: Recipe) -> None:
     start = time.perf_counter()
     with unchanged(texts):
-        tokenizer = tokenizer or alphabet(texts.read())
+        tokenizer = recipe.make(texts)
         tokenizer.save(folder / TOKENIZER)
         with open(folder / TOKENS, "wb") as sink:
             contents = encode(_watched(texts), tokenizer, sink)
@@ -135,14 +130,14 @@ def _record(folder: Path, checksum: str) -> dict[str, Any]:
     }
 
 
-def _is_whole(folder: Path, texts: Texts, tokenizer: Tokenizer | None) -> bool:
+def _is_whole(folder: Path, texts: Texts, recipe: Recipe) -> bool:
     """Whether a folder has these texts in ids of this tokenizer, and all is as its record says."""
     try:
         written = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         found = _record(folder, texts.checksum)
     except (OSError, ValueError, RecursionError):
         return False
-    return written == found and tokenizer in (None, Tokenizer.load(folder / TOKENIZER))
+    return written == found and recipe.fingerprint in (None, found["tokenizer"])
 
 
 def _sweep(folder: Path) -> None:

@@ -4,27 +4,32 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from ..download import hub_url
 from ..errors import CorpusError
+from ..hub import HubFile
 from .documents import UNDIVIDED, Document, Note, Texts, combined_checksum
-from .places import Remote, find, locate, shown
+from .places import find, locate, shown
 from .repair import repair
 from .textfiles import checksum, guard, length, pieces
 from .tokenizer import END_OF_TEXT
 
 LICENCE = "CDLA-Sharing-1.0"
-REPOSITORY = "datasets/roneneldan/TinyStories"
-REVISION = "f54c09fd23315a6f9c86f9dc80f725de7d8f9c64"
-FILES = {  # their sha256 and bytes
-    "TinyStories-train.txt": (
-        "c5cf5e22ff13614e830afbe61a99fbcbe8bcb7dd72252b989fa1117a368d401f",
-        1_924_281_556,
-    ),
-    "TinyStories-valid.txt": (
-        "94e431816c4cce81ff71e4408ff8d3bda9a42e8d2663986697c3954288cb38b4",
-        19_447_282,
-    ),
-}
+REPOSITORY, COMMIT = "roneneldan/TinyStories", "f54c09fd23315a6f9c86f9dc80f725de7d8f9c64"
+TRAIN = HubFile(
+    REPOSITORY,
+    COMMIT,
+    "TinyStories-train.txt",
+    size=1_924_281_556,
+    sha256="c5cf5e22ff13614e830afbe61a99fbcbe8bcb7dd72252b989fa1117a368d401f",
+    kind="dataset",
+)
+VALID = HubFile(
+    REPOSITORY,
+    COMMIT,
+    "TinyStories-valid.txt",
+    size=19_447_282,
+    sha256="94e431816c4cce81ff71e4408ff8d3bda9a42e8d2663986697c3954288cb38b4",
+    kind="dataset",
+)
 SAMPLE = "sample.txt"
 STORY = 900  # bytes, on average
 SEEN = 1 << 20  # characters by which the form of a file is known
@@ -35,20 +40,18 @@ def tinystories(limit: int | None = None) -> Texts:
 
     2 GB are downloaded. The stories are told apart by the marks between them.
     """
-    sums = [sha256 for sha256, _ in FILES.values()]
-    train, valid = (size for _, size in FILES.values())
 
     def read() -> Iterator[Document | Note]:
-        files = [_located(file) for file in FILES]
-        for path, split, count in zip(files, ("train", "val"), (limit, None), strict=True):
-            yield from _documents(path, split, count)
+        train, valid = _located(TRAIN), _located(VALID)
+        yield from _documents(train, "train", limit)
+        yield from _documents(valid, "val", None)
 
     return Texts(
         "tinystories" if limit is None else f"tinystories:{limit}",
-        f"{REPOSITORY} at {REVISION[:7]}",
+        f"{REPOSITORY} at {COMMIT[:7]} on the Hugging Face Hub",
         LICENCE,
-        combined_checksum("tinystories", limit, sums),
-        (train if limit is None else min(train, limit * STORY)) + valid,
+        combined_checksum("tinystories", limit, TRAIN.sha256, VALID.sha256),
+        (TRAIN.size if limit is None else min(TRAIN.size, limit * STORY)) + VALID.size,
         read,
         check=lambda: None,  # each file is checked when it is located
     )
@@ -152,12 +155,9 @@ def _repairs(places: int) -> str:
     return f"; {places:,} places of broken encoding repaired" if places else ""
 
 
-def _located(file: str) -> Path:
-    sha256, size = FILES[file]
+def _located(wanted: HubFile) -> Path:
     try:
-        return locate(
-            "tinystories", Remote(file, hub_url(REPOSITORY, REVISION, file), sha256, size)
-        )
+        return locate("tinystories", wanted)
     except CorpusError as error:
         if find("tinystories", SAMPLE) is None:
             raise

@@ -5,31 +5,38 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..download import hub_url
 from ..errors import CorpusError
+from ..hub import HubFile
 from .documents import Document, Note, Texts, combined_checksum
-from .places import Remote, find, locate, shown
+from .places import find, locate, shown
 from .textfiles import checksum, guard, length, pieces
 
 LICENCE = "CC BY-SA 3.0"
-REPOSITORY = "datasets/Salesforce/wikitext"
-REVISION = "b08601e04326c79dfdd32d625aee71d232d685c3"
-FOLDER = "wikitext-2-raw-v1"
-PARQUET = {  # split: file, sha256, bytes
-    "train": (
-        "train-00000-of-00001.parquet",
-        "e83889baabc497075506f91975be5fac0d45c5290b6b20582c8cd1e853d0c9f7",
-        6_357_543,
+REPOSITORY, COMMIT = "Salesforce/wikitext", "b08601e04326c79dfdd32d625aee71d232d685c3"
+PARQUET = {
+    "train": HubFile(
+        REPOSITORY,
+        COMMIT,
+        "wikitext-2-raw-v1/train-00000-of-00001.parquet",
+        size=6_357_543,
+        sha256="e83889baabc497075506f91975be5fac0d45c5290b6b20582c8cd1e853d0c9f7",
+        kind="dataset",
     ),
-    "val": (
-        "validation-00000-of-00001.parquet",
-        "204929b7ff9d6184953f867dedb860e40aa69c078fc1e54b3baaa8fb28511c4c",
-        657_209,
+    "val": HubFile(
+        REPOSITORY,
+        COMMIT,
+        "wikitext-2-raw-v1/validation-00000-of-00001.parquet",
+        size=657_209,
+        sha256="204929b7ff9d6184953f867dedb860e40aa69c078fc1e54b3baaa8fb28511c4c",
+        kind="dataset",
     ),
-    "test": (
-        "test-00000-of-00001.parquet",
-        "5f1bea067869d04849c0f975a2b29c4ff47d867f484f5010ea5e861eab246d91",
-        732_610,
+    "test": HubFile(
+        REPOSITORY,
+        COMMIT,
+        "wikitext-2-raw-v1/test-00000-of-00001.parquet",
+        size=732_610,
+        sha256="5f1bea067869d04849c0f975a2b29c4ff47d867f484f5010ea5e861eab246d91",
+        kind="dataset",
     ),
 }
 TEXTS = {"train": "train.txt", "val": "valid.txt", "test": "test.txt"}
@@ -79,7 +86,6 @@ def wikitext_valid() -> Texts:
 
 
 def _from_hub() -> Texts:
-    sums = [sha256 for _, sha256, _ in PARQUET.values()]
 
     def read() -> Iterator[Document | Note]:
         if find_spec("pyarrow") is None:
@@ -87,13 +93,13 @@ def _from_hub() -> Texts:
                 f"WikiText-2's text for training comes in parquet files, which take pyarrow to "
                 f"read: pip install pyarrow. Or {WITHOUT}"
             )
-        return _documents({split: _rows(_located(*PARQUET[split])) for split in PARQUET})
+        return _documents({split: _rows(_located(file)) for split, file in PARQUET.items()})
 
     return Texts(
         "wikitext-2",
-        f"{REPOSITORY} at {REVISION[:7]}, {FOLDER}",
+        f"{REPOSITORY}, wikitext-2-raw-v1, at {COMMIT[:7]} on the Hugging Face Hub",
         LICENCE,
-        combined_checksum("wikitext-2", sums),
+        combined_checksum("wikitext-2", [file.sha256 for file in PARQUET.values()]),
         14_000_000,
         read,
         check=lambda: None,  # each file is checked when it is located
@@ -145,9 +151,8 @@ def _rows(path: Path) -> str:
     return "".join(parquet.read_table(path, columns=["text"])["text"].to_pylist())
 
 
-def _located(file: str, sha256: str, size: int) -> Path:
-    url = hub_url(REPOSITORY, REVISION, f"{FOLDER}/{file}")
+def _located(wanted: HubFile) -> Path:
     try:
-        return locate("wikitext-2", Remote(file, url, sha256, size))
+        return locate("wikitext-2", wanted)
     except CorpusError as error:
         raise CorpusError(f"{error}; or {WITHOUT}") from error
