@@ -11,7 +11,7 @@ from ..errors import CorpusError
 from . import tinyplays
 from .characters import CharTokenizer
 from .corpus import Corpus, encoded
-from .documents import UNDIVIDED, Document, Texts
+from .documents import UNDIVIDED, Document, Texts, combined_checksum
 from .folder import own_folder
 from .gutenberg import gutenberg
 from .machado import machado
@@ -54,8 +54,8 @@ def load_corpus(
     PATH always starts at the current folder. Documents are in one split each, and a mark stands
     between them; of one running text the first 90 % of the tokens are `train`, the rest `val`.
     With `fallback`, a corpus that can be had nowhere is replaced by that one, with a message.
-    Raises `ConfigError` for an unknown tokenizer, `CorpusError` for an unknown name, a text that is missing or damaged, and one that the
-    tokenizer cannot write.
+    Raises `ConfigError` for an unknown tokenizer, `CorpusError` for an unknown corpus, a text that
+    is missing or damaged, and one that the tokenizer cannot write.
     """
     if name == PLAYS:
         return _load_tinyplays(tokenizer)
@@ -104,7 +104,7 @@ def _load_tinyplays(tokenizer: Tokenizer | str | None) -> Corpus:
         PLAYS,
         source="the grammar in tinygpt/text/tinyplays.py",
         licence="MIT",
-        checksum=f"tinyplays {len(plays.text)}",
+        checksum=combined_checksum(plays.text),
         size=len(plays.text),
         read=lambda: iter([Document(UNDIVIDED, [plays.text])]),
         check=lambda: None,

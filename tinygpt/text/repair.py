@@ -2,11 +2,13 @@
 
 import re
 
-# The bytes 0x80 to 0xBF as Windows-1252 shows them; five of these are not assigned there.
-_SHOWN = {bytes([b]).decode("cp1252", "ignore") or chr(b): b for b in range(0x80, 0xC0)}
+# the bytes 0x80 to 0xBF as ISO-8859-1 and Windows-1252 show them; the latter lacks five
+_SHOWN = {chr(b): b for b in range(0x80, 0xC0)}
+_SHOWN |= {bytes([b]).decode("cp1252", "ignore") or chr(b): b for b in range(0x80, 0xC0)}
 _FIRST = {"Â": 0xC2, "Ã": 0xC3, "â": 0xE2}
-_CURLY = re.compile("â€([{}])?".format("".join(map(re.escape, _SHOWN))))
-_PAIR = re.compile("[ÂÃ][\u00a0-\u00bf]")
+_NEXT = "[{}]".format("".join(map(re.escape, _SHOWN)))
+_CURLY = re.compile(f"â[€\x80]({_NEXT})?")
+_PAIR = re.compile(f"[ÂÃ]{_NEXT}")
 _DAMAGE = re.compile("Ã[£§©¡\u00adª³ºµ¢¨´\u00a0]")
 _LETTERS = re.compile("[ãõçáéíóúâêôà]", re.IGNORECASE)
 
