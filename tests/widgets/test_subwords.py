@@ -6,7 +6,8 @@ import re
 import pytest
 import torch
 
-from tinygpt import generate_greedy, generateV2
+from tinygpt import BPETokenizer, generate_greedy, generateV2
+from tinygpt.decoding import stream_tokens
 from tinygpt.widgets import attention_explorer, frame, routing_explorer, sampling_playground
 
 TEXT = "O coração 😀 don't"  # the sign is three tokens
@@ -63,3 +64,29 @@ def test_attention_explorer(subword_model):
     pieces = [frame.shown(subword_model.tokenizer.pieces[token]) for token in tokens]
     assert re.findall(r"title='\d+ .*?'>([^<>]+)</b>", explorer.view.value) == pieces
     assert f"{weight:.3f}" in explorer.view.value
+
+
+def test_texts_may_end_early(subword_model):
+    options = sampling_playground(subword_model, "the word").options
+    tokens = list(stream_tokens(subword_model, "the word", 10, seed=1, **options))
+
+    class Early(BPETokenizer):
+        end_of_text = tokens[5]
+
+    subword_model.tokenizer = Early(subword_model.tokenizer.tokens, subword_model.tokenizer.merges)
+    expected = generateV2(subword_model, "the word", 10, seed=1, **options)
+    before = tokens[: tokens.index(tokens[5])]
+    assert expected == "the word" + subword_model.tokenizer.decode(before)
+    playground = sampling_playground(subword_model, "the word")
+    playground.step.value = 9
+    assert playground.results["all sliders together"] == expected
+    assert playground.results["greedy"] == generate_greedy(subword_model, "the word", 10)
+    assert playground.message.value == ""
+    assert f"<b>Token {len(before) + 1}</b>" in playground.picture.value  # there is no ninth
+    shown = frame.compared(subword_model.tokenizer, "name", "", before, [*before, 5])
+    assert f"parts after {len(before)} tokens" in shown
+    explorer = routing_explorer(subword_model, "the word")
+    explorer.drop.value = 0
+    assert explorer.message.value == ""
+    expected = generateV2(subword_model, "the word", 10, seed=1, temperature=0.8)
+    assert explorer.results["text"] == expected
