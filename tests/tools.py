@@ -355,14 +355,14 @@ SAMPLE = write_plays(30_000).text + "O coração não é uma ação. 😀🎉 do
 
 
 @lru_cache
-def trained(kind: type[SubwordTokenizer] = BPETokenizer) -> SubwordTokenizer:
+def subword_tokenizer(kind: type[SubwordTokenizer] = BPETokenizer) -> SubwordTokenizer:
     """A real tokenizer; some of its tokens are words, some end within a character."""
     return kind.train(SAMPLE, vocab_size=900)
 
 
-def trained_model(tokenizer: Tokenizer | None = None, **shape) -> TinyGPT:
+def subword_model(tokenizer: Tokenizer | None = None, **shape) -> TinyGPT:
     """A random model with the tokens of a trained tokenizer."""
-    return byte_model(tokenizer or trained(), **shape)
+    return byte_model(tokenizer or subword_tokenizer(), **shape)
 
 
 # --- decoding -----------------------------------------------------------------------------------
