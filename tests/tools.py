@@ -220,6 +220,9 @@ VARIANTS = {
         token_shift=True,
     ),
 }
+VARIANTS["qwen"] = replace(  # two queries read each key, of heads wider than C / H
+    VARIANTS["llama"], n_kv_head=2, head_dim=10, qkv_bias=True, qk_norm=True
+)
 
 
 def shaken(config: ModelConfig) -> TinyGPT:

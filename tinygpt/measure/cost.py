@@ -30,7 +30,7 @@ def count_parameters(model: TinyGPT) -> ParameterCount:
 def flops_per_token(model: TinyGPT, training: bool = True) -> int:
     """Floating-point operations per token of a full window, matrix products only.
 
-    Two per weight of each linear layer (of K experts, where there are some), and 4 T C per layer
+    Two per weight of each linear layer (of K experts, where there are some), and 4 T H D per layer
     for scores and weighted sum (Chowdhery et al. 2022, appendix B, which counts the whole T x T
     square as here). Training costs three times the forward pass: the backward pass forms two
     products for each one.
@@ -39,5 +39,6 @@ def flops_per_token(model: TinyGPT, training: bool = True) -> int:
     linear = sum(2 * m.weight.numel() for m in modules if isinstance(m, nn.Linear))
     for layer in (m for m in modules if isinstance(m, ExpertLinear)):
         linear += 2 * config.moe.top_k * layer.weight[0].numel()
-    attention = 4 * config.n_layer * config.block_size * config.n_embd
+    width = config.n_head * config.head_size
+    attention = 4 * config.n_layer * config.block_size * width
     return (3 if training else 1) * (linear + attention)
