@@ -18,6 +18,7 @@ from .layers import (
     rotate,
 )
 from .router import ROUNDING, Router, Routing, choice_table, fewest, float64
+from .weights import read_pretrained, write_pretrained
 
 __all__ = [
     "IGNORED",
@@ -50,8 +51,10 @@ __all__ = [
     "in_float32",
     "make_norm",
     "masked_scores",
+    "read_pretrained",
     "rebalance",
     "rotary_table",
     "rotate",
+    "write_pretrained",
     "z_loss",
 ]
