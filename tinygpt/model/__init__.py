@@ -18,6 +18,7 @@ from .layers import (
     rotate,
 )
 from .router import ROUNDING, Router, Routing, choice_table, fewest, float64
+from .upcycle import upcycle
 from .weights import read_pretrained, write_pretrained
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "rebalance",
     "rotary_table",
     "rotate",
+    "upcycle",
     "write_pretrained",
     "z_loss",
 ]
