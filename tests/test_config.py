@@ -97,7 +97,7 @@ def test_experts_in_no_block_are_refused(moe):
         ({"n_kv_head": 8}, "n_head=4 is not divisible by n_kv_head=8"),
         ({"n_kv_head": 0}, "n_kv_head=0 must be at least 1, or None"),
         ({"head_dim": 5, "position": "rope"}, "= 5 is odd; change n_embd, n_head or head_dim"),
-        ({"qkv_bias": True}, "biases of all; set one of them to False"),
+        ({"qkv_bias": 1}, "qkv_bias=1 must be True or False, or None"),
         ({"n_layer": 0}, "n_layer=0 must be at least 1"),
         ({"n_layer": "3"}, "n_layer='3' must be a whole number"),
         ({"block_size": 32.0}, "block_size=32.0 must be a whole number"),

@@ -119,7 +119,7 @@ class ModelConfig:
     qk_norm: bool = False  # RMSNorm of queries and keys, per head
     tie_embeddings: bool = True  # the head shares the token embedding's matrix
     attn_bias: bool = True  # biases in the attention's projections
-    qkv_bias: bool = False  # without attn_bias: biases of queries, keys and values alone (Qwen2)
+    qkv_bias: bool | None = None  # of queries, keys and values; None: as attn_bias (Qwen2: alone)
     mlp_bias: bool = True  # biases in the feed-forward layers
     zero_init: bool = False  # start each block as the identity: output projections at zero
     bigrams: Whole = 0  # vectors for pairs of a token and the one before it, see `Bigrams`; 0: none
@@ -137,11 +137,6 @@ class ModelConfig:
             self.n_head % self.kv_heads == 0,
             f"n_head={self.n_head} is not divisible by n_kv_head={self.n_kv_head}; as many query "
             f"heads read each head of keys and values",
-        )
-        check(
-            not (self.attn_bias and self.qkv_bias),
-            "qkv_bias=True means biases of queries, keys and values alone, and attn_bias=True "
-            "biases of all; set one of them to False",
         )
         check(
             self.position == "learned" or self.head_size % 2 == 0,

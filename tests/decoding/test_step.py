@@ -69,7 +69,7 @@ FIELDS = {
     "n_kv_head": [{"n_kv_head": 1}, {"n_kv_head": 2, "n_head": 4}],
     "head_dim": [{"head_dim": 4}, {"head_dim": 10, "n_head": 3, "n_kv_head": 1, "qk_norm": True}],
     "attn_bias": [{"attn_bias": True}, {"attn_bias": False}],
-    "qkv_bias": [{"qkv_bias": True, "attn_bias": False}],
+    "qkv_bias": [{"qkv_bias": True, "attn_bias": False}, {"qkv_bias": False}],
     "mlp_bias": [{"mlp_bias": True}, {"mlp_bias": False}],
     "zero_init": [{"zero_init": True}],
     "bigrams": [{"bigrams": 50}, {"bigrams": 9999}],

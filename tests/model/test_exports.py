@@ -34,8 +34,11 @@ DENSE = {
     "gpt2 without biases": (replace(SHAPE, attn_bias=False, mlp_bias=False), "gpt2"),
     "gpt2 with some": (replace(SHAPE, attn_bias=False, qkv_bias=True), "gpt2"),
     "llama": (replace(LLAMA, mlp_bias=True, attn_bias=True), "llama"),
+    "llama, biases of all but q, k, v": (replace(LLAMA, attn_bias=True, qkv_bias=False), "llama"),
+    "llama, all but one bias": (replace(LLAMA, qkv_bias=True, mlp_bias=True), "llama"),
     "qwen2, wide heads": (replace(LLAMA, qkv_bias=True, head_dim=10), "qwen2"),
     "qwen3": (QK, "qwen3"),
+    "qwen3, biases of q, k, v": (replace(QK, qkv_bias=True), "qwen3"),
 }
 MODELS = {name: (lambda c=c: shaken(c), kind) for name, (c, kind) in DENSE.items()}
 
@@ -80,8 +83,7 @@ REFUSED = {
     "biases of attention": (replace(LLAMA, attn_bias=True), {}, "a mixture with attn_bias"),
     "shared with norms": (QK, {"n_shared": 1}, "n_shared=1 with qk_norm"),
     "routers' biases": (LLAMA, {"balance": "bias"}, "blocks.0.ffn.* chosen with biases"),
-    "Qwen2 and 3": (replace(QK, qkv_bias=True), None, "qkv_bias with qk_norm"),
-    "Qwen3 with biases": (replace(QK, mlp_bias=True), None, "mlp_bias with qkv_bias or qk_norm"),
+    "Qwen3 with biases": (replace(QK, mlp_bias=True), None, "mlp_bias with qk_norm is in no class"),
 }
 
 

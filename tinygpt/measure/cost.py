@@ -14,6 +14,12 @@ class ParameterCount:
     total: int
     active: int  # that one token passes through: all but the experts it does not use
     embedding: int
+    head: int  # of the output over the vocabulary; 0 where it is tied to the embedding
+
+    @property
+    def active_inside(self) -> int:
+        """Active ones between the tables and the head: what papers call non-embedding."""
+        return self.active - self.embedding - self.head
 
 
 def count_parameters(model: TinyGPT) -> ParameterCount:
@@ -24,7 +30,9 @@ def count_parameters(model: TinyGPT) -> ParameterCount:
     stacked = sum(p.numel() for layer in layers for p in layer.parameters())
     moe = model.config.moe
     idle = stacked * (moe.n_experts - moe.top_k) // moe.n_experts if moe else 0
-    return ParameterCount(total, total - idle, sum(table.weight.numel() for table in tables))
+    head = 0 if model.config.tie_embeddings else model.lm_head.weight.numel()
+    embedding = sum(table.weight.numel() for table in tables)
+    return ParameterCount(total, total - idle, embedding, head)
 
 
 def flops_per_token(model: TinyGPT, training: bool = True) -> int:

@@ -33,17 +33,17 @@ def family(config: ModelConfig) -> str:
         f"norm={c.norm!r} with position={c.position!r} and mlp={c.mlp!r} {_NO_CLASS}: GPT-2 has "
         f"layernorm, learned and gelu, Llama and its like rmsnorm, rope and swiglu",
     )
-    check(
-        not (c.qkv_bias and c.qk_norm),
-        f"qkv_bias with qk_norm {_NO_CLASS}: Qwen2 has the one, Qwen3 the other",
-    )
     if c.moe is not None:
         return _as_mixture(c, c.moe)
-    check(
-        not (c.mlp_bias and (c.qkv_bias or c.qk_norm)),
-        f"mlp_bias with qkv_bias or qk_norm {_NO_CLASS}; train with mlp_bias=False",
-    )
-    return "qwen3" if c.qk_norm else "qwen2" if c.qkv_bias else "llama"
+    if c.qk_norm:
+        check(not c.mlp_bias, f"mlp_bias with qk_norm {_NO_CLASS}; train without one of them")
+        return "qwen3"
+    return "qwen2" if has_qkv_bias(c) and not (c.attn_bias or c.mlp_bias) else "llama"
+
+
+def has_qkv_bias(c: ModelConfig) -> bool:
+    """Whether queries, keys and values have biases."""
+    return c.attn_bias if c.qkv_bias is None else c.qkv_bias
 
 
 def _as_gpt2(c: ModelConfig) -> str:
@@ -81,8 +81,8 @@ def _as_mixture(c: ModelConfig, moe: MoEConfig) -> str:
         )
         return "qwen3_moe"
     everywhere = all(map(c.is_moe, range(c.n_layer)))
-    plain_mixture = everywhere and not moe.n_shared and not c.qkv_bias
-    return "mixtral" if plain_mixture and sums_to_one(moe) else "qwen2_moe"
+    as_mixtral = everywhere and not moe.n_shared and not has_qkv_bias(c) and sums_to_one(moe)
+    return "mixtral" if as_mixtral else "qwen2_moe"
 
 
 def sums_to_one(moe: MoEConfig) -> bool:
@@ -157,7 +157,7 @@ def _moe_values(kind: str, c: ModelConfig, moe: MoEConfig) -> dict[str, Any]:
         "shared_expert_intermediate_size": moe.n_shared * width,
         "decoder_sparse_step": 1,
         "mlp_only_layers": [i for i in range(c.n_layer) if not c.is_moe(i)],
-        "qkv_bias": c.qkv_bias,
+        "qkv_bias": has_qkv_bias(c),
     }
 
 
@@ -167,16 +167,20 @@ def _moe_values(kind: str, c: ModelConfig, moe: MoEConfig) -> dict[str, Any]:
 def as_theirs(model: TinyGPT) -> tuple[ModelConfig, dict[str, Tensor]]:
     """Settings and weights that give the same logits, and that the model's class can hold.
 
-    Biases that GPT-2 always has are zeros; a factor on the experts' weights goes into the experts;
-    Qwen2-MoE's gated shared expert is there, too. `ConfigError` if there is no class.
+    Where a class has biases for all or none, those that are missing are zeros; a factor on the
+    experts' weights goes into the experts; Qwen2-MoE always has a shared expert with a gate.
+    `ConfigError` if there is no class.
     """
     config, kind = model.config, family(model.config)
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     if config.tie_embeddings:
         del state["lm_head.weight"]
+    if "qwen2" not in kind and (kind == "gpt2" or config.attn_bias or has_qkv_bias(config)):
+        _add_biases(state, ".attn.c_")
+        config = replace(config, attn_bias=True, qkv_bias=None)
     if kind == "gpt2":
-        _add_biases(state)
-        return replace(config, attn_bias=True, qkv_bias=False, mlp_bias=True), state
+        _add_biases(state, ".ffn.c_")
+        config = replace(config, mlp_bias=True)
     if config.moe is None:
         return config, state
     moe = replace(config.moe, routed_scaling_factor=1.0)
@@ -187,8 +191,9 @@ def as_theirs(model: TinyGPT) -> tuple[ModelConfig, dict[str, Tensor]]:
     return replace(config, moe=moe), state
 
 
-def _add_biases(state: dict[str, Tensor]) -> None:
-    for name in [name for name in state if ".c_" in name and name.endswith("weight")]:
+def _add_biases(state: dict[str, Tensor], where: str) -> None:
+    """Zeros in the place of biases that are not there."""
+    for name in [name for name in state if where in name and name.endswith("weight")]:
         bias = name.removesuffix("weight") + "bias"
         state.setdefault(bias, state[name].new_zeros(len(state[name])))
 

@@ -89,7 +89,7 @@ def _llama(kind: str, values: dict[str, Any]) -> ModelConfig:
         qk_norm=kind in ("qwen3", "qwen3_moe"),
         tie_embeddings=_or(values.get("tie_word_embeddings"), False),
         attn_bias="qwen2" not in kind and _or(values.get("attention_bias"), False),
-        qkv_bias="qwen2" in kind and _or(values.get("qkv_bias"), True),
+        qkv_bias=True if "qwen2" in kind and _or(values.get("qkv_bias"), True) else None,
         mlp_bias=kind == "llama" and _or(values.get("mlp_bias"), False),
     )
     _check_window(kind, values, config.block_size)

@@ -125,7 +125,7 @@ class Attention(nn.Module):
         self.layer, self.dropout = layer, config.dropout
         H, G, D = config.n_head, config.kv_heads, config.head_size
         self.n_head, self.kv_heads, self.head_size = H, G, D
-        bias = config.attn_bias or config.qkv_bias
+        bias = config.attn_bias if config.qkv_bias is None else config.qkv_bias
         self.c_attn = nn.Linear(config.n_embd, (H + 2 * G) * D, bias=bias)
         self.c_proj = nn.Linear(H * D, config.n_embd, bias=config.attn_bias)
         self.qk_norm = config.qk_norm
