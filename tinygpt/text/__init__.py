@@ -4,6 +4,7 @@ from .batches import Batches, check_tokens, get_batch, take
 from .bpe import BPETokenizer
 from .characters import CharTokenizer
 from .corpus import REGISTRY, Corpus, load_corpus, locate
+from .exchange import read_tokenizer, write_tokenizer
 from .named import make_tokenizer, tokenizer_maker
 from .tinyplays import STYLES, write_plays
 from .tokenizer import Decoder, TextSize, Tokenizer
@@ -25,7 +26,9 @@ __all__ = [
     "load_corpus",
     "locate",
     "make_tokenizer",
+    "read_tokenizer",
     "take",
     "tokenizer_maker",
     "write_plays",
+    "write_tokenizer",
 ]

@@ -6,6 +6,7 @@ from .log import MetricsLogger
 from .manifest import verify
 from .optim import NEWTON_SCHULZ, Muon, lr_factor, make_optimizers, orthogonalize, set_lr
 from .preflight import identity, used_before
+from .pretrained import load_model, load_pretrained, save_pretrained, save_run
 from .recorded import RecordedUpdate
 from .run import (
     FORMER,
@@ -41,6 +42,8 @@ __all__ = [
     "latest_checkpoint",
     "load_checkpoint",
     "load_expert_tables",
+    "load_model",
+    "load_pretrained",
     "load_run",
     "lr_factor",
     "make_optimizers",
@@ -48,6 +51,8 @@ __all__ = [
     "read_settings",
     "run_names",
     "save_checkpoint",
+    "save_pretrained",
+    "save_run",
     "set_lr",
     "step_folder",
     "used_before",
