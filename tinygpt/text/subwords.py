@@ -108,6 +108,13 @@ class SubwordTokenizer(Tokenizer):
             found += [np.array(part.ids, dtype=np.int32) for part in encoded]
         return np.concatenate(found)
 
+    def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of each of several texts, which the threads of the library share."""
+        for text in texts:
+            refuse_surrogates(text)
+        encoded = self._encoder.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(part.ids, dtype=np.int32) for part in encoded]
+
     def cut(self, text: str) -> int:
         """After the last word that white space follows."""
         return found.end() if (found := _LAST.match(text)) else 0
