@@ -13,6 +13,7 @@ from ..presets import PRESETS, Preset, find_preset
 from .settings import read_settings_file
 
 if TYPE_CHECKING:
+    from ..model import TinyGPT
     from ..training import Run
 
 
@@ -53,6 +54,21 @@ def run_named(name: str, others: dict[str, Iterable[str]] | None = None) -> Path
         raise CheckpointError(f"{error}{hint}") from None
 
 
+def model_named(source: str) -> "TinyGPT":
+    """The model of a run, of a folder of transformers, or of the hub; on the CPU.
+
+    An error names what is near among the runs.
+    """
+    from ..training import load_model
+
+    try:
+        return load_model(source)
+    except CheckpointError as error:
+        known = run_list()
+        near = "" if source in known else did_you_mean(source, {"the run": known})
+        raise CheckpointError(f"{error}{near}") from None
+
+
 def run_to_resume(name: str, out: str | None, preset: str | None) -> tuple[Path, str]:
     """The run that goes on, and from which checkpoint: its latest, if a run is named.
 
@@ -85,8 +101,13 @@ def _last_run(preset: str | None) -> Path:
 
 def preset_of(run: "Run") -> str | None:
     """The preset that a run says it started from, if it says so."""
+    return setting_of(run, "preset")
+
+
+def setting_of(run: "Run", name: str) -> str | None:
+    """What a run's own file says of how it was started, if there is one."""
     try:
-        return read_settings_file(run.settings).get("preset")
+        return read_settings_file(run.settings).get(name)
     except (ConfigError, OSError):
         return None
 

@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..files import write_text
 from ..text import load_corpus
 from .arguments import read_arguments, read_known, renamed, with_line_ends
-from .names import preset_named, preset_of, run_to_resume
+from .names import model_named, preset_named, run_to_resume, setting_of
 from .settings import RunSettings, as_flags, read_settings_file, write_settings
 
 OTHER_NAMES = {"grad-accum": "grad-accum-steps"}
@@ -33,6 +33,7 @@ class StartArgs:
 
     config: str | None = None
     preset: str | None = None
+    init: str | None = None
     resume: str | None = None
     out: str | None = None
     max_steps: int | None = None
@@ -55,6 +56,9 @@ class TrainArgs:
     """tinyshakespeare, tinyplays, or file:PATH; default: the preset's"""
     out: Annotated[Given, arg(metavar="RUN")] = None
     """folder of the run, or a name under checkpoints/; default: a new one, named as the preset"""
+    init: Annotated[Given, arg(metavar="SOURCE")] = None
+    """start from trained weights: of a run, a folder of transformers, or a name on the hub; its
+    shape and tokenizer hold, and --preset says how it is trained"""
     resume: Annotated[Given, arg(metavar="RUN|latest|best")] = None
     """go on with a run (a name under checkpoints/, or a path) or from a checkpoint of it (a path);
     latest, best: of the run in --out, or of the last one of --preset; what came later is removed"""
@@ -79,6 +83,8 @@ def train(arguments: Sequence[str]) -> None:
     """Train a model, or go on with a run (--resume)."""
     given = renamed(arguments, OTHER_NAMES)
     start, _ = read_known(StartArgs, "train", given)
+    if start.init is not None and start.resume is not None:
+        raise ConfigError("--resume goes on with the run's own weights: leave --init away")
     flags = _all_flags(start, given)
     trainer, settings = _resumed(start, flags) if start.resume is not None else _new(flags)
     with trainer.run.writing():
@@ -122,13 +128,18 @@ def _new(flags: list[str]):
     """The trainer of a new run, and its settings: a preset's, then the flags."""
     from ..model import TinyGPT
     from ..runtime import seed_all
-    from ..training import Run, Trainer
+    from ..training import Run, Trainer, with_settings
 
     start, _ = read_known(StartArgs, "train", flags)
     name = TrainArgs.preset if start.preset is None else start.preset
     preset = preset_named(name)
-    args = _read(flags, TrainArgs(preset=name, train=preset.train), preset.model, start.no_moe)
-    corpus = load_corpus(preset.corpus if args.corpus is None else args.corpus)
+    source = None if start.init is None else _source(start.init)
+    model = preset.model if source is None else source.config
+    args = _read(flags, TrainArgs(preset=name, train=preset.train), model, start.no_moe)
+    if source is not None:
+        source = with_settings(source, args.model)
+    tokenizer = None if source is None else source.tokenizer
+    corpus = load_corpus(preset.corpus if args.corpus is None else args.corpus, tokenizer)
     symbols = corpus.tokenizer.vocab_size
     if start.vocab_size not in (None, symbols):
         raise ConfigError(
@@ -137,10 +148,19 @@ def _new(flags: list[str]):
         )
     if args.out == "":
         raise ConfigError("--out is empty; name a folder, or leave it away")
-    settings = RunSettings(name, corpus.name, replace(args.model, vocab_size=symbols), args.train)
+    model = replace(args.model, vocab_size=symbols)
+    settings = RunSettings(name, corpus.name, model, args.train, start.init)
     seed_all(args.train.seed)
     out = args.out or Run.fresh(name)
-    return Trainer(TinyGPT(settings.model), corpus, args.train, out), settings
+    return Trainer(source or TinyGPT(model), corpus, args.train, out), settings
+
+
+def _source(name: str):
+    """The model that a run starts from."""
+    model = model_named(name)
+    if model.tokenizer is None:
+        raise ConfigError(f"--init {name}: there is no tokenizer that is read here with the model")
+    return model
 
 
 def _resumed(start: StartArgs, flags: list[str]):
@@ -154,7 +174,8 @@ def _resumed(start: StartArgs, flags: list[str]):
         raise ConfigError("--resume goes on with the run's own model; leave its flags away")
     corpus = None if args.corpus is None else load_corpus(args.corpus)
     trainer = Trainer.resume(run, corpus, args.train, which)
-    return trainer, RunSettings(preset_of(Run(run)), trainer.corpus.name, model, args.train)
+    said = {name: setting_of(Run(run), name) for name in ("preset", "init")}
+    return trainer, RunSettings(corpus=trainer.corpus.name, model=model, train=args.train, **said)
 
 
 def _read(flags: list[str], start: TrainArgs, model: ModelConfig, no_moe: bool) -> TrainArgs:

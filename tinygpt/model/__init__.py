@@ -19,7 +19,7 @@ from .layers import (
 )
 from .router import ROUNDING, Router, Routing, choice_table, fewest, float64
 from .upcycle import upcycle
-from .weights import read_pretrained, write_pretrained
+from .weights import assemble, read_pretrained, write_pretrained
 
 __all__ = [
     "IGNORED",
@@ -41,6 +41,7 @@ __all__ = [
     "TinyGPTOutput",
     "Trace",
     "activate",
+    "assemble",
     "auxiliary_loss",
     "balance_loss",
     "choice_table",

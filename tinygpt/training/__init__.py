@@ -6,7 +6,14 @@ from .log import MetricsLogger
 from .manifest import verify
 from .optim import NEWTON_SCHULZ, Muon, lr_factor, make_optimizers, orthogonalize, set_lr
 from .preflight import identity, used_before
-from .pretrained import load_model, load_pretrained, save_pretrained, save_run
+from .pretrained import (
+    load_model,
+    load_pretrained,
+    new_place,
+    save_pretrained,
+    save_run,
+    with_settings,
+)
 from .recorded import RecordedUpdate
 from .run import (
     FORMER,
@@ -47,6 +54,7 @@ __all__ = [
     "load_run",
     "lr_factor",
     "make_optimizers",
+    "new_place",
     "orthogonalize",
     "read_settings",
     "run_names",
@@ -58,4 +66,5 @@ __all__ = [
     "used_before",
     "verify",
     "verify_run",
+    "with_settings",
 ]

@@ -2,19 +2,26 @@
 
 import re
 import warnings
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from ..checks import check
+from ..config import ModelConfig
 from ..errors import CheckpointError, ConfigError, NonFiniteError
 from ..files import resolve
 from ..hub import snapshot
-from ..model import TinyGPT, read_pretrained, write_pretrained
+from ..model import TinyGPT, assemble, read_pretrained, write_pretrained
 from ..text import read_tokenizer, write_tokenizer
 from .checkpoint import Checkpoint, new_folder, write_checkpoint
 from .run import Run, load_run
 from .tensors import not_finite
 
+FREE = ("block_size", "dropout")  # settings that may be others for the same weights
+FREE += ("moe.capacity_factor", "moe.jitter", "moe.expert_dropout", "moe.bias_rate")
+FREE += ("moe.balance_weight", "moe.z_weight", "moe.cv_weight", "moe.dispatch")
 ON_THE_HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
@@ -55,8 +62,7 @@ def save_pretrained(model: TinyGPT, folder: str | Path) -> None:
     nothing: `ConfigError` says why no class of transformers holds this model, `CheckpointError`
     that the folder exists or cannot be written.
     """
-    folder = resolve(folder)
-    _check_new(folder)
+    folder = _check_new(resolve(folder))
     _check_finite(model)
     end = model.tokenizer.end_of_text if model.tokenizer else None
     with new_folder(folder) as new:
@@ -76,6 +82,37 @@ def load_model(source: str | Path) -> TinyGPT:
     return load_run(source, device="cpu")
 
 
+def with_settings(model: TinyGPT, config: ModelConfig) -> TinyGPT:
+    """The weights of a model with other settings: such as change nothing of what it says in eval.
+
+    That is `dropout`, a shorter `block_size`, and how a mixture is trained. `ConfigError` names
+    what else differs.
+    """
+    before = _flat(model.config)
+    changed = {name: value for name, value in _flat(config).items() if value != before[name]}
+    other = [f"{name} {before[name]} -> {changed[name]}" for name in changed if name not in FREE]
+    check(
+        not other and config.block_size <= model.config.block_size,
+        f"weights of {model.config.block_size} positions hold for no longer block_size, and for no "
+        f"other shape: {', '.join(other) or f'block_size={config.block_size}'}; leave that away",
+    )
+    state = dict(model.state_dict())
+    if config.tie_embeddings:
+        del state["lm_head.weight"]
+    if "wpe.weight" in state:
+        state["wpe.weight"] = state["wpe.weight"][: config.block_size].clone()
+    other = assemble(config, state)
+    other.tokenizer = model.tokenizer
+    return other
+
+
+def _flat(config: ModelConfig) -> dict[str, Any]:
+    """Settings by name, those of experts as `moe.top_k`."""
+    moe = vars(config.moe) if config.moe else {}
+    top = {name: value for name, value in vars(config).items() if name != "moe"}
+    return defaultdict(lambda: None, top | {f"moe.{name}": value for name, value in moe.items()})
+
+
 def save_run(model: TinyGPT, folder: str | Path) -> Path:
     """Write a model as a run without training state, for `load_run` and `--init`; its folder.
 
@@ -87,16 +124,21 @@ def save_run(model: TinyGPT, folder: str | Path) -> Path:
             "the model has no tokenizer, without which a run writes no text: set model.tokenizer, "
             "or give a folder that holds one that is read here (README: Models in and out)"
         )
-    target = Run.place(folder)
-    _check_new(target)
+    target = new_place(folder)
     with new_folder(target) as new:
         write_checkpoint(new, Checkpoint(model, model.tokenizer, {}, {}, {}))
     return target
 
 
-def _check_new(folder: Path) -> None:
+def new_place(name: str | Path) -> Path:
+    """The folder that a new run would have; `CheckpointError` if there is something."""
+    return _check_new(Run.place(name))
+
+
+def _check_new(folder: Path) -> Path:
     if folder.exists():
         raise CheckpointError(f"{folder} exists; remove it, or choose another folder")
+    return folder
 
 
 def _check_finite(model: TinyGPT) -> None:

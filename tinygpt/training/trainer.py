@@ -125,7 +125,7 @@ class Trainer:
             saved = opened.load(which)
             before, text = used_before(opened.folder, saved)
             config = config or before
-            corpus = corpus or load_corpus(text["name"])
+            corpus = corpus or load_corpus(text["name"], saved.tokenizer)
             check_goes_on(opened.folder, saved, corpus, config)
             return cls(saved.model, corpus, config, run=opened, saved=saved)
 
