@@ -14,7 +14,7 @@ from ..errors import CheckpointError, NonFiniteError
 from ..measure import count_predictions, evaluate
 from ..model import TinyGPT
 from ..runtime import autocast, one_thread, pick_device, processor
-from ..text import Batches, Corpus
+from ..text import Batches, Corpus, load_corpus
 from .checkpoint import Checkpoint, load_checkpoint
 from .hooks import hooks_for
 from .log import MetricsLogger
@@ -25,7 +25,6 @@ from .preflight import (
     check_goes_on,
     identity,
     is_small,
-    load_again,
     tokens_per_step,
     updates,
     used_before,
@@ -128,7 +127,7 @@ class Trainer:
             before, text = used_before(opened.folder, saved)
             config = config or before
             if not isinstance(corpus, Corpus):
-                corpus = load_again(corpus or text["name"], saved.tokenizer)
+                corpus = load_corpus(corpus or text["name"], saved.tokenizer)
             check_goes_on(opened.folder, saved, corpus, config)
             return cls(saved.model, corpus, config, run=opened, saved=saved)
 
