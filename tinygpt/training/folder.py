@@ -173,7 +173,7 @@ class Folder:
             if name == TABLES:
                 return self.load_tables().keys() <= {0}
             ours = (START, ".tmp-step_", f".tmp-{LOG}-", f".tmp-{TABLES}-", "events.out.tfevents.")
-            return name.startswith(ours)
+            return name == "wandb" or name.startswith(ours)
         return False
 
     def _has_one_row_at_most(self) -> bool:

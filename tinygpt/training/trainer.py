@@ -95,7 +95,8 @@ class Trainer:
         self.loss = self.grad_norm = math.nan  # of the last batch that was looked at
         self.useless: int | None = None  # the step at which an evaluation gave no finite loss
         self.run = Run.claim(out_dir) if out_dir is not None else run
-        self.metrics = MetricsLogger(self.run and self.run.log, config.tensorboard, config.wandb)
+        about = {"model": to_dict(model.config), "train": to_dict(config), "corpus": corpus.name}
+        self.metrics = MetricsLogger(self.run and self.run.log, config.log, about)
         if saved:
             self._restore(saved)
         self.hooks = hooks_for(model, self._val, config, self.run)
@@ -142,6 +143,7 @@ class Trainer:
                 caught = self._loop(progress)
             finally:
                 self._forget_recording()
+                self.metrics.finish()
         self.model.eval()
         if caught:
             self._say_where_it_stopped()
