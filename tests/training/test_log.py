@@ -2,10 +2,8 @@ import csv
 import io
 import math
 import os
-import sys
 import time
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd

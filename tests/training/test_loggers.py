@@ -4,7 +4,6 @@ import math
 import sys
 import warnings
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
