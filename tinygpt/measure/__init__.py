@@ -39,6 +39,7 @@ from .specialisation import (
     specialisation,
     token_labels,
 )
+from .units import count_words, in_units, perplexity
 from .variety import distinct_n, repetition_rate, valid_word_share, words
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "compare_spread",
     "count_parameters",
     "count_predictions",
+    "count_words",
     "dead_experts",
     "distinct_n",
     "evaluate",
@@ -63,6 +65,7 @@ __all__ = [
     "flops_per_token",
     "head_figures",
     "holm",
+    "in_units",
     "map_figures",
     "max_violation",
     "measure_even",
@@ -70,6 +73,7 @@ __all__ = [
     "measure_routing",
     "mutual_information",
     "paired_difference",
+    "perplexity",
     "positions_read",
     "read",
     "repetition_rate",

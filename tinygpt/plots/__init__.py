@@ -12,7 +12,7 @@ from .attention import (
 from .base import BLUE, GREEN, GREY, HEAT, ORANGE, PINK, SKY, VERMILION, Picture, visible
 from .benchmarks import plot_scaling, plot_tricks
 from .characters import plot_bars, plot_filters, plot_page, plot_table
-from .curves import plot_intervals, plot_lines, plot_training
+from .curves import plot_convergence, plot_intervals, plot_lines, plot_training
 from .routing import EXPERT_COLOURS, ends_line, expert_colour, plot_loads, plot_routing, tint
 from .settling import plot_co_activation, plot_routing_over_training, plot_specialisation
 from .study import plot_differences, plot_study_curves
@@ -37,6 +37,7 @@ __all__ = [
     "plot_attention",
     "plot_bars",
     "plot_co_activation",
+    "plot_convergence",
     "plot_differences",
     "plot_filters",
     "plot_heads",

@@ -15,11 +15,12 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..files import atomic_path, locked, sha256, sweep_temporaries, write_text
 from .log import MetricsLogger
-from .manifest import FILES, MANIFEST, read_json, there
+from .manifest import ABOUT, FILES, MANIFEST, SUMMARY, read_json, there
 from .tensors import load_tensors
 
 LOG, TABLES = "metrics.csv", "experts.safetensors"
 START, LOCK = ".start", ".lock"
+BEST, GENERATIONS, CURVES = "best", "generations.json", "convergence.png"
 
 
 class Folder:
@@ -28,6 +29,10 @@ class Folder:
         step_0000250/ …        checkpoints, as `checkpoint.py` describes them
         metrics.csv            a row per evaluation
         experts.safetensors    of a model with experts: where each symbol went at each evaluation
+        best                   of a training that has ended: the best weights alone
+        summary.json           likewise: what they came to, and what that cost
+        generations.json       likewise: texts that they write
+        convergence.png        likewise: metrics.csv as curves
         .start                 before the first checkpoint: says that what is there is of a start
         .lock                  held by who writes here
 
@@ -129,7 +134,7 @@ class Folder:
 
     def sweep(self) -> None:
         """Remove what writers that were killed left half-written."""
-        for name in (START, "step_*", f"{LOG}*", TABLES):
+        for name in (START, "step_*", f"{LOG}*", TABLES, BEST, SUMMARY, GENERATIONS, CURVES):
             sweep_temporaries(self.folder, name)
 
     def is_free(self) -> bool:
@@ -223,6 +228,6 @@ def remove_checkpoint(folder: Path) -> None:
     such as a file that is in use on Windows, waits for the next time.
     """
     with suppress(OSError):
-        for name in (MANIFEST, *FILES):
+        for name in (MANIFEST, *FILES, *ABOUT):
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()

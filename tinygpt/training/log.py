@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, TinyGPTError
 from ..files import flush_to_disk, write_text
+from ..measure import perplexity
 from .loggers import Feed
 from .spreadsheet import Found, Row, read_rows
 
@@ -69,8 +70,8 @@ class MetricsLogger:
         values |= {
             "train_lm_loss": train_lm_loss,
             "val_lm_loss": val_lm_loss,
-            "train_perplexity": math.exp(min(train_lm_loss, 700)),
-            "val_perplexity": math.exp(min(val_lm_loss, 700)),
+            "train_perplexity": perplexity(train_lm_loss),
+            "val_perplexity": perplexity(val_lm_loss),
         }
         row = {name: float(values.get(name, math.nan)) for name in self.COLUMNS}
         row["step"] = int(step)

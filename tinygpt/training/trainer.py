@@ -13,12 +13,13 @@ from ..decoding import generate
 from ..errors import CheckpointError, NonFiniteError
 from ..measure import count_predictions, evaluate
 from ..model import TinyGPT
-from ..runtime import autocast, one_thread, pick_device, processor
+from ..runtime import autocast, one_thread, peak_memory, pick_device, processor
 from ..text import Batches, Corpus, load_corpus
 from .checkpoint import Checkpoint, load_checkpoint
 from .hooks import hooks_for
 from .log import MetricsLogger
 from .optim import make_optimizers, set_lr
+from .pace import Pace
 from .preflight import (
     changes,
     check_fit,
@@ -29,6 +30,7 @@ from .preflight import (
     updates,
     used_before,
 )
+from .products import keep_weights, tell
 from .recorded import Batch, RecordedUpdate, can_record
 from .rounds import factor_at, first_round, resumed_rounds, to_numbers
 from .run import Run
@@ -91,7 +93,7 @@ class Trainer:
         self.step = self.best_step = self.bad_evaluations = 0
         self.best_val_loss = math.inf
         self.whole_val_lm_loss: dict[int, float] = {}  # by the step of the weights
-        self.seconds = 0.0
+        self.seconds, self.pace = 0.0, Pace()
         self.loss = self.grad_norm = math.nan  # of the last batch that was looked at
         self.useless: int | None = None  # the step at which an evaluation gave no finite loss
         self.run = Run.claim(out_dir) if out_dir is not None else run
@@ -159,7 +161,8 @@ class Trainer:
                 self._evaluate(tokens_per_s=math.nan)
             mark_step, mark_time = self.step, time.perf_counter()
             while self.step < self.max_steps and not caught and not self._out_of_patience():
-                loss = self.train_step()
+                with self.pace.update():
+                    loss = self.train_step()
                 bar.update()
                 speed = self.tokens_per_step * (self.step - mark_step)
                 speed /= time.perf_counter() - mark_time
@@ -173,10 +176,12 @@ class Trainer:
                 self._settle()
                 self.seconds += time.perf_counter() - mark_time
                 self._save()
+                self._tell(ended=False)
             elif self.useless == self.step:
                 raise self._ruined(f"no finite loss at step {self.step}, which was not saved")
             else:
                 self._conclude()
+                self._tell(ended=True)
         return caught
 
     def train_step(self) -> float:
@@ -304,6 +309,20 @@ class Trainer:
         for step, model in sorted(models.items()):
             self.whole_val_lm_loss[step] = loss = self._loss(model, self._val, None)
             self.metrics.amend(step, whole_val_lm_loss=loss)
+
+    def _tell(self, ended: bool) -> None:
+        """Leave in the run's folder what can be read and shown of it: see `products.py`."""
+        if self.run is None:
+            return
+        if not ended:
+            keep_weights(self.run, self.best_step)
+            return
+        seconds = self.pace.seconds()  # nan if the run was at its end already
+        speed = None if math.isnan(seconds) else self.tokens_per_step / seconds
+        measured = {"tokens_per_s": speed, **peak_memory(self.device)}
+        in_float32 = self.config.precision == "fp32" or self.device.type == "cpu"
+        loss = self.whole_val_lm_loss.get(self.best_step) if in_float32 else None
+        tell(self.run, self.best_step, self.corpus, self.device, self.metrics, measured, loss)
 
     def _compare_anew(self) -> None:
         """Measure the best weights on the part that is read from here on, as others will be."""
