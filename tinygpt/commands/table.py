@@ -8,6 +8,7 @@ from .data import data
 from .generate import generate
 from .info import info
 from .lab import lab
+from .routing import routing
 from .train import train
 from .verify import verify
 
@@ -15,5 +16,5 @@ Command = Callable[[Sequence[str]], int | None]
 
 COMMANDS: dict[str, Command] = {
     command.__name__: command
-    for command in (lab, data, train, generate, compare, verify, benchmark, info)
+    for command in (lab, data, train, generate, compare, verify, benchmark, routing, info)
 }

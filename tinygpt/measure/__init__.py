@@ -19,6 +19,7 @@ from .intervals import (
     unpaired_difference,
 )
 from .loss import count_predictions, evaluate, positions_read
+from .memory import peak_bytes
 from .reading import Reading, expert_layers, read, surprisal, without_expert
 from .routing import (
     RoutingReport,
@@ -31,6 +32,7 @@ from .routing import (
     saturation,
     variation,
 )
+from .sparsity import GradientFlow, experts_computed, gradient_flow, layer_figures, memory_per_batch
 from .specialisation import (
     CLASSES,
     Specialisation,
@@ -46,6 +48,7 @@ __all__ = [
     "CLASSES",
     "FIGURES",
     "Difference",
+    "GradientFlow",
     "ParameterCount",
     "Reading",
     "RoutingReport",
@@ -62,17 +65,22 @@ __all__ = [
     "distinct_n",
     "evaluate",
     "expert_layers",
+    "experts_computed",
     "flops_per_token",
+    "gradient_flow",
     "head_figures",
     "holm",
     "in_units",
+    "layer_figures",
     "map_figures",
     "max_violation",
     "measure_even",
     "measure_heads",
     "measure_routing",
+    "memory_per_batch",
     "mutual_information",
     "paired_difference",
+    "peak_bytes",
     "perplexity",
     "positions_read",
     "read",
