@@ -7,8 +7,13 @@ import pytest
 import torch
 
 from tinygpt import TinyGPT
-from tinygpt.measure import experts_computed, gradient_flow, layer_figures, memory_per_batch
-from tinygpt.measure.memory import peak_bytes
+from tinygpt.measure import (
+    experts_computed,
+    gradient_flow,
+    layer_figures,
+    memory_per_batch,
+    peak_bytes,
+)
 from tinygpt.model import Experts
 
 from ..tools import DISPATCHES, LLAMA, SHAPE, model_of, random_ids, routers, shaken

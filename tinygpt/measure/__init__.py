@@ -19,7 +19,7 @@ from .intervals import (
     unpaired_difference,
 )
 from .loss import count_predictions, evaluate, positions_read
-from .memory import peak_bytes
+from .peak import peak_bytes
 from .reading import Reading, expert_layers, read, surprisal, without_expert
 from .routing import (
     RoutingReport,

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..model import Experts, Router, TinyGPT, evaluating
 from ..runtime import autocast
 from .loss import split_batches
-from .memory import peak_bytes
+from .peak import peak_bytes
 from .reading import expert_layers
 from .routing import dead_experts, max_violation, measure_routing, variation
 
