@@ -139,3 +139,18 @@ def test_memory_grows_with_the_batch_and_by_what_backward_passes_keep():
     assert rows[2]["forward_mb_per_sample"] == pytest.approx(forward[2] / 16)
     more = [(b - a) / n for a, b, n in ((*training[:2], 3), (*training[1:], 12))]
     assert more[1] == pytest.approx(more[0], rel=0.3)  # what a window takes
+
+
+@pytest.mark.cuda
+def test_a_gpu_is_measured_by_its_own_allocator():
+    layer = torch.nn.Linear(1000, 1000, bias=False).cuda()
+
+    def forward():
+        with torch.no_grad():
+            return layer(torch.zeros(1000, 1000, device="cuda")) + 1  # 4 MB each
+
+    assert peak_bytes(forward, layer) == pytest.approx(12e6, rel=0.1)
+    model = model_of(top_k=2).cuda()
+    assert experts_computed(model, random_ids().cuda()) == pytest.approx([2, 2])
+    rows = memory_per_batch(model, [1, 4])
+    assert 0 < rows[0]["forward_mb"] < rows[1]["training_mb"]

@@ -11,16 +11,17 @@ import torch
 from ..errors import CheckpointError
 from ..files import atomic_path, write_text
 from ..text import Corpus
-from .checkpoint import load_checkpoint, new_folder
+from .checkpoint import load_checkpoint, new_folder, write_checkpoint
 from .folder import BEST, CURVES, GENERATIONS, remove_checkpoint
 from .log import MetricsLogger
-from .manifest import NEEDED, SUMMARY, as_json, verify, write_manifest
+from .manifest import SUMMARY, as_json, there, verify, write_manifest
 from .run import Run
 from .samples import write_samples
 from .show import say
 from .summary import summarise
 
 TEXTS, LENGTH = 5, 100  # of generations.json
+WEIGHTS = ("model.safetensors", "config.json", "tokenizer.json")
 
 
 def tell(
@@ -67,12 +68,20 @@ def _said() -> Iterator[None]:
 
 
 def _keep_weights(source: Path, target: Path) -> None:
-    verify(source, NEEDED)  # or what is damaged would be listed as it is
+    whole = there(source / WEIGHTS[0])
+    if whole:
+        verify(source, WEIGHTS)  # or what is damaged would be listed as it is
+    else:  # in shards
+        saved = load_checkpoint(source)
+        saved.training, saved.state = {}, {}
     remove_checkpoint(target)
     with new_folder(target) as new:
-        for name in NEEDED:
-            _link(source / name, new / name)
-        write_manifest(new)
+        if whole:
+            for name in WEIGHTS:
+                _link(source / name, new / name)
+            write_manifest(new)
+        else:
+            write_checkpoint(new, saved)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -55,7 +55,7 @@ class Trainer:
     model as many tokens as the split has. `out_dir` is a name under checkpoints/ or a path; without
     one nothing is written. `fit` leaves the model in eval mode with its last weights; `load_run`
     gives the best ones. Of a model with experts, `expert_tables[step]` says how often each symbol
-    went to each expert.
+    of a small vocabulary went to each expert.
 
     Evaluations read the same part of each split every time, `max_eval_tokens` spread over it:
     `best_step`, `best_val_loss` and patience compare those losses with each other and with nothing
