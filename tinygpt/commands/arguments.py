@@ -14,6 +14,25 @@ from ..errors import ConfigError
 Arguments = TypeVar("Arguments")
 
 
+def with_line_ends(text: str) -> str:
+    """A text from the command line, in which a backslash and an n stand for a line end."""
+    return text.replace("\\n", "\n")
+
+
+def renamed(arguments: Sequence[str], names: dict[str, str]) -> list[str]:
+    """The arguments with flags by other names, `{"grad-accum": "grad-accum-steps"}`.
+
+    For flags of the settings themselves, which know nothing of the command line.
+    """
+
+    def rename(word: str) -> str:
+        flag, equals, value = word.partition("=")
+        name = names.get(flag[2:].replace("_", "-")) if flag.startswith("--") else None
+        return f"--{name}{equals}{value}" if name else word
+
+    return [rename(word) for word in arguments]
+
+
 def read_arguments(
     kind: type[Arguments],
     command: str,

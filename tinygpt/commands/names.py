@@ -4,10 +4,16 @@ import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..console import program
 from ..errors import CheckpointError, ConfigError
+from ..files import resolve
 from ..presets import PRESETS, Preset, find_preset
+from .settings import read_settings_file
+
+if TYPE_CHECKING:
+    from ..training import Run
 
 
 def did_you_mean(name: str, names: dict[str, Iterable[str]]) -> str:
@@ -45,6 +51,44 @@ def run_named(name: str, others: dict[str, Iterable[str]] | None = None) -> Path
         else:
             hint = did_you_mean(name, {"the run": run_list()} | (others or {}))
         raise CheckpointError(f"{error}{hint}") from None
+
+
+def run_to_resume(name: str, out: str | None, preset: str | None) -> tuple[Path, str]:
+    """The run that goes on, and from which checkpoint: its latest, if a run is named.
+
+    `latest` and `best` mean those of the run in `out`; without one, of that run under checkpoints/
+    which was at work last, of all or of those of a preset. A path may be that of a checkpoint.
+    """
+    from ..training import checkpoints
+
+    if name in ("latest", "best"):
+        return run_named(out) if out is not None else _last_run(preset), name
+    if out is not None or preset is not None:
+        raise ConfigError("--resume goes on in the run's own folder: leave --out, --preset away")
+    path = resolve(name)
+    if path in checkpoints(path.parent):
+        return path.parent, path.name
+    return run_named(name), "latest"
+
+
+def _last_run(preset: str | None) -> Path:
+    """The run under checkpoints/ with the newest checkpoint; `preset`: of those that name it."""
+    from ..training import RUNS, Run, run_names
+
+    runs = [Run(RUNS / name) for name in run_names()]
+    trained = [run for run in runs if not run.shipped() and preset in (None, preset_of(run))]
+    if not trained:
+        of = "" if preset is None else f" of the preset {preset}"
+        raise CheckpointError(f"there is no run{of} under {RUNS} to go on with; name one")
+    return max(trained, key=lambda run: run.checkpoints()[-1].stat().st_mtime_ns).folder
+
+
+def preset_of(run: "Run") -> str | None:
+    """The preset that a run says it started from, if it says so."""
+    try:
+        return read_settings_file(run.settings).get("preset")
+    except (ConfigError, OSError):
+        return None
 
 
 def run_list() -> list[str]:

@@ -19,6 +19,7 @@ from .intervals import (
     unpaired_difference,
 )
 from .loss import count_predictions, evaluate, positions_read
+from .memory import Memory, inference_memory, training_memory
 from .peak import peak_bytes
 from .reading import Reading, expert_layers, read, surprisal, without_expert
 from .routing import (
@@ -49,6 +50,7 @@ __all__ = [
     "FIGURES",
     "Difference",
     "GradientFlow",
+    "Memory",
     "ParameterCount",
     "Reading",
     "RoutingReport",
@@ -71,6 +73,7 @@ __all__ = [
     "head_figures",
     "holm",
     "in_units",
+    "inference_memory",
     "layer_figures",
     "map_figures",
     "max_violation",
@@ -91,6 +94,7 @@ __all__ = [
     "specialisation",
     "surprisal",
     "token_labels",
+    "training_memory",
     "unpaired_difference",
     "valid_word_share",
     "variation",

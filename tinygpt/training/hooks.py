@@ -42,7 +42,7 @@ class ExpertHooks(Hooks):
         rebalance(self.model, torch.stack(loads).sum(0))
 
     def at_evaluation(self, step: int) -> dict[str, float]:
-        """How the experts share the work; the table of the step is kept and saved if it is small."""
+        """How the experts share the work; a small table of the step is kept and saved."""
         report = self.report(step)
         if report.tables.numel() <= LARGEST:
             self.tables[step] = report.tables

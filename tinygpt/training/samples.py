@@ -20,7 +20,9 @@ PROMPTS = {
     "tinyshakespeare": PLAYS,
     "tinyplays": PLAYS,
     "tinystories": STORIES,
+    "tinystories-sample": STORIES,
     "wikitext-2": ARTICLES,
+    "wikitext-2-valid": ARTICLES,
     "gutenberg-pt": NOVELS,
     "machado-pt": NOVELS,
 }
@@ -32,7 +34,8 @@ def write_samples(model: TinyGPT, corpus: str, texts: int, length: int) -> dict[
 
     Each is what `generate` gives for its prompt with these settings, on the model's device.
     """
-    prompts = [prompt for prompt in PROMPTS.get(corpus, OTHERS) if _can_read(model, prompt)]
+    fixed = PROMPTS.get(corpus.partition(":")[0], OTHERS)  # of "tinystories:20000", too
+    prompts = [prompt for prompt in fixed if _can_read(model, prompt)]
     prompts = [prompts[i % len(prompts)] for i in range(texts)] if prompts else []
     settings = {"max_new_tokens": length, "temperature": TEMPERATURE}
     written = generate_batch(model, prompts, seed=0, **settings) if prompts else []
