@@ -51,7 +51,7 @@ class MoEConfig:
     scores: Literal["softmax", "sigmoid"] = "softmax"  # from the router's logits
     norm_topk_prob: bool = False  # divide the K weights by their sum
     routed_scaling_factor: Positive = 1.0  # multiplies the weights (DeepSeek-V3)
-    straight_through: bool = False  # k = 1: weights of value one with a gradient (for upcycling)
+    straight_through: bool = False  # divide by the sum, past which gradients go (for upcycling)
     top_p: Mass | None = None  # as many experts as reach this probability, at most top_k
     n_groups: Count = 1  # experts in groups, of which a token may use top_groups (DeepSeek-V3)
     top_groups: Count | None = None  # None: all
@@ -77,8 +77,9 @@ class MoEConfig:
             "router gets no gradient from the language-model loss; leave it off, or take top_k=2",
         )
         check(
-            not self.straight_through or K == 1,
-            f"straight_through is for top_k=1; with top_k={K} use norm_topk_prob=True",
+            not (self.straight_through and self.norm_topk_prob),
+            "straight_through and norm_topk_prob both divide the weights by their sum, with and "
+            "without a gradient through the single weight; take one of them",
         )
         check(
             self.top_p is None or self.scores == "softmax",
@@ -107,6 +108,8 @@ class ModelConfig:
     n_head: Count = 4  # H, attention heads per block
     n_embd: Count = 64  # C, channels
     n_inner: Count | None = None  # feed-forward width; None: 4 C, or the same size for swiglu
+    n_kv_head: Count | None = None  # G, heads of keys and values, for H / G queries each; None: H
+    head_dim: Count | None = None  # D, channels of a head; None: C / H (Qwen3 has others)
     dropout: Rate = 0.0  # in training, of what is embedded and of what each layer adds to it
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_eps: Positive = 1e-5  # added to the variance before the square root
@@ -116,6 +119,7 @@ class ModelConfig:
     qk_norm: bool = False  # RMSNorm of queries and keys, per head
     tie_embeddings: bool = True  # the head shares the token embedding's matrix
     attn_bias: bool = True  # biases in the attention's projections
+    qkv_bias: bool | None = None  # of queries, keys and values; None: as attn_bias (Qwen2: alone)
     mlp_bias: bool = True  # biases in the feed-forward layers
     zero_init: bool = False  # start each block as the identity: output projections at zero
     bigrams: Whole = 0  # vectors for pairs of a token and the one before it, see `Bigrams`; 0: none
@@ -125,14 +129,20 @@ class ModelConfig:
     def __post_init__(self):
         check_all(self)
         check(
-            self.n_embd % self.n_head == 0,
+            self.head_dim is not None or self.n_embd % self.n_head == 0,
             f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}; each head takes "
-            f"n_embd / n_head channels",
+            f"n_embd / n_head channels, unless head_dim says how many",
+        )
+        check(
+            self.n_head % self.kv_heads == 0,
+            f"n_head={self.n_head} is not divisible by n_kv_head={self.n_kv_head}; as many query "
+            f"heads read each head of keys and values",
         )
         check(
             self.position == "learned" or self.head_size % 2 == 0,
             f"rotary positions turn pairs of channels, but the head size n_embd / n_head = "
-            f"{self.head_size} is odd; change n_embd or n_head, or use position='learned'",
+            f"{self.head_size} is odd; change n_embd, n_head or head_dim, or take "
+            f"position='learned'",
         )
         check(
             self.moe is None or any(map(self.is_moe, range(self.n_layer))),
@@ -148,7 +158,12 @@ class ModelConfig:
     @property
     def head_size(self) -> int:
         """D, the channels of one head."""
-        return self.n_embd // self.n_head
+        return self.head_dim or self.n_embd // self.n_head
+
+    @property
+    def kv_heads(self) -> int:
+        """G, the heads of keys and values."""
+        return self.n_kv_head or self.n_head
 
     @property
     def inner_size(self) -> int:
@@ -178,7 +193,7 @@ class TrainConfig:
     warmup_steps: Whole = 100  # updates over which the learning rate rises from 0
     min_lr_ratio: Share = 0.1  # where the schedule ends, as a share of the peak
     decay_fraction: Share = 0.6  # of all updates, the last part in which wsd falls
-    eval_interval: Count = 250  # updates between evaluations (and checkpoints)
+    eval_interval: Count = 500  # updates between evaluations (and checkpoints)
     max_eval_tokens: Count | None = 1 << 13  # of each split, in an evaluation; None: of all
     patience: Count | None = None  # stop after so many evaluations without a better one
     keep_last: Count = 2  # checkpoints kept, beside the best
@@ -188,8 +203,7 @@ class TrainConfig:
     device: str = "auto"  # CUDA when present, else CPU
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on CUDA, else fp32
     compile: bool = False  # torch.compile: slow start, faster steps
-    tensorboard: bool = False  # also log to TensorBoard, if installed
-    wandb: str | None = None  # also log to this Weights & Biases project, if installed
+    log: Literal["tensorboard", "wandb", "trackio"] | None = None  # also log there, if installed
 
     def __post_init__(self):
         check_all(self)
@@ -271,13 +285,21 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
     """
     check(isinstance(values, dict), f"{kind.__name__} is read from a dict, and this is none")
     known = rules(kind)
-    values = _without_removed(kind, values)
+    values = _without_removed(kind, _with_log(values) if kind is TrainConfig else values)
     unknown = sorted(values.keys() - known.keys())
     check(
         not unknown,
         f"{kind.__name__} has no setting {', '.join(unknown)}; was it written by a later version?",
     )
     return kind(**{name: _from_json(known[name].kind, value) for name, value in values.items()})
+
+
+def _with_log(values: dict[str, Any]) -> dict[str, Any]:
+    """Of training settings that named each logger by a setting of its own: those with `log`."""
+    older = {name: values[name] for name in ("tensorboard", "wandb") if name in values}
+    asked = [name for name, value in older.items() if value]
+    values = {name: value for name, value in values.items() if name not in older}
+    return {"log": asked[0], **values} if asked else values
 
 
 def _without_removed(kind: type, values: dict[str, Any]) -> dict[str, Any]:
