@@ -339,6 +339,21 @@ def byte_tokenizer() -> ByteTokenizer:
     return ByteTokenizer([*sorted(alone), *runs])
 
 
+class MarkedTokenizer(ByteTokenizer):
+    """One whose token without bytes marks the end of a text."""
+
+    kind = "bytes and a mark, for tests"
+
+    @property
+    def end_of_text(self) -> int:
+        return self.tokens.index(b"")
+
+
+def marked_tokenizer() -> MarkedTokenizer:
+    """`byte_tokenizer` with a mark."""
+    return MarkedTokenizer(byte_tokenizer().tokens)
+
+
 def byte_model(tokenizer: Tokenizer | None = None, **shape) -> TinyGPT:
     """A random model whose tokens are several characters or part of one, `byte_tokenizer`'s."""
     tokenizer = tokenizer or byte_tokenizer()

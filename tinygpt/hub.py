@@ -1,5 +1,6 @@
 """Files of the Hugging Face Hub, each pinned by commit, size and SHA-256."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def fetch(wanted: HubFile, path: Path) -> None:
     if isinstance(cached, str) and sha256(Path(cached)) == wanted.sha256:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as new:
-            new.write_bytes(Path(cached).read_bytes())
+            shutil.copyfile(cached, new)
     elif constants.HF_HUB_OFFLINE:
         raise CorpusError(f"{'/'.join(place)} is not in the hub's cache, and HF_HUB_OFFLINE is set")
     else:

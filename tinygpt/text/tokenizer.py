@@ -94,6 +94,10 @@ class Tokenizer(ABC):
         """The ids of a text."""
         return self.encode_array(text).tolist()
 
+    def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of each of several texts."""
+        return [self.encode_array(text) for text in texts]
+
     def encode_pieces(self, pieces: Iterable[str]) -> Iterator[np.ndarray]:
         """The ids of a text that comes in pieces of any size, as arrays; joined, the whole text's.
 
