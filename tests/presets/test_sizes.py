@@ -1,6 +1,7 @@
 """How large the presets are, counted from tensors without numbers."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -40,6 +41,7 @@ EXACT = {  # in all; active; active without tables and head
 }
 
 
+@cache
 def shaped(config: ModelConfig) -> TinyGPT:
     with shapes_only():
         return TinyGPT(config)
