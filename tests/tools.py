@@ -41,6 +41,7 @@ MODES = {
     "top-1": {},
     "top-2": {"top_k": 2, "norm_topk_prob": True},
     "straight-through": {"straight_through": True},
+    "straight-through, top-3": {"straight_through": True, "top_k": 3, "top_p": 0.6},
     "capacity, top-1": {"capacity_factor": 0.6},
     "capacity, top-2": {"top_k": 2, "capacity_factor": 0.5},
     "top-p": {"top_k": 3, "top_p": 0.6, "capacity_factor": 0.3},
@@ -221,6 +222,9 @@ VARIANTS = {
         token_shift=True,
     ),
 }
+VARIANTS["qwen"] = replace(  # two queries read each key, of heads wider than C / H
+    VARIANTS["llama"], n_kv_head=2, head_dim=10, qkv_bias=True, qk_norm=True
+)
 
 
 def shaken(config: ModelConfig) -> TinyGPT:
@@ -366,14 +370,14 @@ SAMPLE = write_plays(30_000).text + "O coração não é uma ação. 😀🎉 do
 
 
 @lru_cache
-def trained(kind: type[SubwordTokenizer] = BPETokenizer) -> SubwordTokenizer:
+def subword_tokenizer(kind: type[SubwordTokenizer] = BPETokenizer) -> SubwordTokenizer:
     """A real tokenizer; some of its tokens are words, some end within a character."""
     return kind.train(SAMPLE, vocab_size=900)
 
 
-def trained_model(tokenizer: Tokenizer | None = None, **shape) -> TinyGPT:
+def subword_model(tokenizer: Tokenizer | None = None, **shape) -> TinyGPT:
     """A random model with the tokens of a trained tokenizer."""
-    return byte_model(tokenizer or trained(), **shape)
+    return byte_model(tokenizer or subword_tokenizer(), **shape)
 
 
 # --- decoding -----------------------------------------------------------------------------------

@@ -208,8 +208,8 @@ def test_the_order_of_the_experts_means_nothing(mode, dispatch):
 @pytest.mark.parametrize("mlp", ["gelu", "swiglu", "relu2"])
 @pytest.mark.parametrize("top_k", [1, 2, 3, 4])
 def test_equal_experts_are_the_dense_layer(top_k, mlp, dispatch):
-    one = {"straight_through": True} if top_k == 1 else {"norm_topk_prob": True}
-    layer, dense = with_equal_experts(mlp, top_k=top_k, dispatch=dispatch, **one)
+    sums_to_one = {"straight_through": True} if top_k % 2 else {"norm_topk_prob": True}
+    layer, dense = with_equal_experts(mlp, top_k=top_k, dispatch=dispatch, **sums_to_one)
     x = normal(2, 9, 16)
     close(layer(x)[0], dense(x))
 

@@ -3,67 +3,115 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import AvoidSubcommands, arg
+from tyro.conf import AvoidSubcommands, FlagCreatePairsOff, OmitArgPrefixes, arg
 
 from ..config import ModelConfig, MoEConfig, TrainConfig
 from ..console import patient_output
 from ..errors import ConfigError
-from ..text import load_corpus
-from .arguments import read_arguments, read_known
-from .names import preset_named, run_named
+from ..files import resolve, write_text
+from ..text import Corpus, load_corpus
+from .arguments import read_arguments, read_known, renamed, with_line_ends
+from .names import (
+    CORPORA,
+    STORIES,
+    TOKENIZERS,
+    corpus_name,
+    model_named,
+    preset_named,
+    run_to_resume,
+    settings_of,
+)
+from .settings import RunSettings, as_flags, read_settings_file, write_settings
+
+OTHER_NAMES = {"grad-accum": "grad-accum-steps"}
+HELP = ("-h", "--help")
+EXPERTS = (
+    "Experts in place of feed-forward layers: each of these flags gives them to a dense model."
+)
+Given = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 
 
 @dataclass(frozen=True)
 class StartArgs:
-    """The flags of `train` that say what the others start from, or that only some starts allow.
+    """The flags that say what the others start from, or that only some starts allow.
 
     None: not given.
     """
 
+    config: str | None = None
     preset: str | None = None
+    init: str | None = None
     resume: str | None = None
     out: str | None = None
+    tokenizer: str | None = None
+    num_stories: int | None = None
     max_steps: int | None = None
     vocab_size: int | None = None
+    no_moe: FlagCreatePairsOff[bool] = False
 
 
 @dataclass(frozen=True)
 class TrainArgs:
-    """Train a model: a preset, then whatever flags change of it."""
+    """Train a model: a preset, then --config, then whatever flags change of it.
 
-    preset: str = "tiny"
+    --max_steps is --max-steps. Of a flag that is repeated the last one counts.
+    """
+
+    preset: Annotated[str, arg(metavar="NAME")] = "tiny"
     """where all other defaults come from; the command info lists them"""
-    corpus: str | None = None
-    """tinyshakespeare, tinyplays, or file:PATH; default: the preset's"""
-    out: str | None = None
-    """folder of the run; default: a new one under checkpoints/, named after the preset"""
-    resume: str | None = None
-    """go on with this run (a name under checkpoints/, or a path)"""
-    model: Annotated[AvoidSubcommands[ModelConfig], arg(name="")] = field(
+    config: Annotated[Given, arg(metavar="FILE")] = None
+    """a YAML file of settings that win over the preset's, such as the config.yaml of a run"""
+    corpus: Annotated[Given, arg(help=f"{CORPORA}; default: the preset's")] = None
+    tokenizer: Annotated[Given, arg(help=f"{TOKENIZERS}; default: the preset's")] = None
+    num_stories: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
+    """of the corpus tinystories, which this asks for, so many stories; default: all"""
+    out: Annotated[Given, arg(metavar="RUN")] = None
+    """folder of the run, or a name under checkpoints/; default: a new one, named as the preset"""
+    init: Annotated[Given, arg(metavar="SOURCE")] = None
+    """start from trained weights: of a run, a folder of transformers, or a name on the hub; its
+    shape and tokenizer hold, and --preset says how it is trained"""
+    resume: Annotated[Given, arg(metavar="RUN|latest|best")] = None
+    """go on with a run (a name under checkpoints/, or a path) or from a checkpoint of it (a path);
+    latest, best: of the run in --out, or of the last one of --preset; what came later is removed"""
+    no_moe: Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")] = False
+    """feed-forward layers in place of the preset's experts"""
+    model: Annotated[OmitArgPrefixes[AvoidSubcommands[ModelConfig]], arg(help="")] = field(
         default_factory=ModelConfig
     )
-    train: Annotated[TrainConfig, arg(name="")] = field(default_factory=TrainConfig)
+    train: Annotated[OmitArgPrefixes[TrainConfig], arg(help="")] = field(
+        default_factory=TrainConfig
+    )
+
+
+@dataclass(frozen=True)
+class ExpertArgs(TrainArgs):
+    __doc__ = TrainArgs.__doc__  # which --help shows
+
+    moe: Annotated[MoEConfig, arg(help=EXPERTS)] = field(default_factory=MoEConfig)
 
 
 def train(arguments: Sequence[str]) -> None:
     """Train a model, or go on with a run (--resume)."""
-    start, others = read_known(StartArgs, "train", arguments)
-    if start.vocab_size is not None:
-        raise ConfigError("--vocab-size follows from the corpus: leave it away")
-    experts = any(flag.startswith("--moe.") for flag in others)
-    if start.resume is None:
-        trainer = _new(start.preset, arguments, experts)
-    elif start.out is not None or start.preset is not None:
-        raise ConfigError("--resume goes on in the run's own folder: leave --out, --preset away")
-    else:
-        trainer = _resumed(start.resume, arguments, experts, start.max_steps is not None)
+    given = renamed(arguments, OTHER_NAMES)
+    start, _ = read_known(StartArgs, "train", given)
+    if start.init is not None and start.resume is not None:
+        raise ConfigError("--resume goes on with the run's own weights: leave --init away")
+    flags = _all_flags(start, given)
+    trainer, settings = _resumed(start, flags) if start.resume is not None else _new(flags)
+    with trainer.run.writing():
+        write_text(trainer.run.settings, write_settings(settings))
     with patient_output():
         print(f"the run is in {trainer.run.folder}", flush=True)
         trainer.fit()
-        for step, loss in trainer.whole_val_lm_loss.items():
-            print(f"step {step}: {_quality(loss)} ({_which(trainer, step)} weights)")
+        _print_losses(trainer)
+
+
+def _print_losses(trainer) -> None:
+    for step, loss in trainer.whole_val_lm_loss.items():
+        print(f"step {step}: {_quality(loss)} ({_which(trainer, step)} weights)")
 
 
 def _quality(loss: float) -> str:
@@ -77,40 +125,105 @@ def _which(trainer, step: int) -> str:
     return "last and best" if step == trainer.best_step else "last"
 
 
-def _new(name: str | None, arguments: Sequence[str], experts: bool):
-    """The trainer of a new run: a preset's settings, then the flags."""
+def _all_flags(start: StartArgs, given: list[str]) -> list[str]:
+    """The flags that were given, after those that the file of settings stands for."""
+    values = {} if start.config is None else read_settings_file(start.config)
+    first = list(as_flags({name: value for name, value in values.items() if value is not None}))
+    if start.no_moe:
+        first = [flag for flag in first if not flag.startswith("--moe.")]
+    if start.max_steps is not None:  # else epochs said elsewhere would go on counting instead
+        first.append("--epochs=None")
+    if any(flag.startswith("--moe.") for flag in given):
+        first = [flag for flag in first if flag != "--no-moe"]
+    return first + given
+
+
+def _new(flags: list[str]):
+    """The trainer of a new run, and its settings: a preset's, then the flags."""
     from ..model import TinyGPT
     from ..runtime import seed_all
-    from ..training import Run, Trainer
+    from ..training import Run, Trainer, with_settings
 
-    start = TrainArgs() if name is None else TrainArgs(preset=name)
-    preset = preset_named(start.preset)
-    model = _with_experts(preset.model, experts)
-    start = replace(start, model=model, train=preset.train)
-    args = read_arguments(TrainArgs, "train", arguments, start)
-    corpus = load_corpus(preset.corpus if args.corpus is None else args.corpus)
-    config = replace(args.model, vocab_size=corpus.tokenizer.vocab_size)
+    start, _ = read_known(StartArgs, "train", flags)
+    name = TrainArgs.preset if start.preset is None else start.preset
+    source = None if start.init is None else _source(start.init)
+    args = _new_args(flags, start, name, source)
+    if source is not None:
+        source = with_settings(source, args.model)
+    corpus = _text(args, start.vocab_size, source)
+    model = replace(args.model, vocab_size=corpus.tokenizer.vocab_size)
+    tokenizer = _from_anywhere(args.tokenizer) if source is None else None
+    settings = RunSettings(name, corpus.name, tokenizer, model, args.train, start.init)
+    seed_all(args.train.seed)
+    out = args.out or Run.fresh(name)
+    return Trainer(source or TinyGPT(model), corpus, args.train, out), settings
+
+
+def _new_args(flags: list[str], start: StartArgs, name: str, source) -> TrainArgs:
+    """The arguments of a new run, from those of its preset on."""
+    preset = preset_named(name)
+    if source is not None and start.tokenizer is not None:
+        raise ConfigError("--init brings its own tokenizer; leave --tokenizer away")
+    corpus = preset.corpus if start.num_stories is None else STORIES
+    default = TrainArgs(name, corpus=corpus, tokenizer=preset.tokenizer, train=preset.train)
+    args = _read(flags, default, source.config if source else preset.model, start.no_moe)
     if args.out == "":
         raise ConfigError("--out is empty; name a folder, or leave it away")
-    seed_all(args.train.seed)
-    return Trainer(TinyGPT(config), corpus, args.train, args.out or Run.fresh(args.preset))
+    return args
 
 
-def _resumed(run: str, arguments: Sequence[str], experts: bool, steps: bool):
-    """The trainer of a run that goes on: its own settings, then the flags."""
+def _text(args: TrainArgs, vocab_size: int | None, source) -> Corpus:
+    """The text of a new run, in the tokens of the model that it starts from, if there is one."""
+    tokenizer = source.tokenizer if source else args.tokenizer
+    corpus = load_corpus(corpus_name(args.corpus, args.num_stories), tokenizer)
+    if vocab_size not in (None, symbols := corpus.tokenizer.vocab_size):
+        raise ConfigError(
+            f"--vocab-size {vocab_size} follows from the corpus: {corpus.name} has {symbols} "
+            f"symbols; leave it away"
+        )
+    return corpus
+
+
+def _source(name: str):
+    """The model that a run starts from."""
+    model = model_named(name)
+    if model.tokenizer is None:
+        raise ConfigError(f"--init {name}: there is no tokenizer that is read here with the model")
+    return model
+
+
+def _from_anywhere(tokenizer: str) -> str:
+    """A tokenizer's name, with the whole path if it is one."""
+    return str(resolve(tokenizer)) if Path(tokenizer).name != tokenizer else tokenizer
+
+
+def _resumed(start: StartArgs, flags: list[str]):
+    """The trainer of a run that goes on, and its settings: its own, then the flags."""
     from ..training import Trainer, latest_checkpoint, read_settings
 
-    model, settings = read_settings(latest_checkpoint(run_named(run)))
-    if steps:  # else the epochs would go on counting instead
-        settings = replace(settings, epochs=None)
-    start = TrainArgs(resume=run, model=_with_experts(model, experts), train=settings)
-    args = read_arguments(TrainArgs, "train", arguments, start)
+    if start.tokenizer is not None:
+        raise ConfigError("--resume goes on with the run's own tokenizer; leave --tokenizer away")
+    run, which = run_to_resume(start.resume, start.out, start.preset)
+    model, settings = read_settings(latest_checkpoint(run))
+    args = _read(flags, TrainArgs(resume=start.resume, train=settings), model, start.no_moe)
     if args.model != model:
         raise ConfigError("--resume goes on with the run's own model; leave its flags away")
-    corpus = None if args.corpus is None else load_corpus(args.corpus)
-    return Trainer.resume(run, corpus, args.train)
+    corpus = args.corpus and corpus_name(args.corpus, args.num_stories)
+    trainer = Trainer.resume(run, corpus, args.train, which)
+    before = settings_of(run)
+    said = {name: before.get(name) for name in ("preset", "tokenizer", "init")}
+    return trainer, RunSettings(corpus=trainer.corpus.name, model=model, train=args.train, **said)
 
 
-def _with_experts(model: ModelConfig, experts: bool) -> ModelConfig:
-    """Of a dense model, when flags ask for experts: one that has them."""
-    return replace(model, moe=MoEConfig()) if experts and model.moe is None else model
+def _read(flags: list[str], start: TrainArgs, model: ModelConfig, no_moe: bool) -> TrainArgs:
+    """The arguments, with the experts in the model: where they belong, but not for tyro."""
+    moe = None if no_moe else model.moe
+    prompt = start.train.sample_prompt.replace("\n", r"\n")  # as --help should show it
+    train = replace(start.train, sample_prompt=prompt)
+    start = replace(start, model=replace(model, moe=None), train=train)
+    if moe or any(flag.startswith("--moe.") or flag in HELP for flag in flags):
+        start = ExpertArgs(**vars(start), moe=moe or MoEConfig())
+    args = read_arguments(type(start), "train", flags, start)
+    model = replace(args.model, moe=getattr(args, "moe", None))
+    settings = replace(args.train, sample_prompt=with_line_ends(args.train.sample_prompt))
+    return replace(args, model=model, train=settings)

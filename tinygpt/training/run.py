@@ -15,7 +15,7 @@ from ..model import TinyGPT
 from ..runtime import pick_device
 from .checkpoint import Checkpoint, load_checkpoint, read_state, save_checkpoint
 from .folder import Folder, names, remove_checkpoint
-from .manifest import MANIFEST, there, verify
+from .manifest import MANIFEST, SUMMARY, there, verify
 
 RUNS = WORKSPACE / "checkpoints"
 FORMER = {"laptop": "laptop-dense"}  # names that shipped runs had
@@ -97,15 +97,19 @@ class Run(Folder):
             )
 
     def load(self, which: str = "best") -> Checkpoint:
-        """The `"best"` or the `"latest"` checkpoint; a shipped run is its own.
+        """The `"best"` or the `"latest"` checkpoint, or that of a folder's name; a shipped run is
+        its own.
 
         A damaged one is passed over with a warning, and an older one taken.
         """
-        if which not in ("best", "latest"):
+        there_are = self.checkpoints()
+        others = {folder.name: folder for folder in there_are}
+        if which not in ("best", "latest", *others):
             raise ConfigError(f"which={which!r} must be 'best' or 'latest'")
         if self.shipped():
             return load_checkpoint(self.folder)
-        there_are = self.checkpoints()
+        if which in others:
+            return load_checkpoint(others[which])
         try:
             return self._load(which, there_are)
         except CheckpointError:
@@ -195,13 +199,15 @@ def load_expert_tables(run: str | Path) -> dict[int, Tensor]:
 
 
 def run_names(shipped: bool = False) -> list[str]:
-    """The runs under checkpoints/, as far as one may look; or of them those that are shipped."""
+    """The runs under checkpoints/, as far as one may look; or of them those that are shipped, with
+    a record of what they came to."""
     return [name for name in sorted(names(RUNS)) if _is_run(Run(RUNS / name), shipped)]
 
 
 def _is_run(run: Run, shipped: bool) -> bool:
     with suppress(CheckpointError):  # of others, who let nobody look
-        return run.shipped() if shipped else run.exists()
+        recorded = there(run.folder / SUMMARY) or there(run.log)  # not so of what `save_run` wrote
+        return run.shipped() and recorded if shipped else run.exists()
     return False
 
 

@@ -105,21 +105,29 @@ class Trainer:
 
     @classmethod
     def resume(
-        cls, run: str | Path, corpus: Corpus | None = None, config: TrainConfig | None = None
+        cls,
+        run: str | Path,
+        corpus: Corpus | str | None = None,
+        config: TrainConfig | None = None,
+        which: str = "latest",
     ) -> "Trainer":
         """Go on from the newest whole checkpoint of a run, exactly where it stopped.
 
-        `corpus` and `config` replace those that the run used (a longer `max_steps`, say); what
-        that changes is printed. The learning rate never jumps by it: see `rounds.py`. Raises
-        `CheckpointError` when the run or its corpus does not fit, or is being trained.
+        From another with `which`, see `Run.load`; what the run did after that is removed.
+
+        `corpus`, which may be a name, and `config` replace those that the run used (a longer
+        `max_steps`, say); what that changes is printed. The learning rate never jumps by it: see
+        `rounds.py`. Raises `CheckpointError` when the run or its corpus does not fit, or is being
+        trained.
         """
         opened = Run.open(run)
         opened.check_trainable()
         with opened.writing():
-            saved = opened.load("latest")
+            saved = opened.load(which)
             before, text = used_before(opened.folder, saved)
             config = config or before
-            corpus = corpus or load_corpus(text["name"])
+            if not isinstance(corpus, Corpus):
+                corpus = load_corpus(corpus or text["name"], saved.tokenizer)
             check_goes_on(opened.folder, saved, corpus, config)
             return cls(saved.model, corpus, config, run=opened, saved=saved)
 
