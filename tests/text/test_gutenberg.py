@@ -102,7 +102,9 @@ def test_what_was_done_to_the_books_is_told(mirror, capsys):
     assert "99 (Quase Nada) is not taken: only" in said
 
 
-def test_no_work_is_on_two_sides(mirror):
+@pytest.mark.parametrize("shares", [{"val": 0.05, "test": 0.05}, {"val": 0.45, "test": 0.3}])
+def test_no_work_is_on_two_sides(mirror, monkeypatch, shares):
+    monkeypatch.setattr(gutenberg, "SHARES", shares)
     with mirror():
         corpus = load()
     train, held_out = text_of(corpus, "train"), [text_of(corpus, s) for s in ("val", "test")]
