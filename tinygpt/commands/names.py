@@ -4,17 +4,21 @@ import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..console import program
 from ..errors import CheckpointError, ConfigError
 from ..files import resolve
 from ..presets import PRESETS, Preset, find_preset
+from ..text import corpus_names
 from .settings import read_settings_file
 
 if TYPE_CHECKING:
     from ..model import TinyGPT
-    from ..training import Run
+
+STORIES = "tinystories"
+CORPORA = f"{', '.join(corpus_names())}, file:PATH or folder:PATH"
+TOKENIZERS = "char, gpt2, bpe:4000, wordpiece:4000 (any number), or the path of a tokenizer.json"
 
 
 def did_you_mean(name: str, names: dict[str, Iterable[str]]) -> str:
@@ -52,6 +56,15 @@ def run_named(name: str, others: dict[str, Iterable[str]] | None = None) -> Path
         else:
             hint = did_you_mean(name, {"the run": run_list()} | (others or {}))
         raise CheckpointError(f"{error}{hint}") from None
+
+
+def corpus_name(name: str, num_stories: int | None = None) -> str:
+    """The corpus that is meant: of one of stories, so many of them."""
+    if num_stories is None:
+        return name
+    if name != STORIES:
+        raise ConfigError(f"--num-stories is for the corpus {STORIES}, not for {name:.100}")
+    return f"{name}:{num_stories}"
 
 
 def model_named(source: str) -> "TinyGPT":
@@ -92,24 +105,25 @@ def _last_run(preset: str | None) -> Path:
     from ..training import RUNS, Run, run_names
 
     runs = [Run(RUNS / name) for name in run_names()]
-    trained = [run for run in runs if not run.shipped() and preset in (None, preset_of(run))]
+    trained = [
+        run
+        for run in runs
+        if not run.shipped() and preset in (None, settings_of(run.folder).get("preset"))
+    ]
     if not trained:
         of = "" if preset is None else f" of the preset {preset}"
         raise CheckpointError(f"there is no run{of} under {RUNS} to go on with; name one")
     return max(trained, key=lambda run: run.checkpoints()[-1].stat().st_mtime_ns).folder
 
 
-def preset_of(run: "Run") -> str | None:
-    """The preset that a run says it started from, if it says so."""
-    return setting_of(run, "preset")
+def settings_of(folder: Path) -> dict[str, Any]:
+    """What a run says that it was started with; empty if it says nothing."""
+    from ..training import Run
 
-
-def setting_of(run: "Run", name: str) -> str | None:
-    """What a run's own file says of how it was started, if there is one."""
     try:
-        return read_settings_file(run.settings).get(name)
+        return read_settings_file(Run(folder).settings)
     except (ConfigError, OSError):
-        return None
+        return {}
 
 
 def run_list() -> list[str]:
