@@ -48,9 +48,12 @@ def test_a_folder_is_upcycled_trained_on_and_taken_back(source, runs, text, tmp_
 
     flags = ["--corpus", text, "--block-size", "24", "--dropout", "0.1", *SHORT]
     assert cli.main(["train", "--init", "mixture", *flags, "--out", "tuned"]) == 0
+    capsys.readouterr()
     first = load_checkpoint(runs / "tuned" / "step_0000000").model
     assert (first.config.block_size, first.config.dropout) == (24, 0.1)
     assert same_state(first, mixture)
+    said = one_line(["train", "--init", "mixture", "--corpus", text, "--no-moe"], capsys)
+    assert "moe.n_experts 4 -> None" in said
     assert cli.main(["train", "--resume", "tuned", "--max-steps", "6"]) == 0
     assert load_checkpoint(latest_checkpoint(runs / "tuned")).state["step"] == 6
     assert "init: mixture" in (runs / "tuned" / "config.yaml").read_text()
@@ -66,7 +69,7 @@ def test_a_folder_is_upcycled_trained_on_and_taken_back(source, runs, text, tmp_
 def test_an_init_keeps_its_shape_and_its_symbols(source, runs, tmp_path, capsys):
     init = ["train", "--init", str(source)]
     assert "n_layer 2 -> 3" in one_line([*init, "--n-layer", "3"], capsys)
-    assert "no longer block_size" in one_line([*init, "--block-size", "33"], capsys)
+    assert "block_size 32 -> 33" in one_line([*init, "--block-size", "33"], capsys)
     assert "leave --init away" in one_line([*init, "--resume", "mine"], capsys)
     (tmp_path / "text.txt").write_text("ÀÈ" * 999, encoding="utf-8")
     said = one_line([*init, "--corpus", f"file:{tmp_path / 'text.txt'}"], capsys)
