@@ -188,6 +188,8 @@ class TrainConfig:
     device: str = "auto"  # CUDA when present, else CPU
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on CUDA, else fp32
     compile: bool = False  # torch.compile: slow start, faster steps
+    strategy: Literal["ddp", "fsdp"] = "ddp"  # under torchrun: whole copies, or shards (FSDP2)
+    activation_checkpointing: bool = False  # compute blocks twice, to keep less in memory
     tensorboard: bool = False  # also log to TensorBoard, if installed
     wandb: str | None = None  # also log to this Weights & Biases project, if installed
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..config import TrainConfig
 from ..model import MLP, Attention, Experts
+from ..ranks import part, whole
 
 Coefficients = tuple[float, float, float]
 
@@ -55,17 +56,23 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
     ]
     groups = [group for group in groups if group["params"]]
     device, betas = named[0][1].device, (config.beta1, config.beta2)
-    cuda, fused = device.type == "cuda", device.type in ("cuda", "cpu")  # fused: in one kernel
-    adamw = torch.optim.AdamW(groups, config.lr, betas, fused=fused, capturable=cuda)
+    fused = device.type in ("cuda", "cpu")  # in one kernel
+    recorded = device.type == "cuda" and not is_sharded(model)
+    adamw = torch.optim.AdamW(groups, config.lr, betas, fused=fused, capturable=recorded)
     optimizers = [adamw]
     if matrices:
         parts, settings = stacked_matrices(model), (config.muon_momentum, config.weight_decay)
         optimizers.append(Muon(matrices, parts, config.muon_lr, *settings))
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         group["initial_lr"] = group["lr"]
-        if cuda:  # where an update that was recorded finds it
+        if recorded:  # where such an update finds it
             group["lr"] = torch.tensor(group["lr"], device=device)
     return optimizers
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether each process holds a part of the weights only, as FSDP2 leaves it."""
+    return any(hasattr(p, "full_tensor") for p in model.parameters())
 
 
 def stacked_matrices(model: nn.Module) -> dict[int, int]:
@@ -114,7 +121,8 @@ class Muon(torch.optim.Optimizer):
 
     For weights `(rows, columns)` and stacks of them `(E, rows, columns)`, each matrix on its own;
     `parts` says by a parameter's id how many are fused in its rows, as `stacked_matrices` does.
-    Matrices of equal shape are treated in one batch. Weight decay is decoupled.
+    Matrices of equal shape are treated in one batch. Weight decay is decoupled. Where weights are
+    sharded, so is the momentum, and every process orthogonalizes the whole matrices.
     """
 
     def __init__(
@@ -140,7 +148,7 @@ class Muon(torch.optim.Optimizer):
             batches = defaultdict(list)  # (rows, columns) -> the parameters made of such matrices
             for p in group["params"]:
                 if p.grad is not None:
-                    batches[self._matrices(p, p).shape[1:]].append(p)
+                    batches[p.shape[-2] // self.parts.get(id(p), 1), p.shape[-1]].append(p)
             for params in batches.values():
                 self._step(params, **{k: group[k] for k in ("lr", "momentum", "weight_decay")})
         return loss
@@ -154,13 +162,14 @@ class Muon(torch.optim.Optimizer):
             if not state:
                 state["momentum_buffer"] = torch.zeros_like(p)
             average = state["momentum_buffer"].lerp_(p.grad, 1 - momentum)
-            directions.append(self._matrices(p, p.grad.lerp(average, momentum)))  # Nesterov
+            direction = whole(p.grad.lerp(average, momentum))  # Nesterov
+            directions.append(self._matrices(p, direction))
         updates = orthogonalize(torch.cat(directions), self.steps)
         # a tall matrix turns inputs into more outputs: scale so that each output moves as much
         scale = max(1.0, updates.shape[1] / updates.shape[2]) ** 0.5
         updates, counts = updates * (lr * scale), [len(d) for d in directions]
         for p, update in zip(params, updates.split(counts), strict=True):
-            p.mul_(1 - lr * weight_decay).sub_(update.reshape(p.shape))
+            p.mul_(1 - lr * weight_decay).sub_(part(update.reshape(p.shape), p))
 
     def _matrices(self, p: Tensor, values: Tensor) -> Tensor:
         """`values`, shaped like `p`, as a stack of matrices `(n, rows, columns)`."""
