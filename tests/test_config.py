@@ -32,7 +32,10 @@ from .tools import LLAMA, MODES, SHAPE, moe_config
         ({"shared_gate": True}, "n_shared=0"),
         ({"scores": "relu"}, "scores='relu' must be one of softmax, sigmoid"),
         ({"routed_scaling_factor": 0.0}, "routed_scaling_factor=0.0 must be above 0"),
-        ({"straight_through": True, "top_k": 2}, "straight_through is for top_k=1; with top_k=2"),
+        (
+            {"straight_through": True, "top_k": 2, "norm_topk_prob": True},
+            "straight_through and norm_topk_prob both divide the weights by their sum",
+        ),
         ({"top_p": 0.0}, "top_p=0.0 must be above 0 and at most 1"),
         ({"top_p": 1.1}, "top_p=1.1"),
         ({"top_p": 0.5, "scores": "sigmoid"}, "top_p=0.5.*needs scores='softmax'"),
@@ -90,6 +93,11 @@ def test_experts_in_no_block_are_refused(moe):
     ("changes", "words"),
     [
         ({"n_embd": 30}, "n_embd=30 is not divisible by n_head=4"),
+        ({"n_kv_head": 3}, "n_head=4 is not divisible by n_kv_head=3"),
+        ({"n_kv_head": 8}, "n_head=4 is not divisible by n_kv_head=8"),
+        ({"n_kv_head": 0}, "n_kv_head=0 must be at least 1, or None"),
+        ({"head_dim": 5, "position": "rope"}, "= 5 is odd; change n_embd, n_head or head_dim"),
+        ({"qkv_bias": 1}, "qkv_bias=1 must be True or False, or None"),
         ({"n_layer": 0}, "n_layer=0 must be at least 1"),
         ({"n_layer": "3"}, "n_layer='3' must be a whole number"),
         ({"block_size": 32.0}, "block_size=32.0 must be a whole number"),

@@ -9,90 +9,19 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
 from types import SimpleNamespace
 from urllib.error import URLError
 
 import pytest
 
+from tests.server import CONTENT, Server, drip, head, serve, status
 from tinygpt import download as module
 from tinygpt.download import download
 from tinygpt.errors import CorpusError
 from tinygpt.files import ROOT, alone
 
-CONTENT = os.urandom(300_000)
 SIZE, SHA = len(CONTENT), hashlib.sha256(CONTENT).hexdigest()
-
-
-class Server:
-    """Gives one answer after another, the last of them for ever; notes what was asked for.
-
-    An answer is a function of the connection and of where the range asked for begins.
-    """
-
-    def __init__(self, *answers):
-        asked, stopped = self.asked, self.stopped = [], threading.Event()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                place = self.headers.get("Range")
-                asked.append(place)
-                self.stopped, self.close_connection = stopped, True
-                with suppress(OSError):  # the other side has gone
-                    start = int(place[len("bytes=") : -1]) if place else None
-                    answers[min(len(asked), len(answers)) - 1](self, start)
-
-            def log_message(self, *args):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/input.txt"
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *error):
-        self.stopped.set()
-        self.server.shutdown()
-        self.server.server_close()
-
-
-def head(to, status=200, **headers):
-    to.send_response(status)
-    for name, value in headers.items():
-        to.send_header(name.replace("_", "-"), str(value))
-    to.end_headers()
-
-
-def drip(to, data, pause=0.01):
-    for i in range(len(data)):
-        to.wfile.write(data[i : i + 1])
-        if to.stopped.wait(pause):
-            return
-
-
-def serve(content=CONTENT, sent=None, stalls=False, ranges=True, **headers):
-    """A proper answer; `sent` bytes of it, before the connection ends or, if it `stalls`, later."""
-
-    def answer(to, start):
-        first = start if start and ranges else 0
-        length = {"Content_Length": len(content) - first} | headers
-        if first:
-            place = f"bytes {first}-{len(content) - 1}/{len(content)}"
-            head(to, 206, **{"Content_Range": place} | length)
-        else:
-            head(to, 200, **length)
-        to.wfile.write(content[first:][:sent])
-        if stalls:
-            to.stopped.wait()
-
-    return answer
-
-
-def status(code, **headers):
-    return lambda to, start: head(to, code, Content_Length=0, **headers)
 
 
 def mute(to, start):
@@ -146,7 +75,7 @@ def impatient(monkeypatch):
     if not hasattr(signal, "setitimer"):
         return (yield)
     signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it hangs"))
-    signal.setitimer(signal.ITIMER_REAL, 20)
+    signal.setitimer(signal.ITIMER_REAL, 60)
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -484,3 +413,68 @@ def test_when_the_first_fails_the_second_tries_itself(tmp_path):
             assert server.asked == []
         second.result()
     assert path.read_bytes() == CONTENT
+
+
+# --- pages whose checksum nobody knows -----------------------------------------------------------
+
+
+def get(server, limit=SIZE):
+    return module.fetch_page(server.url, limit, "tests (+me@example.org)")
+
+
+@pytest.mark.parametrize(
+    "first", [serve(), serve(sent=1000), serve(sent=0, stalls=True), status(503), status(429)]
+)
+def test_a_page_is_fetched_whole_or_again(first):
+    with Server(first, serve()) as server:
+        assert get(server) == CONTENT
+        assert set(server.visits) == {("/input.txt", "tests (+me@example.org)")}
+        assert set(server.asked) == {None}  # each time from its beginning
+
+
+def test_a_page_without_a_length_that_comes_in_chunks():
+    def answer(to, start):
+        head(to, Transfer_Encoding="chunked")
+        to.protocol_version = "HTTP/1.1"
+        to.wfile.write(b"5\r\nhello\r\n0\r\n\r\n")
+
+    with Server(answer) as server:
+        assert get(server) == b"hello"
+
+
+def test_a_busy_server_is_asked_again_after_the_time_that_it_wants(monkeypatch, capsys):
+    slept = []
+    monkeypatch.setattr(
+        module, "time", SimpleNamespace(monotonic=time.monotonic, sleep=slept.append)
+    )
+    with Server(status(429, Retry_After="7"), status(503), serve()) as server:
+        assert get(server) == CONTENT
+    assert slept == [7.0, 2.0]
+    assert "asks to wait 7 s" in capsys.readouterr().out
+    with Server(status(429, Retry_After="86400")) as server:
+        with pytest.raises(CorpusError, match="come back in 86,400 s; try again then"):
+            get(server)
+        assert len(server.asked) == 1
+
+
+def test_a_page_that_is_not_there_is_told_from_one_that_cannot_be_had():
+    with Server(status(404)) as server:
+        with pytest.raises(FileNotFoundError, match="there is no http"):
+            get(server)
+        assert len(server.asked) == 1
+    for answer in (status(403), status(500), serve(sent=1000), mute, dripping, compressed):
+        with Server(answer) as server, pytest.raises(CorpusError):
+            get(server)
+    with pytest.raises(CorpusError, match="could not download http://127.0.0.1:9/"):
+        module.fetch_page("http://127.0.0.1:9/x", 10, "me")
+    with pytest.raises(CorpusError, match="could not download"):
+        module.fetch_page("no address", 10, "me")
+
+
+@pytest.mark.parametrize("answer", [serve(), endless])
+def test_no_more_of_a_page_is_taken_than_was_expected(answer):
+    with (
+        Server(answer) as server,
+        pytest.raises(CorpusError, match="longer than the 100,000 bytes"),
+    ):
+        get(server, 100_000)

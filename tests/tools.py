@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 
 from tinygpt import ModelConfig, MoEConfig, TinyGPT, TrainConfig
 from tinygpt.model import MLP, MoE, Router, Routing, rotary_table
-from tinygpt.text import CharTokenizer, Tokenizer
+from tinygpt.text import BPETokenizer, CharTokenizer, Tokenizer, write_plays
+from tinygpt.text.subwords import SubwordTokenizer
 from tinygpt.training import latest_checkpoint, load_checkpoint, save_checkpoint
 
 SHAPE = ModelConfig(vocab_size=65, block_size=24, n_layer=2, n_head=2, n_embd=16)
@@ -39,6 +41,7 @@ MODES = {
     "top-1": {},
     "top-2": {"top_k": 2, "norm_topk_prob": True},
     "straight-through": {"straight_through": True},
+    "straight-through, top-3": {"straight_through": True, "top_k": 3, "top_p": 0.6},
     "capacity, top-1": {"capacity_factor": 0.6},
     "capacity, top-2": {"top_k": 2, "capacity_factor": 0.5},
     "top-p": {"top_k": 3, "top_p": 0.6, "capacity_factor": 0.3},
@@ -219,6 +222,9 @@ VARIANTS = {
         token_shift=True,
     ),
 }
+VARIANTS["qwen"] = replace(  # two queries read each key, of heads wider than C / H
+    VARIANTS["llama"], n_kv_head=2, head_dim=10, qkv_bias=True, qk_norm=True
+)
 
 
 def shaken(config: ModelConfig) -> TinyGPT:
@@ -319,6 +325,9 @@ class ByteTokenizer(Tokenizer):
             left = left[len(best) :]
         return np.array(ids, dtype=np.int32)
 
+    def cut(self, text: str) -> int:
+        return 0
+
     def to_json(self) -> dict:
         return {"tokens": [list(token) for token in self.tokens]}
 
@@ -334,12 +343,26 @@ def byte_tokenizer() -> ByteTokenizer:
     return ByteTokenizer([*sorted(alone), *runs])
 
 
-def byte_model(tokenizer: ByteTokenizer | None = None, **shape) -> TinyGPT:
+def byte_model(tokenizer: Tokenizer | None = None, **shape) -> TinyGPT:
     """A random model whose tokens are several characters or part of one, `byte_tokenizer`'s."""
     tokenizer = tokenizer or byte_tokenizer()
     model = ready(replace(VARIANTS["modern"], vocab_size=tokenizer.vocab_size, **shape))
     model.tokenizer = tokenizer
     return model
+
+
+SAMPLE = write_plays(30_000).text + "O coração não é uma ação. 😀🎉 don't we'll 日本語を!\n\n" * 40
+
+
+@lru_cache
+def trained(kind: type[SubwordTokenizer] = BPETokenizer) -> SubwordTokenizer:
+    """A real tokenizer; some of its tokens are words, some end within a character."""
+    return kind.train(SAMPLE, vocab_size=900)
+
+
+def trained_model(tokenizer: Tokenizer | None = None, **shape) -> TinyGPT:
+    """A random model with the tokens of a trained tokenizer."""
+    return byte_model(tokenizer or trained(), **shape)
 
 
 # --- decoding -----------------------------------------------------------------------------------

@@ -18,13 +18,14 @@ from .errors import TinyGPTError, UnknownCharacterError
 from .model import TinyGPT
 from .presets import PRESETS
 from .runtime import seed_all
-from .text import CharTokenizer, load_corpus
+from .text import BPETokenizer, CharTokenizer, WordPieceTokenizer, load_corpus
 from .training import MetricsLogger, Trainer, load_run
 
 __version__ = "0.1.0"
 
 __all__ = [
     "PRESETS",
+    "BPETokenizer",
     "CharTokenizer",
     "DecodingConfig",
     "MetricsLogger",
@@ -35,6 +36,7 @@ __all__ = [
     "TrainConfig",
     "Trainer",
     "UnknownCharacterError",
+    "WordPieceTokenizer",
     "generate",
     "generateV2",
     "generate_batch",

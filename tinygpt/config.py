@@ -51,7 +51,7 @@ class MoEConfig:
     scores: Literal["softmax", "sigmoid"] = "softmax"  # from the router's logits
     norm_topk_prob: bool = False  # divide the K weights by their sum
     routed_scaling_factor: Positive = 1.0  # multiplies the weights (DeepSeek-V3)
-    straight_through: bool = False  # k = 1: weights of value one with a gradient (for upcycling)
+    straight_through: bool = False  # divide by the sum, past which gradients go (for upcycling)
     top_p: Mass | None = None  # as many experts as reach this probability, at most top_k
     n_groups: Count = 1  # experts in groups, of which a token may use top_groups (DeepSeek-V3)
     top_groups: Count | None = None  # None: all
@@ -77,8 +77,9 @@ class MoEConfig:
             "router gets no gradient from the language-model loss; leave it off, or take top_k=2",
         )
         check(
-            not self.straight_through or K == 1,
-            f"straight_through is for top_k=1; with top_k={K} use norm_topk_prob=True",
+            not (self.straight_through and self.norm_topk_prob),
+            "straight_through and norm_topk_prob both divide the weights by their sum, with and "
+            "without a gradient through the single weight; take one of them",
         )
         check(
             self.top_p is None or self.scores == "softmax",
@@ -107,6 +108,8 @@ class ModelConfig:
     n_head: Count = 4  # H, attention heads per block
     n_embd: Count = 64  # C, channels
     n_inner: Count | None = None  # feed-forward width; None: 4 C, or the same size for swiglu
+    n_kv_head: Count | None = None  # G, heads of keys and values, for H / G queries each; None: H
+    head_dim: Count | None = None  # D, channels of a head; None: C / H (Qwen3 has others)
     dropout: Rate = 0.0  # in training, of what is embedded and of what each layer adds to it
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_eps: Positive = 1e-5  # added to the variance before the square root
@@ -116,6 +119,7 @@ class ModelConfig:
     qk_norm: bool = False  # RMSNorm of queries and keys, per head
     tie_embeddings: bool = True  # the head shares the token embedding's matrix
     attn_bias: bool = True  # biases in the attention's projections
+    qkv_bias: bool | None = None  # of queries, keys and values; None: as attn_bias (Qwen2: alone)
     mlp_bias: bool = True  # biases in the feed-forward layers
     zero_init: bool = False  # start each block as the identity: output projections at zero
     bigrams: Whole = 0  # vectors for pairs of a token and the one before it, see `Bigrams`; 0: none
@@ -125,14 +129,20 @@ class ModelConfig:
     def __post_init__(self):
         check_all(self)
         check(
-            self.n_embd % self.n_head == 0,
+            self.head_dim is not None or self.n_embd % self.n_head == 0,
             f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}; each head takes "
-            f"n_embd / n_head channels",
+            f"n_embd / n_head channels, unless head_dim says how many",
+        )
+        check(
+            self.n_head % self.kv_heads == 0,
+            f"n_head={self.n_head} is not divisible by n_kv_head={self.n_kv_head}; as many query "
+            f"heads read each head of keys and values",
         )
         check(
             self.position == "learned" or self.head_size % 2 == 0,
             f"rotary positions turn pairs of channels, but the head size n_embd / n_head = "
-            f"{self.head_size} is odd; change n_embd or n_head, or use position='learned'",
+            f"{self.head_size} is odd; change n_embd, n_head or head_dim, or take "
+            f"position='learned'",
         )
         check(
             self.moe is None or any(map(self.is_moe, range(self.n_layer))),
@@ -148,7 +158,12 @@ class ModelConfig:
     @property
     def head_size(self) -> int:
         """D, the channels of one head."""
-        return self.n_embd // self.n_head
+        return self.head_dim or self.n_embd // self.n_head
+
+    @property
+    def kv_heads(self) -> int:
+        """G, the heads of keys and values."""
+        return self.n_kv_head or self.n_head
 
     @property
     def inner_size(self) -> int:

@@ -20,6 +20,7 @@ STALL = 15.0  # seconds that a server may be silent
 PACE = 2_000  # bytes per second that have to come,
 GRACE = 60.0  # and seconds that they may be late
 TRIES = 3  # in a row that get no further
+PATIENCE = 120.0  # seconds that a busy server may ask for
 
 
 def download(url: str, path: Path, checksum: str, size: int) -> None:
@@ -37,6 +38,51 @@ def download(url: str, path: Path, checksum: str, size: int) -> None:
                 _fetch_checked(url, path, checksum, size)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise CorpusError(f"could not download {url}: {error!r}") from error
+
+
+def fetch_page(url: str, limit: int, agent: str) -> bytes:
+    """The content at `url` whose checksum nobody knows, of at most `limit` bytes.
+
+    `agent` says who asks. A busy server is asked again after the time that it wants, a broken
+    transfer begins anew. `FileNotFoundError` if there is no such page, else `CorpusError`.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            return _fetch_whole(url, limit, agent, _Clock())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if isinstance(error, HTTPError) and error.code in (404, 410):
+                raise FileNotFoundError(f"there is no {url}") from error
+            if not left or isinstance(error, ValueError) or _is_hopeless(error, False):
+                raise CorpusError(f"could not download {url}: {error!r}") from error
+            time.sleep(_asked_to_wait(error, url))
+    raise AssertionError("the last try returns or raises")
+
+
+def _fetch_whole(url: str, limit: int, agent: str, clock: "_Clock") -> bytes:
+    content = bytearray()
+    with _opened(url, clock, {"User-Agent": agent}) as answer:
+        _check_identity(answer, url)
+        while len(content) <= limit and (data := answer.read1(CHUNK)):
+            content += data
+            clock.credit(len(data))
+        if len(content) > limit:
+            raise CorpusError(f"{url} is longer than the {limit:,} bytes that were expected")
+        if answer.length:
+            raise OSError(f"the connection ended {answer.length:,} bytes too early")
+    return bytes(content)
+
+
+def _asked_to_wait(error: Exception, url: str) -> float:
+    """Seconds until the next try: what the server asks for, else a few."""
+    told = error.headers.get("Retry-After", "") if isinstance(error, HTTPError) else ""
+    seconds = float(told) if told.isdecimal() else 2.0
+    if seconds > PATIENCE:
+        raise CorpusError(
+            f"{url}: the server is busy and asks to come back in {seconds:,.0f} s; try again then"
+        ) from error
+    if told:
+        print(f"the server asks to wait {seconds:g} s")
+    return seconds
 
 
 def _fetch_checked(url: str, path: Path, checksum: str, size: int) -> None:
@@ -94,9 +140,8 @@ def _fetch(url: str, part: Path, size: int, clock: "_Clock") -> int:
     if (have := _length(part)) == size:
         return have
     try:
-        answer = _ask(url, have, clock)
+        answer = _opened(url, clock, {"Range": f"bytes={have}-"} if have else {})
     except HTTPError as error:
-        error.close()
         if error.code == 416:  # nothing there to go on with
             part.write_bytes(b"")
         raise
@@ -120,9 +165,7 @@ def _fetch(url: str, part: Path, size: int, clock: "_Clock") -> int:
 
 def _start_of(answer: http.client.HTTPResponse, url: str, size: int) -> int:
     """Where in the file an answer begins; -1 if it does not say. An error if it is another file."""
-    encoding = answer.headers.get("Content-Encoding", "identity")
-    if encoding.lower() != "identity":
-        raise CorpusError(f"could not download {url}: it is sent as {encoding}, though not asked")
+    _check_identity(answer, url)
     start, total = 0, answer.length
     if answer.status == 206:
         place = answer.headers.get("Content-Range", "")
@@ -137,6 +180,12 @@ def _start_of(answer: http.client.HTTPResponse, url: str, size: int) -> int:
             f"another version, or a page that wants a log-in?"
         )
     return start
+
+
+def _check_identity(answer: http.client.HTTPResponse, url: str) -> None:
+    encoding = answer.headers.get("Content-Encoding", "identity")
+    if encoding.lower() != "identity":
+        raise CorpusError(f"could not download {url}: it is sent as {encoding}, though not asked")
 
 
 def _length(part: Path) -> int:
@@ -218,10 +267,18 @@ class _Redirect(web.HTTPRedirectHandler):
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
-def _ask(url: str, start: int, clock: _Clock) -> http.client.HTTPResponse:
+def _opened(url: str, clock: _Clock, headers: dict[str, str]) -> http.client.HTTPResponse:
+    """The answer to a request; an `HTTPError` is closed before it is raised."""
+    try:
+        return _ask(url, clock, headers)
+    except HTTPError as error:
+        error.close()
+        raise
+
+
+def _ask(url: str, clock: _Clock, headers: dict[str, str]) -> http.client.HTTPResponse:
     opener = web.OpenerDirector()
     errors = (web.UnknownHandler(), web.HTTPDefaultErrorHandler(), web.HTTPErrorProcessor())
     for handler in (web.ProxyHandler(), _Connect(clock), _Redirect(), *errors):
         opener.add_handler(handler)
-    headers = {"Range": f"bytes={start}-"} if start else {}
     return opener.open(web.Request(url, headers=headers), timeout=clock.patience())

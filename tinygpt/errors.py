@@ -10,20 +10,17 @@ class ConfigError(TinyGPTError, ValueError):
 
 
 class UnknownCharacterError(TinyGPTError, ValueError):
-    """A text holds characters that the tokenizer's alphabet lacks.
+    """A text holds characters that the tokenizer cannot write.
 
-    `unknown` maps each such character to the list of its positions in the text.
+    `unknown` maps each such character to the list of its positions in the text; `what` says what
+    is wrong with them.
     """
 
-    def __init__(self, unknown: dict[str, list[int]], vocab_size: int):
+    def __init__(self, unknown: dict[str, list[int]], what: str, way_out: str):
         self.unknown = unknown
         shown = [f"{c!r} at {_positions(p)}" for c, p in list(unknown.items())[:10]]
         more = f", and {len(unknown) - 10} more characters" if len(unknown) > 10 else ""
-        super().__init__(
-            f"not in this tokenizer's alphabet of {vocab_size} characters: "
-            f"{', '.join(shown)}{more}. Remove them, or build the tokenizer from a text that "
-            f"has them (CharTokenizer.from_text)."
-        )
+        super().__init__(f"{what}: {', '.join(shown)}{more}. {way_out}")
 
 
 class CorpusError(TinyGPTError):

@@ -57,6 +57,14 @@ def test_parameters_of_the_tiny_model_by_hand():
     assert untied.total == count.total + V * C
 
 
+@pytest.mark.parametrize("heads", [{"n_kv_head": 1}, {"n_kv_head": 2, "head_dim": 24}])
+def test_flops_of_grouped_queries_equal_torchs_own_counter(heads):
+    model, idx = TinyGPT(replace(LLAMA, n_head=4, **heads)), random_ids(2)
+    with FlopCounterMode(display=False) as forward:
+        model(idx, return_attention=True)
+    assert forward.get_total_flops() == idx.numel() * flops_per_token(model, training=False)
+
+
 def test_bigrams_and_shifts_are_counted():
     plain = count_parameters(TinyGPT(SHAPE))
     model = TinyGPT(replace(SHAPE, bigrams=101, token_shift=True))

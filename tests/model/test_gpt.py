@@ -106,7 +106,7 @@ def test_token_shift_lets_feed_forward_layers_read_the_position_before(moe):
         torch.testing.assert_close(seen[0][:, t], h[:, t] + block.shift.mu * before)
 
 
-@pytest.mark.parametrize("variant", ["modern", "llama", "gpt2"])
+@pytest.mark.parametrize("variant", ["modern", "llama", "gpt2", "qwen"])
 def test_equals_a_forward_pass_written_out(variant):
     """Head by head, position by position, from the formulas alone."""
     config = VARIANTS[variant]
@@ -121,7 +121,7 @@ def test_equals_a_forward_pass_written_out(variant):
         return scaled * module.weight + module.bias
 
     def turned(x):  # (T, D), complex numbers x_i + i x_{i + D/2} times exp(i angle)
-        frequency = config.rope_theta ** (-torch.arange(0, D, 2) / D)
+        frequency = 1 / config.rope_theta ** (torch.arange(0, D, 2) / D)
         angle = torch.arange(T)[:, None] * frequency
         z = torch.complex(x[:, : D // 2], x[:, D // 2 :]) * torch.polar(torch.ones(()), angle)
         return torch.cat([z.real, z.imag], dim=1)
@@ -130,17 +130,20 @@ def test_equals_a_forward_pass_written_out(variant):
     if config.position == "learned":
         x = x + model.wpe.weight[:T]
     for block in model.blocks:
-        q, k, v = block.attn.c_attn(norm(x, block.ln_1)).chunk(3, dim=-1)
+        sizes = [n * D for n in (config.n_head, config.kv_heads, config.kv_heads)]
+        q, k, v = block.attn.c_attn(norm(x, block.ln_1)).split(sizes, dim=-1)
         heads = []
         for part in range(config.n_head):
             cut = slice(part * D, (part + 1) * D)
-            qh, kh = q[:, cut], k[:, cut]
+            shared = part * config.kv_heads // config.n_head  # the keys' and values' head
+            read = slice(shared * D, (shared + 1) * D)
+            qh, kh = q[:, cut], k[:, read]
             if config.qk_norm:
                 qh, kh = norm(qh, block.attn.q_norm), norm(kh, block.attn.k_norm)
             if config.position == "rope":
                 qh, kh = turned(qh), turned(kh)
             rows = [
-                ((qh[t] @ kh[: t + 1].T) / math.sqrt(D)).softmax(0) @ v[: t + 1, cut]
+                ((qh[t] @ kh[: t + 1].T) / math.sqrt(D)).softmax(0) @ v[: t + 1, read]
                 for t in range(T)
             ]
             heads.append(torch.stack(rows))

@@ -101,13 +101,46 @@ def test_a_top_1_router_whose_weight_is_divided_by_itself_learns_nothing(monkeyp
     assert router_gradient(model_of(balance="loss").train()) > 1e-4
 
 
-def test_straight_through_weights_are_one_and_keep_their_gradient():
-    router = layer_of(straight_through=True, routed_scaling_factor=2.0).router
-    routing = router(normal(2, 9, 16))
-    assert torch.equal(routing.weights, torch.full((2, 9, 1), 2.0))
-    (gradient,) = torch.autograd.grad(routing.weights.sum(), routing.probs)
-    chosen = torch.zeros_like(gradient).scatter(-1, routing.experts, 1.0)
-    close(gradient, 2 * chosen / routing.probs.detach())
+STRAIGHT = [
+    {},
+    {"top_k": 3},
+    {"top_k": 4},
+    {"top_k": 3, "top_p": 0.6},
+    {"scores": "sigmoid"},
+    {"scores": "sigmoid", "top_k": 3},
+]
+
+
+@pytest.mark.parametrize("moe", STRAIGHT)
+def test_straight_through_weights_have_the_values_of_p_over_a_constant_sum(moe):
+    """In value and gradient p / sum(p).detach(), which a renormalised router is in value alone."""
+    router = layer_of(straight_through=True, routed_scaling_factor=2.0, **moe).router
+    routing, direction = router(normal(2, 9, 16)), normal(2, 9, router.config.top_k, seed=7)
+    logits = routing.logits.detach().requires_grad_()
+    p = logits.sigmoid() if "scores" in moe else logits.softmax(-1)
+    p = p.gather(-1, routing.experts.clamp(max=3)) * (routing.experts < 4)
+    expected = 2 * p / p.detach().sum(-1, keepdim=True)
+    close(routing.weights, expected)
+    if moe == {}:
+        assert torch.equal(routing.weights, torch.full((2, 9, 1), 2.0))
+    (wanted,) = torch.autograd.grad((expected * direction).sum(), logits)
+    (found,) = torch.autograd.grad((routing.weights * direction).sum(), routing.logits)
+    close(found, wanted)
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_straight_through_weights_stay_finite_where_a_probability_is_zero_in_float32(top_k):
+    """Biases may choose such an expert; p / p would be 0 / 0."""
+    router = layer_of(straight_through=True, balance="bias", top_k=top_k).router
+    x, direction = torch.ones(1, 1, 16), torch.tensor([0.0, 400.0, 800.0, 700.0])
+    router.proj.weight.data.copy_(-direction[:, None].expand(4, 16) / 16)
+    router.bias.copy_(torch.tensor([0.0, 0.0, 20.0, 10.0]))
+    routing = router(x)
+    assert routing.experts.flatten().tolist() == [2, 3][:top_k]
+    assert routing.probs[0, 0, 2] == 0
+    close(routing.weights.sum(), torch.tensor(1.0))
+    (gradient,) = torch.autograd.grad(routing.weights[0, 0, 0], router.proj.weight)
+    assert gradient.isfinite().all()
 
 
 def test_normalising_a_single_weight_is_refused_with_the_reason():

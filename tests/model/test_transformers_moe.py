@@ -9,6 +9,7 @@ from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_fun
 from tinygpt import ModelConfig, TinyGPT
 from tinygpt.model import MLP, MoE, balance_loss, expert_width
 
+from ..parity import attention_weights
 from ..tools import LLAMA, close, layer_of, model_of, normal, random_ids, routing_of
 
 
@@ -19,7 +20,7 @@ def their_options(c: ModelConfig) -> dict:
         "hidden_size": c.n_embd,
         "num_hidden_layers": c.n_layer,
         "num_attention_heads": c.n_head,
-        "num_key_value_heads": c.n_head,
+        "num_key_value_heads": c.kv_heads,
         "num_experts_per_tok": c.moe.top_k,
         "rms_norm_eps": c.norm_eps,
         "rope_parameters": {"rope_type": "default", "rope_theta": c.rope_theta},
@@ -56,14 +57,10 @@ def model_weights(model: TinyGPT) -> dict[str, torch.Tensor]:
         "lm_head.weight": model.lm_head.weight,
     }
     for i, block in enumerate(model.blocks):
-        names = {
-            "self_attn.o_proj.weight": block.attn.c_proj.weight,
+        names = attention_weights(block.attn) | {
             "input_layernorm.weight": block.ln_1.weight,
             "post_attention_layernorm.weight": block.ln_2.weight,
         }
-        for kind, value in block.attn.c_attn.named_parameters():
-            for part, piece in zip("qkv", value.chunk(3), strict=True):
-                names[f"self_attn.{part}_proj.{kind}"] = piece
         ffn = expert_weights if isinstance(block.ffn, MoE) else dense_weights
         names |= {f"mlp.{name}": value for name, value in ffn(block.ffn).items()}
         weights |= {f"model.layers.{i}.{name}": value for name, value in names.items()}
@@ -103,16 +100,14 @@ def as_qwen2_moe(model: TinyGPT):
 
 
 def mixtral() -> TinyGPT:
-    return model_of(LLAMA, n_experts=8, top_k=2, norm_topk_prob=True, n_inner=12)
+    shape = replace(LLAMA, n_head=4, n_kv_head=2)
+    return model_of(shape, n_experts=8, top_k=2, norm_topk_prob=True, n_inner=12)
 
 
 def qwen2_moe(norm: bool, every: int = 1) -> TinyGPT:
-    shape = replace(LLAMA, attn_bias=True)  # theirs has biases of q, k and v only
+    shape = replace(LLAMA, n_head=4, n_kv_head=2, qkv_bias=True)
     moe = {"n_experts": 5, "top_k": 3, "n_inner": 12, "n_shared": 2, "shared_gate": True}
-    model = model_of(shape, **moe, norm_topk_prob=norm, every=every)
-    for block in model.blocks:
-        block.attn.c_proj.bias.data.zero_()
-    return model
+    return model_of(shape, **moe, norm_topk_prob=norm, every=every)
 
 
 PAIRS = {

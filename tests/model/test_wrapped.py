@@ -15,7 +15,7 @@ from tinygpt.model import KVCache
 from ..tools import LLAMA, close, model_of, random_ids
 
 # router noise and dropout: whoever recomputes must draw the same again
-DEEP = replace(LLAMA, n_layer=4, bigrams=99, token_shift=True)
+DEEP = replace(LLAMA, n_layer=4, n_kv_head=1, qkv_bias=True, bigrams=99, token_shift=True)
 BALANCES = {
     "loss": {"balance": "loss", "balance_weight": 0.5, "z_weight": 0.1},
     "bias": {"balance": "bias", "top_k": 2},

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import random
@@ -19,7 +20,9 @@ from tinygpt import CharTokenizer, load_corpus
 from tinygpt.errors import CorpusError
 from tinygpt.files import ROOT, alone, sha256
 from tinygpt.text import corpus as module
-from tinygpt.text import get_batch, stream, tokenizer
+from tinygpt.text import get_batch, stream, textfiles, tokenizer
+from tinygpt.text.documents import Document
+from tinygpt.text.encoding import encode
 
 
 def test_a_large_text_is_memory_mapped_and_the_same(home, monkeypatch):
@@ -42,11 +45,12 @@ def test_a_large_text_is_memory_mapped_and_the_same(home, monkeypatch):
 
 
 def test_a_file_is_encoded_by_any_tokenizer(tmp_path, monkeypatch):
-    monkeypatch.setattr(stream, "PIECE", 10)  # also in the middle of a token
+    monkeypatch.setattr(textfiles, "PIECE", 10)  # also in the middle of a token
     text, tok = "the cat sat. é😀\n" * 9, byte_tokenizer()
     (tmp_path / "text.txt").write_text(text, encoding="utf-8", newline="\n")
-    stream.encode_file(tmp_path / "text.txt", tok, tmp_path / "tokens")
-    assert tok.decode(np.fromfile(tmp_path / "tokens", dtype="<u2")) == text
+    document, sink = Document("all", textfiles.pieces(tmp_path / "text.txt")), io.BytesIO()
+    encode([document], tok, sink)
+    assert tok.decode(np.frombuffer(sink.getvalue(), dtype="<u2")) == text
 
 
 def test_more_tokens_than_sixteen_bits_can_number(home, monkeypatch):
@@ -118,7 +122,7 @@ def with_unknown_ids(folder):
     ids = np.fromfile(folder / "tokens", dtype="<u2")
     ids[1000] = 60_000
     ids.tofile(folder / "tokens")
-    sums = {name: sha256(folder / name) for name in ("tokenizer.json", "tokens")}
+    sums = {name: sha256(folder / name) for name in ("tokenizer.json", "contents.json", "tokens")}
     rewrite(folder, sha256=sums)
 
 
@@ -154,6 +158,7 @@ def test_a_damaged_cache_is_made_anew_with_a_message(cached, damage, capsys):
     assert read_again() == TEXT
     assert capsys.readouterr().out == ""
     assert sorted(path.name for path in cached.iterdir()) == [
+        "contents.json",
         "record.json",
         "tokenizer.json",
         "tokens",
@@ -164,7 +169,7 @@ def test_a_damaged_cache_is_made_anew_with_a_message(cached, damage, capsys):
 def test_every_flipped_bit_in_the_cache_is_found(cached, capsys):
     draw, whole = random.Random(0), Path("whole")
     shutil.copytree(cached, whole)
-    for name in ("tokens", "tokenizer.json", "record.json"):
+    for name in ("tokens", "tokenizer.json", "contents.json", "record.json"):
         for _ in range(200):
             flip(cached / name, draw.randrange(8 * (whole / name).stat().st_size))
             assert read_again() == TEXT
@@ -189,28 +194,28 @@ def test_the_cache_may_be_read_by_whom_the_umask_lets(cached, mask):
 @pytest.mark.parametrize("more", ["the same letters", "ǧ"])
 def test_a_text_that_changes_while_it_is_encoded(cached, monkeypatch, more):
     shutil.rmtree(cached)
-    encode = stream.encode_file
+    encode = stream.encode
 
-    def after_a_change(path, *others):
-        path.write_text(TEXT + more, encoding="utf-8")
-        encode(path, *others)
+    def after_a_change(*args):
+        Path("large.txt").write_text(TEXT + more, encoding="utf-8")
+        return encode(*args)
 
-    monkeypatch.setattr(stream, "encode_file", after_a_change)
-    with pytest.raises(CorpusError, match=r"large.txt changed while it was read; load it again"):
+    monkeypatch.setattr(stream, "encode", after_a_change)
+    with pytest.raises(CorpusError, match=r"large.txt is another text than when it was loaded"):
         load_corpus("file:large.txt")
     assert list(cached.parent.iterdir()) == []
-    monkeypatch.setattr(stream, "encode_file", encode)
+    monkeypatch.setattr(stream, "encode", encode)
     assert read_again() == TEXT + more
 
 
 def test_no_room_for_the_cache_leaves_nothing(cached, monkeypatch):
     shutil.rmtree(cached)
 
-    def full(path, tokenizer, target):
-        target.write_bytes(b"half")
+    def full(documents, tokenizer, sink):
+        sink.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stream, "encode_file", full)
+    monkeypatch.setattr(stream, "encode", full)
     with pytest.raises(CorpusError, match="could not write .*No space left on device; make room"):
         load_corpus("file:large.txt")
     assert list(cached.parent.iterdir()) == []
@@ -221,17 +226,16 @@ def encoding():
     code = """
         import time
         from pathlib import Path
-        from tinygpt.text import corpus, stream
-        corpus.MEMMAP_BYTES, corpus.WORKSPACE, stream.WORKSPACE = 100, Path.cwd(), Path.cwd()
-        encode = stream.encode_file
-        def slowly(path, tokenizer, target):
-            target.write_bytes(b"half")
+        from tinygpt.text import corpus, load_corpus, places, stream
+        corpus.MEMMAP_BYTES, places.WORKSPACE, stream.WORKSPACE = 100, Path.cwd(), Path.cwd()
+        encode = stream.encode
+        def slowly(documents, tokenizer, sink):
             print("encoding", flush=True)
             while not Path("go").exists():
                 time.sleep(0.05)
-            encode(path, tokenizer, target)
-        stream.encode_file = slowly
-        print(corpus.load_corpus("file:large.txt").val_size.tokens)
+            return encode(documents, tokenizer, sink)
+        stream.encode = slowly
+        print(load_corpus("file:large.txt").val_size.tokens)
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -253,14 +257,14 @@ def test_of_two_processes_one_encodes_and_the_other_takes_its_tokens(cached):
 
 def test_of_two_threads_one_encodes_and_the_other_takes_its_tokens(cached, monkeypatch, capsys):
     shutil.rmtree(cached)
-    encode, encoded = stream.encode_file, []
+    encode, encoded = stream.encode, []
 
-    def slowly(path, *others):
-        encoded.append(path)
+    def slowly(*args):
+        encoded.append(args)
         threading.Event().wait(0.2)
-        encode(path, *others)
+        return encode(*args)
 
-    monkeypatch.setattr(stream, "encode_file", slowly)
+    monkeypatch.setattr(stream, "encode", slowly)
     with ThreadPoolExecutor(4) as pool:
         done = [pool.submit(read_again) for _ in range(4)]
         assert [future.result() for future in done] == [TEXT] * 4

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tools import ByteTokenizer, byte_tokenizer
+from tests.tools import ByteTokenizer, byte_tokenizer, trained
 from tinygpt import CharTokenizer, UnknownCharacterError
 from tinygpt.errors import ConfigError
 from tinygpt.files import ROOT
-from tinygpt.text import TextSize, Tokenizer
+from tinygpt.text import TextSize, Tokenizer, WordPieceTokenizer
 from tinygpt.text import tokenizer as module
 
 LETTERS = "the cat sat. é😀\n"  # what byte_tokenizer can write
@@ -21,6 +21,11 @@ CHARACTERS, BYTES = CharTokenizer.from_text(LETTERS), byte_tokenizer()
 ANY_BYTES = ByteTokenizer([bytes([b]) for b in range(256)] + ["é".encode(), b"a\xf0\x9f", b""])
 
 both = pytest.mark.parametrize("tok", [CHARACTERS, BYTES], ids=["characters", "bytes"])
+every = pytest.mark.parametrize(
+    "tok",
+    [CHARACTERS, BYTES, trained(), trained(WordPieceTokenizer)],
+    ids=["characters", "bytes", "bpe", "wordpiece"],
+)
 texts = st.text(alphabet=LETTERS)
 
 
@@ -32,7 +37,7 @@ def sequences(tok: Tokenizer, among: list[int] | None = None) -> st.SearchStrate
 # --- text, ids and back --------------------------------------------------------------------------
 
 
-@both
+@every
 @given(text=texts)
 def test_round_trip(tok, text):
     ids = tok.encode(text)
@@ -76,7 +81,34 @@ def test_unknown_character_message_names_character_position_and_way_out():
         CharTokenizer("caf").encode("cécé")
 
 
-@both
+# --- the two rules for text that comes in, and texts in pieces -----------------------------------
+
+
+def test_half_a_surrogate_pair_is_refused_with_its_place():
+    with pytest.raises(UnknownCharacterError, match=r"'\\ud800' at position 2"):
+        CharTokenizer("badok").encode("ok\ud800bad")
+
+
+def test_characters_have_no_mark_of_an_end():
+    tokenizer = CharTokenizer(sorted(set("<|endoftext|>")))
+    assert tokenizer.end_of_text is None
+    assert len(tokenizer.encode("<|endoftext|>")) == 13  # its text is text
+
+
+@every
+@given(data=st.data())
+def test_pieces_of_a_text_give_the_ids_of_the_whole(tok, data):
+    pieces = data.draw(st.lists(texts))
+    found = np.concatenate(list(tok.encode_pieces(pieces)))
+    assert found.dtype == np.int32
+    assert found.tolist() == tok.encode("".join(pieces))
+
+
+def test_a_text_of_characters_is_encoded_as_it_comes():
+    assert [len(ids) for ids in CHARACTERS.encode_pieces(["the ", "cat"])] == [4, 3, 0]
+
+
+@every
 def test_ids_that_are_none(tok):
     for bad in (tok.vocab_size, -1):
         message = f"id {bad} is not in 0 to {tok.vocab_size - 1}"
@@ -98,7 +130,9 @@ def test_broken_bytes_become_the_replacement_character():
     assert BYTES.decode(BYTES.encode("😀")[2:]) == "\ufffd\ufffd"  # two bytes that continue nothing
 
 
-@pytest.mark.parametrize("tok", [CHARACTERS, BYTES, ANY_BYTES], ids=["characters", "few", "any"])
+@pytest.mark.parametrize(
+    "tok", [CHARACTERS, BYTES, ANY_BYTES, trained()], ids=["characters", "few", "any", "bpe"]
+)
 @given(data=st.data())
 def test_what_a_decoder_says_joined_is_decode(tok, data):
     ids = data.draw(sequences(tok))
@@ -121,7 +155,7 @@ def test_a_decoder_waits_for_the_rest_of_a_character():
 # --- size ----------------------------------------------------------------------------------------
 
 
-@both
+@every
 @given(text=texts)
 def test_size(tok, text):
     ids = tok.encode_array(text)
@@ -143,7 +177,7 @@ def test_a_loss_per_character():
 # --- which tokens write which characters ---------------------------------------------------------
 
 
-@both
+@every
 @given(data=st.data())
 def test_without_the_tokens_containing_characters_none_is_written(tok, data):
     characters = data.draw(st.text(alphabet=LETTERS, min_size=1, max_size=3))
@@ -153,7 +187,7 @@ def test_without_the_tokens_containing_characters_none_is_written(tok, data):
     assert not set(written) & set(characters)
 
 
-@both
+@every
 @given(data=st.data())
 def test_tokens_made_of_characters_write_nothing_else(tok, data):
     characters = data.draw(st.text(alphabet=LETTERS, min_size=1))
@@ -199,7 +233,7 @@ def test_pieces():
 # --- files ---------------------------------------------------------------------------------------
 
 
-@both
+@every
 @pytest.mark.parametrize("through", [Tokenizer, None], ids=["any kind", "its own kind"])
 def test_save_and_load(tmp_path, tok, through):
     path = tmp_path / "tokenizer.json"
@@ -236,7 +270,9 @@ def test_a_damaged_file_is_refused(tmp_path, content):
 def test_a_kind_that_is_unknown_or_another_is_refused(tmp_path):
     path = tmp_path / "tokenizer.json"
     path.write_text('{"type": "syllables"}', encoding="utf-8")
-    with pytest.raises(ConfigError, match="kind 'syllables'; read here are: char.*later version"):
+    with pytest.raises(
+        ConfigError, match="kind 'syllables'; read here are: bpe, char.*later version"
+    ):
         Tokenizer.load(path)
     BYTES.save(path)
     with pytest.raises(ConfigError, match="kind 'bytes, for tests'; read here are: char[.]"):

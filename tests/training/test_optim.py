@@ -149,7 +149,7 @@ def test_stacked_experts_and_fused_qkv_are_treated_matrix_by_matrix():
     torch.testing.assert_close(experts.detach(), expected)
 
     fused = nn.Parameter(starts.reshape(12, 6).clone())
-    one_step([fused], [gradients.reshape(12, 6).clone()], parts={id(fused): 3})
+    one_step([fused], [gradients.reshape(12, 6).clone()], parts={id(fused): [(3, 4)]})
     torch.testing.assert_close(fused.detach(), expected.view(12, 6))
 
     whole = nn.Parameter(starts.reshape(12, 6).clone())  # not told: one 12 x 6 matrix
@@ -213,6 +213,16 @@ def test_a_feed_forward_layer_without_a_gate_is_one_matrix(mlp, name):
     rows, columns = direction.shape[-2:]
     expected = max(1.0, rows / columns) ** 0.5 * levelled(direction)
     torch.testing.assert_close(change, expected.float(), atol=2e-5, rtol=1e-3)
+
+
+def test_grouped_queries_keys_and_values_are_moved_each_alone():
+    """The blocks in the rows of `c_attn` are of unlike heights."""
+    config = replace(SHAPE, n_head=4, n_kv_head=1, head_dim=6)
+    change, direction = moved(TinyGPT(config), "blocks.0.attn.c_attn.weight")
+    assert change.shape == (4 * 6 + 2 * 6, 16)
+    for mine, part in zip(change.split([24, 6, 6]), direction.split([24, 6, 6]), strict=True):
+        expected = max(1.0, len(part) / 16) ** 0.5 * levelled(part)
+        torch.testing.assert_close(mine, expected.float(), atol=2e-5, rtol=1e-3)
 
 
 def test_a_closure_is_called_first_with_gradients():

@@ -181,11 +181,11 @@ def test_without_its_best_weights_a_finished_run_still_says_its_last_loss(
 # --- threads ---
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [n for n, p in PRESETS.items() if p.tokenizer == "char"])
 def test_small_models_train_with_one_thread(name):
     preset = PRESETS[name]
     model = TinyGPT(preset.model)
-    assert is_small(model, preset.train) == (name not in ("laptop", "laptop-moe", "baby"))
+    assert is_small(model, preset.train) == (not name.startswith(("laptop", "baby")))
     with torch.device("meta"):  # any device but a CPU
         assert not is_small(TinyGPT(preset.model), preset.train)
 

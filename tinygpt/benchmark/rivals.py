@@ -42,7 +42,7 @@ def transformers_mixtral(config: ModelConfig):
             hidden_size=config.n_embd,
             num_hidden_layers=config.n_layer,
             num_attention_heads=config.n_head,
-            num_key_value_heads=config.n_head,
+            num_key_value_heads=config.kv_heads,
             intermediate_size=config.moe.n_inner or config.inner_size,
             num_local_experts=config.moe.n_experts,
             num_experts_per_tok=config.moe.top_k,

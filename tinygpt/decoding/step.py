@@ -24,15 +24,18 @@ class Step:
 
     def __init__(self, model: TinyGPT, cache: KVCache):
         self.cache, self.config = cache, model.config
-        B, C, H = cache.buffer.shape[2], self.config.n_embd, self.config.n_head
-        self.shape = (C,) if B == 1 else (B, C)
+        B, C, config = cache.buffer.shape[2], self.config.n_embd, self.config
+        H, G, D = config.n_head, config.kv_heads, config.head_size
+        self.shape, self.grouped = (C,) if B == 1 else (B, C), G < H
+        self.attended = (*self.shape[:-1], H * D)
         self.wte = model.wte.weight.detach()
         self.wpe = model.wpe.weight.detach() if self.config.position == "learned" else None
         self.bigrams = model.bigrams if self.config.bigrams else None
         # each layer writes its queries, keys and values here, and finds them by the same views
-        self.qkv = self.wte.new_empty(*self.shape[:-1], 3 * C)
-        heads = self.qkv.view(B, 3, H, 1, -1).transpose(0, 1)  # (3, B, H, 1, D)
-        self.q, self.qk, self.kv = heads[0], heads[:2], heads[1:]
+        self.qkv = self.wte.new_empty(*self.shape[:-1], (H + 2 * G) * D)
+        heads = self.qkv.view(B, H + 2 * G, 1, D)
+        self.q, self.qk = heads[:, :H], heads[:, : H + G]
+        self.kv = heads[:, H:].unflatten(1, (2, G)).transpose(0, 1)  # (2, B, G, 1, D)
         self.layers = [
             (
                 _norm(block.ln_1, B),
@@ -53,7 +56,7 @@ class Step:
         """Logits `(B, V)` after the tokens `(B,)`; the cache then holds them."""
         cache = self.cache
         slot, count = cache.length % cache.size, min(cache.length + 1, cache.size)
-        # views of all layers, taken at once: (2, B, H, 1, D) to write, (B, H, S, D) to read
+        # views of all layers, taken at once: (2, B, G, 1, D) to write, (B, G, S, D) to read
         slots = cache.buffer.narrow(4, slot, 1).unbind()
         kept = cache.buffer.flatten(0, 1).narrow(3, 0, count).unbind()
         mask = None if cache.padding is None else cache.mask(1, token.device)
@@ -68,8 +71,8 @@ class Step:
             if rotary:
                 self.qk.copy_(rotate(self.qk, *rotary))
             new.copy_(self.kv)
-            y = F.scaled_dot_product_attention(self.q, keys, values, mask)
-            x = x + c_proj(y.view(self.shape))
+            y = F.scaled_dot_product_attention(self.q, keys, values, mask, enable_gqa=self.grouped)
+            x = x + c_proj(y.view(self.attended))
             h = ln_2(x)
             if shift is not None:
                 h = shift(h.view(len(token), 1, -1), cache).view_as(h)
@@ -138,11 +141,13 @@ def _rms_norm(weight: Tensor, eps: float, rows: int) -> Callable[[Tensor], Tenso
 
 
 def _qk_norm(attention: nn.Module, rows: int) -> Callable[[Tensor], Tensor]:
-    """The norms of queries and keys `(2, B, H, 1, D)`, in float32."""
-    weights = [norm.weight.detach() for norm in (attention.q_norm, attention.k_norm)]
-    norm = _rms_norm(torch.ones_like(weights[0], dtype=torch.float32), attention.q_norm.eps, rows)
-    # stacked at each call: who takes a text token by token may train the model meanwhile
-    return lambda qk: torch.stack(weights).view(2, 1, 1, 1, -1).float() * norm(qk.float())
+    """The norms of queries and keys `(B, H + G, 1, D)`, in float32."""
+    norms = {attention.q_norm: attention.n_head, attention.k_norm: attention.kv_heads}
+    weights = [norm.weight.detach().expand(heads, 1, -1) for norm, heads in norms.items()]
+    ones = torch.ones_like(weights[0][0, 0], dtype=torch.float32)
+    norm = _rms_norm(ones, attention.q_norm.eps, rows)
+    # joined at each call: who takes a text token by token may train the model meanwhile
+    return lambda qk: torch.cat(weights).float() * norm(qk.float())
 
 
 def _feed_forward(module: nn.Module, rows: int) -> Callable[[Tensor], Tensor]:

@@ -19,6 +19,7 @@ from .intervals import (
     unpaired_difference,
 )
 from .loss import count_predictions, evaluate, positions_read
+from .memory import Memory, inference_memory, training_memory
 from .reading import Reading, expert_layers, read, surprisal, without_expert
 from .routing import (
     RoutingReport,
@@ -45,6 +46,7 @@ __all__ = [
     "CLASSES",
     "FIGURES",
     "Difference",
+    "Memory",
     "ParameterCount",
     "Reading",
     "RoutingReport",
@@ -63,6 +65,7 @@ __all__ = [
     "flops_per_token",
     "head_figures",
     "holm",
+    "inference_memory",
     "map_figures",
     "max_violation",
     "measure_even",
@@ -79,6 +82,7 @@ __all__ = [
     "specialisation",
     "surprisal",
     "token_labels",
+    "training_memory",
     "unpaired_difference",
     "valid_word_share",
     "variation",

@@ -1,6 +1,6 @@
 """Keys and values of what was read: so that a new token costs one step, not a whole pass.
 
-B batch, T time, S tokens kept, H heads, D head size
+B batch, T time, S tokens kept, G heads of keys and values, D head size
 """
 
 import torch
@@ -29,8 +29,8 @@ class KVCache:
         self.size = config.block_size
         self.length = 0  # tokens read, also those whose slot was taken since
         self.padding = padding
-        # keys and values of each layer, (L, 2, B, H, size, D)
-        shape = (config.n_layer, 2, batch_size, config.n_head, self.size, config.head_size)
+        # keys and values of each layer, (L, 2, B, G, size, D)
+        shape = (config.n_layer, 2, batch_size, config.kv_heads, self.size, config.head_size)
         self.buffer = torch.empty(shape, device=device, dtype=dtype)
         # what `before` needs: tokens, and what the shifted layers read
         self.tokens = torch.zeros(batch_size, self.size, dtype=torch.long, device=device)
@@ -89,10 +89,10 @@ class KVCache:
             self.padding = self.padding[rows]
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep k and v `(B, H, T, D)`; return those of all tokens kept, `(B, H, S, D)`."""
+        """Keep k and v `(B, G, T, D)`; return those of all tokens kept, `(B, G, S, D)`."""
         T, slot = k.shape[2], self.length % self.size
         kept = min(self.length + T, self.size)
-        keys, values = self.buffer[layer, 0], self.buffer[layer, 1]  # (B, H, size, D)
+        keys, values = self.buffer[layer, 0], self.buffer[layer, 1]  # (B, G, size, D)
         keys[:, :, slot : slot + T], values[:, :, slot : slot + T] = k, v
         return keys[:, :, :kept], values[:, :, :kept]
 
@@ -110,7 +110,7 @@ class FixedCache(KVCache):
         # zeros, since a masked slot has weight 0, and 0 * NaN is NaN; a tensor for each layer's
         # keys and values, since a compiler copies all of a tensor that it sees changed in part
         cache.buffer.zero_()
-        self.slots = [kept.clone() for kept in cache.buffer.flatten(0, 1)]  # (B, H, size, D)
+        self.slots = [kept.clone() for kept in cache.buffer.flatten(0, 1)]  # (B, G, size, D)
         self.tokens, self.read = cache.tokens.clone(), [kept.clone() for kept in cache.read]
 
     def follow(self, cache: KVCache) -> None:
@@ -147,6 +147,6 @@ class FixedCache(KVCache):
         return last
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep k and v `(B, H, 1, D)`; return all slots, `(B, H, size, D)`."""
+        """Keep k and v `(B, G, 1, D)`; return all slots, `(B, G, size, D)`."""
         slot, (keys, values) = self.length % self.size, self.slots[2 * layer : 2 * layer + 2]
         return keys.index_copy_(2, slot, k), values.index_copy_(2, slot, v)

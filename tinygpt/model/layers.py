@@ -1,6 +1,7 @@
 """The parts of a transformer block: norms, rotary positions, attention, feed-forward layer.
 
-B batch, T time, C channels (n_embd), H heads, D head size, F feed-forward width
+B batch, T time, C channels (n_embd), H heads, G of keys and values, D head size, F feed-forward
+width
 """
 
 import math
@@ -70,7 +71,8 @@ def rotary_table(positions: Tensor, head_size: int, theta: float) -> tuple[Tenso
     i + D/2; pair i turns by position / theta^(2i / D) radians. The sines of the first half have
     their sign changed: they multiply the other channel of the pair.
     """
-    frequency = theta ** (-torch.arange(0, head_size, 2, device=positions.device) / head_size)
+    exponents = torch.arange(0, head_size, 2, device=positions.device) / head_size
+    frequency = 1.0 / theta**exponents  # rounded as transformers' is: angles reach thousands
     angle = positions[..., None].float() * frequency  # (T, D/2)
     if positions.dim() == 2:
         angle = angle[:, None]  # the same for all heads
@@ -112,17 +114,24 @@ class AttentionMaps:
 
 
 class Attention(nn.Module):
-    """Causal multi-head self-attention (Vaswani et al. 2017, section 3.2)."""
+    """Causal multi-head self-attention (Vaswani et al. 2017, section 3.2).
+
+    H query heads; where there are fewer heads of keys and values, H / G queries in a row read each
+    (Ainslie et al. 2023, section 2.2). In the rows of `c_attn` queries stand over keys over values.
+    """
 
     def __init__(self, config: ModelConfig, layer: int = 0):
         super().__init__()
-        self.layer, self.n_head, self.dropout = layer, config.n_head, config.dropout
-        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.attn_bias)
-        self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.attn_bias)
+        self.layer, self.dropout = layer, config.dropout
+        H, G, D = config.n_head, config.kv_heads, config.head_size
+        self.n_head, self.kv_heads, self.head_size = H, G, D
+        bias = config.attn_bias if config.qkv_bias is None else config.qkv_bias
+        self.c_attn = nn.Linear(config.n_embd, (H + 2 * G) * D, bias=bias)
+        self.c_proj = nn.Linear(H * D, config.n_embd, bias=config.attn_bias)
         self.qk_norm = config.qk_norm
         if config.qk_norm:  # Dehghani et al. 2023, section 2
-            self.q_norm = nn.RMSNorm(config.head_size, eps=config.norm_eps)
-            self.k_norm = nn.RMSNorm(config.head_size, eps=config.norm_eps)
+            self.q_norm = nn.RMSNorm(D, eps=config.norm_eps)
+            self.k_norm = nn.RMSNorm(D, eps=config.norm_eps)
 
     def forward(
         self,
@@ -139,26 +148,28 @@ class Attention(nn.Module):
         window is causal, and one token sees all that the cache holds. With `only_last` the last
         position alone has a query: `(B, 1, C)`.
         """
-        B, T, C = x.shape
-        heads = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head)
-        q, k, v = heads.permute(2, 0, 3, 1, 4)  # (B, H, T, D)
+        B, T, _ = x.shape
+        H, G = self.n_head, self.kv_heads
+        heads = self.c_attn(x).view(B, T, H + 2 * G, self.head_size).transpose(1, 2)
+        q, k, v = heads.split([H, G, G], dim=1)  # (B, H, T, D), (B, G, T, D) twice
         if self.qk_norm:
             q, k = in_float32(self.q_norm, q), in_float32(self.k_norm, k)
         if rotary is not None:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
         if cache is not None:
-            k, v = cache.append(self.layer, k, v)  # (B, H, S, D)
+            k, v = cache.append(self.layer, k, v)  # (B, G, S, D)
         if only_last:
             q, mask = q[:, :, -1:], None if mask is None else mask[..., -1:, :]
         maps = None
         if return_attention:  # the fast kernel never forms the maps
+            k, v = (t.repeat_interleave(H // G, dim=1) if G < H else t for t in (k, v))
             scores = masked_scores(q, k, mask)
             maps = AttentionMaps(scores.float().softmax(dim=-1), scores)
             y = maps.weights.to(v.dtype) @ v
         else:
             causal = mask is None and q.shape[2] > 1
-            y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
-        y = self.c_proj(y.transpose(1, 2).reshape(B, -1, C))
+            y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, enable_gqa=G < H)
+        y = self.c_proj(y.transpose(1, 2).flatten(2))
         return (F.dropout(y, self.dropout) if self.training and self.dropout else y), maps
 
 

@@ -89,7 +89,11 @@ class Router(nn.Module):
             with torch.no_grad():
                 experts = self._choose(probs)  # (B, T, K)
                 dropped = self._overflow(experts)
-            weights = self._weigh(probs, experts).masked_fill(dropped, 0.0)
+            if config.straight_through:
+                weights = self._weigh_straight(logits, experts)
+            else:
+                weights = self._weigh(probs, experts)
+            weights = weights.masked_fill(dropped, 0.0)
         return Routing(logits, probs, experts, weights, dropped, again)
 
     def _logits(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -130,14 +134,26 @@ class Router(nn.Module):
         config, E = self.config, self.config.n_experts
         free = None if config.top_p is None else experts == E
         weights = probs.gather(-1, experts if free is None else experts.clamp(max=E - 1))
-        if config.straight_through:
-            weights = weights / weights.detach()
         if free is not None:
             weights = weights.masked_fill(free, 0.0)
         if config.norm_topk_prob:
             weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
         scale = config.routed_scaling_factor
         return weights if scale == 1 else weights * scale
+
+    def _weigh_straight(self, logits: Tensor, experts: Tensor) -> Tensor:
+        """The chosen scores over a sum of them that counts as a constant, `(B, T, K)`.
+
+        Their values add up to 1, and still each has a gradient of its own: at K = 1, or where all
+        experts are alike, the language-model loss teaches a router so, and only so. In logarithms,
+        as biases may choose an expert whose probability is 0 in float32.
+        """
+        config, E = self.config, self.config.n_experts
+        log = logits.log_softmax(-1) if config.scores == "softmax" else F.logsigmoid(logits)
+        log = log.gather(-1, experts.clamp(max=E - 1))
+        log = log.masked_fill(experts == E, -torch.inf)
+        weights = (log - log.detach().logsumexp(-1, keepdim=True)).exp()
+        return weights * config.routed_scaling_factor
 
     def _overflow(self, experts: Tensor) -> Tensor:
         """Choices that come when their expert has taken its share of the sequence already.

@@ -1,24 +1,34 @@
 """Texts to learn from: found, fetched or generated, turned into tokens, and served in batches."""
 
 from .batches import Batches, check_tokens, get_batch, take
+from .bpe import BPETokenizer
 from .characters import CharTokenizer
-from .corpus import REGISTRY, Corpus, load_corpus, locate
+from .corpus import Corpus
+from .load import corpus_names, load_corpus
+from .named import make_tokenizer, tokenizer_maker
+from .places import Remote, locate
 from .tinyplays import STYLES, write_plays
 from .tokenizer import Decoder, TextSize, Tokenizer
+from .wordpiece import WordPieceTokenizer
 
 __all__ = [
-    "REGISTRY",
     "STYLES",
+    "BPETokenizer",
     "Batches",
     "CharTokenizer",
     "Corpus",
     "Decoder",
+    "Remote",
     "TextSize",
     "Tokenizer",
+    "WordPieceTokenizer",
     "check_tokens",
+    "corpus_names",
     "get_batch",
     "load_corpus",
     "locate",
+    "make_tokenizer",
     "take",
+    "tokenizer_maker",
     "write_plays",
 ]

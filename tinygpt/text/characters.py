@@ -55,8 +55,17 @@ class CharTokenizer(Tokenizer):
             unknown: dict[str, list[int]] = {}
             for position in missing.tolist():
                 unknown.setdefault(text[position], []).append(position)
-            raise UnknownCharacterError(unknown, self.vocab_size)
+            raise UnknownCharacterError(
+                unknown,
+                f"not in this tokenizer's alphabet of {self.vocab_size} characters",
+                "Remove them, or build the tokenizer from a text that has them "
+                "(CharTokenizer.from_text).",
+            )
         return ids
+
+    def cut(self, text: str) -> int:
+        """A text can be divided after each character."""
+        return len(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a sequence (list, array or 1-D tensor) of ids."""

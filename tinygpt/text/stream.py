@@ -1,10 +1,11 @@
-"""Large texts, encoded once, piece by piece, and memory-mapped."""
+"""Large texts, encoded once into token files, and memory-mapped."""
 
-import codecs
 import json
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,129 +15,129 @@ from torch import Tensor
 
 from ..errors import CorpusError, UnknownCharacterError
 from ..files import WORKSPACE, alone, sha256, write_text
-from .characters import CharTokenizer
+from .documents import Document, Note, Texts
+from .encoding import Contents, encode, id_type
+from .recipes import Recipe
 from .tokenizer import Tokenizer
 
-MEMMAP_BYTES = 64 << 20  # texts larger than this stay on disk, as tokens of 16 bits
-PIECE = 1 << 22  # characters encoded at a time
-TOKENS, TOKENIZER, RECORD = "tokens", "tokenizer.json", "record.json"
+TOKENS, TOKENIZER, CONTENTS, RECORD = "tokens", "tokenizer.json", "contents.json", "record.json"
+WORTH_TELLING = 1_000_000  # bytes
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn the errors of a text that cannot be read into one that says what to do."""
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        where = f"{error.reason} at byte {_first_wrong_byte(path)}"
-        raise CorpusError(f"{path} is not UTF-8 text: {where}. Save it as UTF-8") from error
-    except OSError as error:
-        raise CorpusError(f"{path} cannot be read: {error.strerror or error}") from error
+def memory_mapped(texts: Texts, recipe: Recipe) -> tuple[Tokenizer, Tensor, Contents]:
+    """The tokens of texts from data/cache, where they are encoded once, and what there is of them.
 
-
-def _first_wrong_byte(path: Path) -> int:
-    """Counted from the start of the file; the decoder's error counts from the piece it is in."""
-    decoder, before = codecs.getincrementaldecoder("utf-8")(), 0
-    with open(path, "rb") as file:
-        while piece := file.read(PIECE):
-            begun = len(decoder.getstate()[0])  # bytes of a character that has not ended
-            try:
-                decoder.decode(piece)
-            except UnicodeDecodeError as error:
-                return before - begun + error.start
-            before += len(piece)
-    return before  # within a character
-
-
-def check_alphabet(path: Path, characters: set[str]) -> None:
-    """Raise `CorpusError` for characters that no text is made of."""
-    if not "".join(characters).strip():
-        what = "holds only white space" if characters else "is empty"
-        raise CorpusError(f"{path} {what}; there is nothing to learn from")
-    if "\0" in characters:
-        raise CorpusError(
-            f"{path} holds NUL characters, so it is no text, or one in UTF-16; save it as UTF-8"
-        )
-
-
-def memory_mapped(path: Path, checksum: str) -> tuple[Tokenizer, Tensor]:
-    """Encode a large text once, piece by piece, into data/cache; memory-map the tokens.
-
-    `checksum` is the text's SHA-256. What is in the cache is checked each time, which takes half a
-    second per gigabyte, and made anew when it is damaged. Of several processes one encodes the
-    text, the others wait for it. Raises `CorpusError`.
+    What is in the cache belongs to these texts and this tokenizer; it is checked each time, which
+    takes half a second per gigabyte, and made anew when it is damaged. Of several processes one
+    encodes, the others wait for it. Raises `CorpusError`.
     """
-    folder = WORKSPACE / "data" / "cache" / checksum[:16]
+    folder = WORKSPACE / "data" / "cache" / f"{texts.checksum[:16]}{recipe.key}"
     try:
-        if not _is_whole(folder, checksum):
+        if not _is_whole(folder, texts, recipe):
             folder.parent.mkdir(parents=True, exist_ok=True)
             _sweep(folder)
             with alone(folder):
-                _make(folder, path, checksum)
+                _make(folder, texts, recipe)
         tokenizer = Tokenizer.load(folder / TOKENIZER)
         # copy-on-write: torch wants a writable array, the file stays as it is
         tokens = np.memmap(folder / TOKENS, dtype=id_type(tokenizer), mode="c")
+        contents = Contents(**json.loads((folder / CONTENTS).read_text(encoding="utf-8")))
     except OSError as error:
         raise CorpusError(f"could not write {folder}: {error}; make room there") from error
-    return tokenizer, torch.from_numpy(tokens)
+    return tokenizer, torch.from_numpy(tokens), contents
 
 
-def id_type(tokenizer: Tokenizer) -> np.dtype:
-    """How ids are stored: in 16 bits if they fit, else in 32, signed, as torch can index with."""
-    return np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<i4")
-
-
-def encode_file(path: Path, tokenizer: Tokenizer, target: Path) -> None:
-    """Write the ids of a text of any length, as `id_type` says; no token spans two pieces."""
-    with open(target, "wb") as file:
-        for piece in _pieces(path):
-            file.write(tokenizer.encode_array(piece).astype(id_type(tokenizer)).tobytes())
-
-
-def _make(folder: Path, path: Path, checksum: str) -> None:
+def _make(folder: Path, texts: Texts, recipe: Recipe) -> None:
     """Fill a folder of the cache, its record last, unless the process that was waited for did."""
-    if _is_whole(folder, checksum):
+    if _is_whole(folder, texts, recipe):
         return
     if folder.exists():
-        print(f"what {folder} holds of {path} is damaged, unfinished or old; encoding it again")
+        print(
+            f"what {folder} holds of {texts.source} is damaged, unfinished or old; encoding it "
+            f"again"
+        )
         shutil.rmtree(folder)
     folder.mkdir()
     try:
-        tokenizer = _characters_of(path)
-        tokenizer.save(folder / TOKENIZER)
-        with suppress(UnknownCharacterError):  # of a text that has become another
-            encode_file(path, tokenizer, folder / TOKENS)
-        with reading(path):
-            if sha256(path) != checksum:
-                raise CorpusError(f"{path} changed while it was read; load it again")
-        write_text(folder / RECORD, json.dumps(_record(folder, checksum), indent=1) + "\n")
+        _fill(folder, texts, recipe)
+        write_text(folder / RECORD, json.dumps(_record(folder, texts.checksum), indent=1) + "\n")
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
+def _fill(folder: Path, texts: Texts, recipe: Recipe) -> None:
+    start = time.perf_counter()
+    with unchanged(texts):
+        tokenizer = recipe.make(texts)
+        tokenizer.save(folder / TOKENIZER)
+        with open(folder / TOKENS, "wb") as sink:
+            contents = encode(_watched(texts), tokenizer, sink)
+    write_text(folder / CONTENTS, json.dumps(asdict(contents), indent=1) + "\n")
+    size, seconds = sum(contents.bytes.values()), time.perf_counter() - start
+    if size >= WORTH_TELLING:
+        print(
+            f"encoded {size / 1e6:,.1f} MB of {texts.name} in {seconds:.1f} s "
+            f"({size / 1e6 / seconds:.1f} MB/s): {sum(contents.tokens.values()):,} tokens"
+        )
+
+
+@contextmanager
+def unchanged(texts: Texts) -> Iterator[None]:
+    """Raise `CorpusError` if the texts change in the block, or hold what no tokenizer can write."""
+    try:
+        yield
+    except UnknownCharacterError as error:
+        texts.check()
+        raise CorpusError(f"{texts.name} does not go with this tokenizer: {error}") from error
+    texts.check()
+
+
+def _watched(texts: Texts) -> Iterator[Document | Note]:
+    """The documents, with a progress bar beside those of large texts."""
+    from tqdm.auto import tqdm
+
+    named = {"total": texts.size, "unit": "B", "unit_scale": True, "desc": f"encoding {texts.name}"}
+    with tqdm(**named, disable=texts.size < 10 * WORTH_TELLING) as bar:
+        for item in texts.read():
+            if isinstance(item, Note) or isinstance(item.pieces, list):
+                yield item
+                bar.update(sum(map(len, () if isinstance(item, Note) else item.pieces)))
+            else:
+                yield item._replace(pieces=_updating(item.pieces, bar))
+
+
+def _updating(pieces: Iterable[str], bar) -> Iterator[str]:
+    for piece in pieces:
+        yield piece
+        bar.update(len(piece))
+
+
 def _record(folder: Path, checksum: str) -> dict[str, Any]:
-    """What is to be known of an encoded text, read from its files."""
+    """What is to be known of encoded texts, read from their files."""
     tokenizer = Tokenizer.load(folder / TOKENIZER)
     tokens = np.memmap(folder / TOKENS, dtype=id_type(tokenizer), mode="r")
     if not 0 <= int(tokens.min()) <= int(tokens.max()) < tokenizer.vocab_size:
         raise ValueError(f"{folder / TOKENS} has ids that {folder / TOKENIZER} does not know")
+    files = (TOKENIZER, CONTENTS, TOKENS)
     return {
         "text": checksum,
+        "tokenizer": tokenizer.fingerprint,
         "vocab_size": tokenizer.vocab_size,
         "dtype": tokens.dtype.str,
-        "bytes": {name: (folder / name).stat().st_size for name in (TOKENIZER, TOKENS)},
-        "sha256": {name: sha256(folder / name) for name in (TOKENIZER, TOKENS)},
+        "bytes": {name: (folder / name).stat().st_size for name in files},
+        "sha256": {name: sha256(folder / name) for name in files},
     }
 
 
-def _is_whole(folder: Path, checksum: str) -> bool:
-    """Whether a folder holds an encoded text, and all is as its record says."""
+def _is_whole(folder: Path, texts: Texts, recipe: Recipe) -> bool:
+    """Whether a folder has these texts in ids of this tokenizer, and all is as its record says."""
     try:
         written = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return written == _record(folder, checksum)
+        found = _record(folder, texts.checksum)
     except (OSError, ValueError, RecursionError):
         return False
+    return written == found and recipe.fingerprint in (None, found["tokenizer"])
 
 
 def _sweep(folder: Path) -> None:
@@ -146,17 +147,3 @@ def _sweep(folder: Path) -> None:
             with suppress(OSError), alone(other, wait=False):
                 if not (other / RECORD).exists():  # nor has it been finished meanwhile
                     shutil.rmtree(other)
-
-
-def _characters_of(path: Path) -> CharTokenizer:
-    alphabet: set[str] = set()
-    for piece in _pieces(path):
-        alphabet.update(piece)
-    check_alphabet(path, alphabet)
-    return CharTokenizer(alphabet)
-
-
-def _pieces(path: Path) -> Iterator[str]:
-    with reading(path), open(path, encoding="utf-8-sig") as file:
-        while piece := file.read(PIECE):
-            yield piece

@@ -4,7 +4,7 @@ import codecs
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,9 @@ from ..errors import ConfigError
 from ..files import write_text
 
 CHUNK = 1 << 22  # tokens counted at a time
+END_OF_TEXT = (
+    "<|endoftext|>"  # how the mark between documents is shown, and called in GPT-2's files
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Tokenizer(ABC):
     length of a text in tokens is `len(encode(text))`; what is looked for in a text that is being
     written is looked for in its characters, not in its tokens; and a text that comes token by
     token is read through a `Decoder`, which waits until a character is complete.
+
+    Two rules hold wherever text comes in: `encode`, prompts, stop and banned texts, corpora. All
+    of it is text: the words `<|endoftext|>` are spelled in ordinary tokens and never become the
+    id `end_of_text`, which is put between documents as an id and has no text. And half of a
+    surrogate pair, which no UTF-8 file can hold, is an `UnknownCharacterError`.
     """
 
     kind: ClassVar[str]  # its name in a file
@@ -52,9 +60,22 @@ class Tokenizer(ABC):
     def vocab_size(self) -> int:
         """V, the number of different tokens."""
 
+    @property
+    def end_of_text(self) -> int | None:
+        """The id of the mark that ends a document; None for a tokenizer without one."""
+        return None
+
     @abstractmethod
     def encode_array(self, text: str) -> np.ndarray:
-        """The ids of a text as an int32 array."""
+        """The ids of a text as an int32 array. `UnknownCharacterError` for what it cannot write."""
+
+    @abstractmethod
+    def cut(self, text: str) -> int:
+        """A place, as late as may be, at which a text that goes on can be divided.
+
+        The ids of the part before it and those of the rest, however that goes on, are together
+        the ids of the whole. 0 where no place is sure.
+        """
 
     @abstractmethod
     def token_bytes(self, token: int) -> bytes:
@@ -72,6 +93,23 @@ class Tokenizer(ABC):
     def encode(self, text: str) -> list[int]:
         """The ids of a text."""
         return self.encode_array(text).tolist()
+
+    def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of each of several texts."""
+        return [self.encode_array(text) for text in texts]
+
+    def encode_pieces(self, pieces: Iterable[str]) -> Iterator[np.ndarray]:
+        """The ids of a text that comes in pieces of any size, as arrays; joined, the whole text's.
+
+        Only what follows the last `cut` is held back until the next piece.
+        """
+        held = ""
+        for piece in pieces:
+            held += piece
+            place = self.cut(held)
+            yield self.encode_array(held[:place])
+            held = held[place:]
+        yield self.encode_array(held)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a sequence (list, array or 1-D tensor) of ids.
@@ -106,11 +144,14 @@ class Tokenizer(ABC):
 
     @cached_property
     def pieces(self) -> list[str]:
-        """Each token as it is shown: its text, or its bytes as <E2><80>."""
-        return [
+        """Each token as it is shown: its text, or its bytes as <E2><80>, or <|endoftext|>."""
+        found = [
             "".join(f"<{byte:02X}>" for byte in token) if text is None else text
             for token, text in zip(self._bytes, self.texts, strict=True)
         ]
+        if self.end_of_text is not None:
+            found[self.end_of_text] = END_OF_TEXT
+        return found
 
     def containing(self, characters: str) -> list[int]:
         """The tokens without which none of these characters can be written.

@@ -19,6 +19,7 @@ from .manifest import FILES, MANIFEST, read_json, shards_in, there
 from .tensors import load_tensors
 
 LOG, TABLES = "metrics.csv", "experts.safetensors"
+SETTINGS = "config.yaml"
 START, LOCK = ".start", ".lock"
 
 
@@ -28,6 +29,7 @@ class Folder:
         step_0000250/ …        checkpoints, as `checkpoint.py` describes them
         metrics.csv            a row per evaluation
         experts.safetensors    of a model with experts: where each symbol went at each evaluation
+        config.yaml            of a run of the command line: what makes it anew (train --config)
         .start                 before the first checkpoint: says that what is there is of a start
         .lock                  held by who writes here
 
@@ -37,7 +39,7 @@ class Folder:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.log, self.tables = folder / LOG, folder / TABLES
+        self.log, self.tables, self.settings = folder / LOG, folder / TABLES, folder / SETTINGS
         self._left: str | None = None  # in which `_state` we left the folder
 
     def shipped(self) -> bool:
@@ -117,6 +119,7 @@ class Folder:
                 self.sweep()
                 self.log.unlink(missing_ok=True)
                 self.tables.unlink(missing_ok=True)
+                self.settings.unlink(missing_ok=True)
                 mark = {"program": "tinygpt", "start": secrets.token_hex(8)}
                 write_text(self.folder / START, json.dumps(mark) + "\n")
             except OSError as error:
@@ -129,7 +132,7 @@ class Folder:
 
     def sweep(self) -> None:
         """Remove what writers that were killed left half-written."""
-        for name in (START, "step_*", f"{LOG}*", TABLES):
+        for name in (START, "step_*", f"{LOG}*", TABLES, SETTINGS):
             sweep_temporaries(self.folder, name)
 
     def is_free(self) -> bool:
@@ -172,8 +175,9 @@ class Folder:
                 return self._has_one_row_at_most()
             if name == TABLES:
                 return self.load_tables().keys() <= {0}
-            ours = (START, ".tmp-step_", f".tmp-{LOG}-", f".tmp-{TABLES}-", "events.out.tfevents.")
-            return name.startswith(ours)
+            temporary = tuple(f".tmp-{of}" for of in ("step_", f"{LOG}-", f"{TABLES}-", SETTINGS))
+            ours = name.startswith((START, "events.out.tfevents.", *temporary))
+            return ours or name == SETTINGS
         return False
 
     def _has_one_row_at_most(self) -> bool:

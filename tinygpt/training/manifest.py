@@ -82,16 +82,16 @@ def _read_manifest(path: Path) -> dict[str, str]:
     files = read_json(path).get("files")
     if not isinstance(files, dict) or not _is_exactly(path, files):
         raise CheckpointError(f"{path} is damaged: its own checksum does not match")
-    tensors = [name for name in files if SHARD.fullmatch(name)] or TENSORS
-    unknown = sorted(files.keys() - {*WORDS, *tensors, STATE, *ABOUT})
-    missing = [name for name in (*WORDS, tensors[0]) if name not in files]
+    shards = [name for name in files if SHARD.fullmatch(name)]
+    unknown = sorted(files.keys() - {*WORDS, *(shards or TENSORS), STATE, *ABOUT})
+    missing = [name for name in (*WORDS, *(shards or TENSORS[:1])) if name not in files]
     if unknown or missing:
         raise CheckpointError(
             f"{path} is no list of a checkpoint's files: it lacks {missing}, and lists {unknown}"
         )
     # a file that is not listed has not been checked, and must not be read
-    others = (p.name for p in shards_in(path.parent)) if tensors is not TENSORS else ()
-    for name in sorted({*TENSORS, STATE, *others} - files.keys()):
+    there_are = {p.name for p in path.parent.glob("*.safetensors")} if shards else set()
+    for name in sorted({*TENSORS, STATE, *there_are} - files.keys()):
         if there(path.with_name(name)):
             raise CheckpointError(f"{path.with_name(name)} is not in {MANIFEST}; remove it")
     return files

@@ -75,8 +75,11 @@ def is_sharded(model: nn.Module) -> bool:
     return any(hasattr(p, "full_tensor") for p in model.parameters())
 
 
-def stacked_matrices(model: nn.Module) -> dict[int, int]:
-    """How many matrices lie one below the other in the rows of a weight, by the weight's id.
+Rows = list[tuple[int, int]]  # so many matrices of so many rows, one below the other
+
+
+def stacked_matrices(model: nn.Module) -> dict[int, Rows]:
+    """Which matrices lie one below the other in the rows of a weight, by the weight's id.
 
     Query, key and value weights are three in one, the gate and the value of SwiGLU two, in every
     expert: fused only so that one product makes them all.
@@ -84,9 +87,11 @@ def stacked_matrices(model: nn.Module) -> dict[int, int]:
     parts = {}
     for module in model.modules():
         if isinstance(module, Attention):
-            parts[id(module.c_attn.weight)] = 3
+            H, G, D = module.n_head, module.kv_heads, module.head_size
+            rows = [(3, H * D)] if G == H else [(1, H * D), (2, G * D)]
+            parts[id(module.c_attn.weight)] = rows
         elif isinstance(module, MLP | Experts) and module.kind == "swiglu":
-            parts[id(module.c_fc.weight)] = 2
+            parts[id(module.c_fc.weight)] = [(2, module.c_fc.weight.shape[-2] // 2)]
     return parts
 
 
@@ -120,7 +125,7 @@ class Muon(torch.optim.Optimizer):
     """Momentum whose update is orthogonalized (Jordan et al. 2024, the post "Muon").
 
     For weights `(rows, columns)` and stacks of them `(E, rows, columns)`, each matrix on its own;
-    `parts` says by a parameter's id how many are fused in its rows, as `stacked_matrices` does.
+    `parts` says by a parameter's id which are fused in its rows, as `stacked_matrices` does.
     Matrices of equal shape are treated in one batch. Weight decay is decoupled. Where weights are
     sharded, so is the momentum, and every process orthogonalizes the whole matrices.
     """
@@ -128,7 +133,7 @@ class Muon(torch.optim.Optimizer):
     def __init__(
         self,
         params: list[nn.Parameter],
-        parts: dict[int, int] | None = None,
+        parts: dict[int, Rows] | None = None,
         lr: float | Tensor = 0.02,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
@@ -145,36 +150,47 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            batches = defaultdict(list)  # (rows, columns) -> the parameters made of such matrices
-            for p in group["params"]:
-                if p.grad is not None:
-                    batches[p.shape[-2] // self.parts.get(id(p), 1), p.shape[-1]].append(p)
-            for params in batches.values():
-                self._step(params, **{k: group[k] for k in ("lr", "momentum", "weight_decay")})
+            batches = defaultdict(list)  # (rows, columns) -> weights, and where to move them
+            params = [p for p in group["params"] if p.grad is not None]
+            weights = [whole(p) for p in params]
+            for p, weight in zip(params, weights, strict=True):
+                direction = whole(self._direction(p, group["momentum"]))
+                parts = (self._matrices(p, t) for t in (weight, direction))
+                for matrices in zip(*parts, strict=True):
+                    batches[matrices[0].shape[1:]].append(matrices)
+            for batch in batches.values():
+                self._step(batch, group["lr"], group["weight_decay"])
+            for p, weight in zip(params, weights, strict=True):
+                if weight is not p:
+                    p.copy_(part(weight, p))
         return loss
 
+    def _direction(self, p: Tensor, momentum: float) -> Tensor:
+        """The gradient after Nesterov's momentum."""
+        state = self.state[p]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(p)
+        average = state["momentum_buffer"].lerp_(p.grad, 1 - momentum)
+        return p.grad.lerp(average, momentum)
+
     def _step(
-        self, params: list[Tensor], lr: float | Tensor, momentum: float, weight_decay: float
+        self, batch: list[tuple[Tensor, Tensor]], lr: float | Tensor, weight_decay: float
     ) -> None:
-        directions = []
-        for p in params:
-            state = self.state[p]
-            if not state:
-                state["momentum_buffer"] = torch.zeros_like(p)
-            average = state["momentum_buffer"].lerp_(p.grad, 1 - momentum)
-            direction = whole(p.grad.lerp(average, momentum))  # Nesterov
-            directions.append(self._matrices(p, direction))
+        """Move stacks `(n, rows, columns)` of matrices of one shape, in place."""
+        directions = [direction for _, direction in batch]
         updates = orthogonalize(torch.cat(directions), self.steps)
         # a tall matrix turns inputs into more outputs: scale so that each output moves as much
         scale = max(1.0, updates.shape[1] / updates.shape[2]) ** 0.5
         updates, counts = updates * (lr * scale), [len(d) for d in directions]
-        for p, update in zip(params, updates.split(counts), strict=True):
-            p.mul_(1 - lr * weight_decay).sub_(part(update.reshape(p.shape), p))
+        for (weights, _), update in zip(batch, updates.split(counts), strict=True):
+            weights.mul_(1 - lr * weight_decay).sub_(update)
 
-    def _matrices(self, p: Tensor, values: Tensor) -> Tensor:
-        """`values`, shaped like `p`, as a stack of matrices `(n, rows, columns)`."""
+    def _matrices(self, p: Tensor, values: Tensor) -> list[Tensor]:
+        """`values`, shaped like `p`, as stacks of matrices `(n, rows, columns)`: views."""
         rows, columns = values.shape[-2:]
-        return values.view(-1, rows // self.parts.get(id(p), 1), columns)
+        parts = self.parts.get(id(p), [(1, rows)])
+        stacks = values.split([n * height for n, height in parts], dim=-2)
+        return [s.view(-1, height, columns) for s, (_, height) in zip(stacks, parts, strict=True)]
 
 
 def _is_muons(name: str, p: Tensor) -> bool:

@@ -98,15 +98,19 @@ class Run(Folder):
             )
 
     def load(self, which: str = "best") -> Checkpoint:
-        """The `"best"` or the `"latest"` checkpoint; a shipped run is its own.
+        """The `"best"` or the `"latest"` checkpoint, or that of a folder's name; a shipped run is
+        its own.
 
         A damaged one is passed over with a warning, and an older one taken.
         """
-        if which not in ("best", "latest"):
+        there_are = self.checkpoints()
+        others = {folder.name: folder for folder in there_are}
+        if which not in ("best", "latest", *others):
             raise ConfigError(f"which={which!r} must be 'best' or 'latest'")
         if self.shipped():
             return load_checkpoint(self.folder)
-        there_are = self.checkpoints()
+        if which in others:
+            return load_checkpoint(others[which])
         try:
             return self._load(which, there_are)
         except CheckpointError:

@@ -118,9 +118,15 @@ class Trainer:
 
     @classmethod
     def resume(
-        cls, run: str | Path, corpus: Corpus | None = None, config: TrainConfig | None = None
+        cls,
+        run: str | Path,
+        corpus: Corpus | None = None,
+        config: TrainConfig | None = None,
+        which: str = "latest",
     ) -> "Trainer":
         """Go on from the newest whole checkpoint of a run, exactly where it stopped.
+
+        From another with `which`, see `Run.load`; what the run did after that is removed.
 
         `corpus` and `config` replace those that the run used (a longer `max_steps`, say); what
         that changes is printed. The learning rate never jumps by it: see `rounds.py`. Raises
@@ -129,7 +135,7 @@ class Trainer:
         opened = Run.open(run)
         opened.check_trainable()
         with opened.writing_together(join()):
-            saved = opened.load("latest")
+            saved = opened.load(which)
             before, text = used_before(opened.folder, saved)
             config = config or before
             corpus = corpus or load_corpus(text["name"])

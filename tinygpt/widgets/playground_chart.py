@@ -103,7 +103,7 @@ def _labels(symbols: Sequence[str], shown_rows: np.ndarray, written: int | None)
 def _column(before: Stage, stage: Stage, shown_rows: np.ndarray, scale: float) -> str:
     """One stage; `before` is what its step was given (itself for the first)."""
     cut = before.kept & ~stage.kept
-    reached = _cumulative(before.p)
+    reached = _cumulative(before.p) if stage.kind == "top-p" else before.p
     cells = []
     for i, is_last in zip(shown_rows, _last_kept(stage.kept[shown_rows], cut), strict=True):
         inside = ""
@@ -115,7 +115,7 @@ def _column(before: Stage, stage: Stage, shown_rows: np.ndarray, scale: float) -
             inside += f"<em style='--x:{reached[i]:.4f}'></em>"
         classes = "row" + " cut" * bool(cut[i]) + " last" * bool(is_last)
         cells.append(f"<div class='{classes}'>{inside}</div>")
-    others = np.setdiff1d(np.arange(len(stage.p)), shown_rows)
+    others = _others(len(stage.p), shown_rows)
     if len(others):
         gone = int(cut[others].sum())
         note = f"<small>{gone} cut</small>" if gone else ""
@@ -181,6 +181,13 @@ def _cumulative(p: np.ndarray) -> np.ndarray:
     return total
 
 
+def _others(V: int, shown_rows: np.ndarray) -> np.ndarray:
+    """The tokens without a row of their own."""
+    left = np.ones(V, dtype=bool)
+    left[shown_rows] = False
+    return np.flatnonzero(left)
+
+
 def _last_kept(kept: np.ndarray, cut: np.ndarray) -> np.ndarray:
     """Marks the last kept row, if the cut parts the rows in two."""
     last = np.zeros(len(kept), dtype=bool)
@@ -213,7 +220,7 @@ def table(
             f"<td>{100 * first.p[i]:.2f}</td><td>{100 * last.p[i]:.2f}</td>{drawn}"
             f"<td class='t{'' if last.kept[i] else ' no'}'>{name}</td></tr>"
         )
-    others = np.setdiff1d(np.arange(len(symbols)), shown_rows)
+    others = _others(len(symbols), shown_rows)
     if len(others):
         drawn = f"<td>{counts[others].sum()}</td>" if total else ""
         kept = int(last.kept[others].sum())

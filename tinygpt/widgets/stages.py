@@ -13,6 +13,7 @@ from ..decoding import Processor, draw, process, processors
 from ..text import Tokenizer
 
 ROWS = 20  # tokens that get a row of their own
+MANY = 2_000  # tokens; beyond, exponential noise for each of them and each draw takes too long
 
 
 @dataclass(frozen=True)
@@ -79,5 +80,8 @@ def rows(p: np.ndarray, written: int | None, count: int = ROWS) -> np.ndarray:
 def sample(p: np.ndarray, times: int, seed: int) -> np.ndarray:
     """How often each token came up among so many draws, `(V,)`."""
     generator = torch.Generator().manual_seed(seed)
+    if len(p) > MANY:
+        drawn = torch.from_numpy(p).multinomial(times, replacement=True, generator=generator)
+        return drawn.bincount(minlength=len(p)).numpy()
     logits = torch.from_numpy(p).log().float()[None]  # one row for all draws
     return draw(logits, [generator] * times).bincount(minlength=len(p)).numpy()

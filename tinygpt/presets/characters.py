@@ -1,20 +1,9 @@
-"""The named models, and how each is trained."""
+"""Models of characters: seconds to minutes on a laptop, and a GPU's first."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from .config import ModelConfig, MoEConfig, TrainConfig
-from .errors import ConfigError
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A model, how to train it, and on what."""
-
-    description: str
-    corpus: str = "tinyshakespeare"
-    model: ModelConfig = field(default_factory=ModelConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-
+from ..config import ModelConfig, MoEConfig, TrainConfig
+from .preset import Preset
 
 _MODERN = ModelConfig(
     block_size=64,
@@ -45,6 +34,8 @@ _MUON = TrainConfig(
     eval_interval=100,
 )
 
+_BABY = replace(_LAPTOP, n_layer=6, n_head=6, n_embd=384, dropout=0.2)
+
 _LONG = replace(
     _MUON,
     max_steps=4000,
@@ -56,7 +47,19 @@ _LONG = replace(
     eval_interval=200,
 )
 
-PRESETS: dict[str, Preset] = {
+_QUICK = replace(
+    _MUON,
+    max_steps=450,
+    batch_size=64,
+    lr=0.008,
+    weight_decay=0.1,
+    warmup_steps=20,
+    decay_fraction=0.8,
+    eval_interval=100,
+    compile=True,
+)
+
+CHARACTERS: dict[str, Preset] = {
     "tiny": Preset(
         "the model of notebook 02: seconds on a laptop",
         model=ModelConfig(block_size=32, n_layer=2, n_head=4, n_embd=64),
@@ -116,24 +119,15 @@ PRESETS: dict[str, Preset] = {
     ),
     "baby": Preset(
         "the shape of nanoGPT's GPU example with laptop's parts: as good in four seconds of a GPU",
-        model=replace(_LAPTOP, n_layer=6, n_head=6, n_embd=384, dropout=0.2),
-        train=replace(
-            _MUON,
-            max_steps=450,
-            batch_size=64,
-            lr=0.008,
-            weight_decay=0.1,
-            warmup_steps=20,
-            decay_fraction=0.8,
-            eval_interval=100,
-            compile=True,
+        model=_BABY,
+        train=_QUICK,
+    ),
+    "baby-moe": Preset(
+        "as baby, with 8 experts half as wide of which each token uses 2",
+        model=replace(
+            _BABY,
+            moe=MoEConfig(n_experts=8, top_k=2, norm_topk_prob=True, n_inner=512),
         ),
+        train=_QUICK,
     ),
 }
-
-
-def find_preset(name: str) -> Preset:
-    """The preset of this name; `ConfigError` lists those that there are."""
-    if name not in PRESETS:
-        raise ConfigError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
-    return PRESETS[name]

@@ -1,0 +1,87 @@
+"""`benchmark`: speed on this machine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from tyro.conf import Positional
+
+from ..errors import ConfigError
+from ..files import WORKSPACE, resolve
+from .arguments import read_arguments
+from .names import preset_named
+
+
+@dataclass(frozen=True)
+class BenchmarkArgs:
+    """Measure speed on this machine."""
+
+    what: Positional[Literal["step", "decoding", "moe", "scale", "time-to-loss"]] = "step"
+    """a training step or writing against transformers; experts against none; the cost of a
+    token as context, experts and batch grow; the quickest recipe to a loss, trick by trick"""
+    preset: str = "nanogpt-cpu"
+    """the model of the training step"""
+    rounds: int | None = None
+    """default: 50 steps, 3 texts, 20 steps with experts, 10 of each size, 5 seeds"""
+    threads: int | None = None
+    """CPU threads; default: torch's choice"""
+    device: str = "auto"
+    runs: str = str(WORKSPACE / "checkpoints" / "speedrun.csv")
+    """the finished runs of time-to-loss: what is in this file is not made again"""
+    out: str | None = None
+    """also write the figures, with the machine and the command, to this JSON file"""
+    plot: str | None = None
+    """of scale: also draw the costs, into this PNG or SVG file"""
+
+
+def benchmark(arguments: Sequence[str]) -> None:
+    """Measure speed on this machine."""
+    import torch
+
+    from ..benchmark import decoding_speed, moe_speed, step_time, time_to_loss, token_cost
+
+    args = read_arguments(BenchmarkArgs, "benchmark", arguments)
+    for name, most in (("rounds", 10**9), ("threads", 1024)):
+        value = getattr(args, name)
+        if value is not None and not 1 <= value <= most:
+            raise ConfigError(f"{name}={value} must be between 1 and {most}")
+    out, plot = _file("out", args.out), _file("plot", args.plot)
+    if plot is not None and (args.what != "scale" or plot.suffix.lower() not in (".png", ".svg")):
+        raise ConfigError(f"--plot {args.plot!r} must be a .png or .svg file, of benchmark scale")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.what == "step":
+        preset_named(args.preset)
+    ask = {
+        "step": partial(step_time, args.preset),
+        "decoding": decoding_speed,
+        "moe": moe_speed,
+        "scale": token_cost,
+        "time-to-loss": partial(time_to_loss, resolve(args.runs)),
+    }[args.what]
+    rounds = {} if args.rounds is None else {"rounds": args.rounds}
+    report = ask(**rounds, device=args.device)
+    print(report)
+    if out is not None:
+        report.save(out)
+    if plot is not None:
+        _draw(report.rows, plot)
+
+
+def _file(flag: str, name: str | None):
+    """Where figures go, known to be possible before the minutes are spent; None: not asked."""
+    if name is None:
+        return None
+    path = resolve(name)
+    if not path.parent.is_dir() or path.is_dir():
+        raise ConfigError(f"--{flag} {name!r} must be a file in a folder that exists")
+    return path
+
+
+def _draw(rows, path) -> None:
+    import pandas as pd
+
+    from ..plots import plot_scaling
+
+    plot_scaling(pd.DataFrame(rows)).save(path)

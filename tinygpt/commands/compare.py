@@ -1,0 +1,59 @@
+"""`compare`: the study of models with and without experts, or runs of one's own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from ..console import patient_output
+from ..errors import ConfigError
+from ..files import WORKSPACE, resolve
+from .arguments import read_arguments
+from .names import run_named
+
+
+@dataclass(frozen=True)
+class CompareArgs:
+    """Train the arms of a study with several seeds, and say what differs; or compare runs."""
+
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="[RUN ...]")] = ()
+    """runs of your own to compare, in the place of a study: names under checkpoints/, or paths"""
+    size: Literal["notebook", "laptop", "baby"] | None = None
+    """of the models of a study; default: notebook. baby is trained on a CUDA device only"""
+    arms: tuple[str, ...] = ()
+    """which of them; default: those of the size"""
+    seeds: int | None = None
+    """runs of each arm; default: 12, 5 or 3, by the size"""
+    until: Literal["report", "costs", "sweep", "runs"] = "runs"
+    """how far to go with what is missing: not at all, the time of an update, learning rates, all"""
+    corpus: str = "tinyshakespeare"
+    """tinyshakespeare, tinyplays, or file:PATH"""
+    device: str = "auto"
+    """default: that of the runs so far, else CUDA when present"""
+    compile: bool = False
+    """torch.compile: slow start, faster steps"""
+    out: str = str(WORKSPACE / "checkpoints" / "study")
+    """folder of the tables: what is in them is not made again; processes may share it"""
+
+
+def compare(arguments: Sequence[str]) -> None:
+    """Make a study of models with and without experts, or compare runs of your own."""
+    from ..study import SIZES, carry_out, compare_runs, open_study, report
+
+    args = read_arguments(CompareArgs, "compare", arguments)
+    if args.runs:
+        if args != CompareArgs(runs=args.runs):
+            raise ConfigError("runs of your own are compared as they are: leave all flags away")
+        for name in args.runs:
+            run_named(name)
+        reports = compare_runs(args.runs)
+    elif args.out == "":
+        raise ConfigError("--out is empty; name a folder, or leave it away")
+    else:
+        options = (args.arms, args.seeds, args.corpus, args.device, args.compile)
+        study = open_study(SIZES[args.size or "notebook"], resolve(args.out), *options)
+        with patient_output():
+            carry_out(study, args.until)
+        reports = report(study)
+    print("\n\n".join(map(str, reports)))

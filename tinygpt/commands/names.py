@@ -1,0 +1,109 @@
+"""Names of presets and runs: what they stand for, and what was meant by one that is none."""
+
+import difflib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..console import program
+from ..errors import CheckpointError, ConfigError
+from ..files import resolve
+from ..presets import PRESETS, Preset, find_preset
+from .settings import read_settings_file
+
+if TYPE_CHECKING:
+    from ..training import Run
+
+
+def did_you_mean(name: str, names: dict[str, Iterable[str]]) -> str:
+    """The end of a message: what is spelt nearly alike, of each kind of names; or nothing.
+
+    >>> did_you_mean("tinny", {"the preset": ["tiny"], "the run": ["mine"]})
+    '; did you mean the preset tiny?'
+    """
+    near = [
+        f"{kind} {match}".lstrip()
+        for kind, known in names.items()
+        for match in difflib.get_close_matches(name[:100], list(known), n=1)
+    ]
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def preset_named(name: str) -> Preset:
+    """The preset of this name; the error names what is near, also among the runs."""
+    try:
+        return find_preset(name)
+    except ConfigError as error:
+        near = did_you_mean(name, {"the preset": PRESETS, "--resume": run_list()})
+        raise ConfigError(f"{error}{near}") from None
+
+
+def run_named(name: str, others: dict[str, Iterable[str]] | None = None) -> Path:
+    """The folder of this run; the error names what is near, also among the presets."""
+    from ..training import find_run
+
+    try:
+        return find_run(name)
+    except CheckpointError as error:
+        if name in PRESETS:
+            hint = f". {name} is a preset; train it: {program()} train --preset {name}"
+        else:
+            hint = did_you_mean(name, {"the run": run_list()} | (others or {}))
+        raise CheckpointError(f"{error}{hint}") from None
+
+
+def run_to_resume(name: str, out: str | None, preset: str | None) -> tuple[Path, str]:
+    """The run that goes on, and from which checkpoint: its latest, if a run is named.
+
+    `latest` and `best` mean those of the run in `out`; without one, of that run under checkpoints/
+    which was at work last, of all or of those of a preset. A path may be that of a checkpoint.
+    """
+    from ..training import checkpoints
+
+    if name in ("latest", "best"):
+        return run_named(out) if out is not None else _last_run(preset), name
+    if out is not None or preset is not None:
+        raise ConfigError("--resume goes on in the run's own folder: leave --out, --preset away")
+    path = resolve(name)
+    if path in checkpoints(path.parent):
+        return path.parent, path.name
+    return run_named(name), "latest"
+
+
+def _last_run(preset: str | None) -> Path:
+    """The run under checkpoints/ with the newest checkpoint; `preset`: of those that name it."""
+    from ..training import RUNS, Run, run_names
+
+    runs = [Run(RUNS / name) for name in run_names()]
+    trained = [run for run in runs if not run.shipped() and preset in (None, preset_of(run))]
+    if not trained:
+        of = "" if preset is None else f" of the preset {preset}"
+        raise CheckpointError(f"there is no run{of} under {RUNS} to go on with; name one")
+    return max(trained, key=lambda run: run.checkpoints()[-1].stat().st_mtime_ns).folder
+
+
+def preset_of(run: "Run") -> str | None:
+    """The preset that a run says it started from, if it says so."""
+    try:
+        return read_settings_file(run.settings).get("preset")
+    except (ConfigError, OSError):
+        return None
+
+
+def run_list() -> list[str]:
+    """The names by which runs under checkpoints/ can be had, as far as one may look."""
+    from ..training import FORMER, run_names
+
+    try:
+        found = run_names()
+    except CheckpointError:  # nobody may look
+        return []
+    return found + [old for old, new in FORMER.items() if new in found and old not in found]
+
+
+def path_of_run(name: str) -> str:
+    """A path, where the mere name would be that of a preset."""
+    folder = run_named(name)
+    path = os.path.relpath(folder)
+    return path if os.sep in path else str(folder)

@@ -1,0 +1,176 @@
+"""`train`: a new run, or one that goes on."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+from tyro.conf import AvoidSubcommands, FlagCreatePairsOff, OmitArgPrefixes, arg
+
+from ..config import ModelConfig, MoEConfig, TrainConfig
+from ..console import patient_output
+from ..errors import ConfigError
+from ..files import write_text
+from ..ranks import join, leave
+from ..text import load_corpus
+from .arguments import read_arguments, read_known, renamed, with_line_ends
+from .names import preset_named, preset_of, run_to_resume
+from .settings import RunSettings, as_flags, read_settings_file, write_settings
+
+OTHER_NAMES = {"grad-accum": "grad-accum-steps"}
+HELP = ("-h", "--help")
+EXPERTS = (
+    "Experts in place of feed-forward layers: each of these flags gives them to a dense model."
+)
+Given = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
+
+
+@dataclass(frozen=True)
+class StartArgs:
+    """The flags that say what the others start from, or that only some starts allow.
+
+    None: not given.
+    """
+
+    config: str | None = None
+    preset: str | None = None
+    resume: str | None = None
+    out: str | None = None
+    max_steps: int | None = None
+    vocab_size: int | None = None
+    no_moe: FlagCreatePairsOff[bool] = False
+
+
+@dataclass(frozen=True)
+class TrainArgs:
+    """Train a model: a preset, then --config, then whatever flags change of it.
+
+    --max_steps is --max-steps. Of a flag that is repeated the last one counts.
+    """
+
+    preset: Annotated[str, arg(metavar="NAME")] = "tiny"
+    """where all other defaults come from; the command info lists them"""
+    config: Annotated[Given, arg(metavar="FILE")] = None
+    """a YAML file of settings that win over the preset's, such as the config.yaml of a run"""
+    corpus: Given = None
+    """tinyshakespeare, tinyplays, or file:PATH; default: the preset's"""
+    out: Annotated[Given, arg(metavar="RUN")] = None
+    """folder of the run, or a name under checkpoints/; default: a new one, named as the preset"""
+    resume: Annotated[Given, arg(metavar="RUN|latest|best")] = None
+    """go on with a run (a name under checkpoints/, or a path) or from a checkpoint of it (a path);
+    latest, best: of the run in --out, or of the last one of --preset; what came later is removed"""
+    no_moe: Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")] = False
+    """feed-forward layers in place of the preset's experts"""
+    model: Annotated[OmitArgPrefixes[AvoidSubcommands[ModelConfig]], arg(help="")] = field(
+        default_factory=ModelConfig
+    )
+    train: Annotated[OmitArgPrefixes[TrainConfig], arg(help="")] = field(
+        default_factory=TrainConfig
+    )
+
+
+@dataclass(frozen=True)
+class ExpertArgs(TrainArgs):
+    __doc__ = TrainArgs.__doc__  # which --help shows
+
+    moe: Annotated[MoEConfig, arg(help=EXPERTS)] = field(default_factory=MoEConfig)
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Train a model, or go on with a run (--resume)."""
+    given = renamed(arguments, OTHER_NAMES)
+    start, _ = read_known(StartArgs, "train", given)
+    flags = _all_flags(start, given)
+    trainer, settings = _resumed(start, flags) if start.resume is not None else _new(flags)
+    trainer.ranks.once(lambda: _keep(trainer.run, settings))
+    with patient_output():
+        if trainer.ranks.first:
+            print(f"the run is in {trainer.run.folder}", flush=True)
+        trainer.fit()
+        if trainer.ranks.first:
+            _print_losses(trainer)
+    leave()
+
+
+def _keep(run, settings: RunSettings) -> None:
+    with run.writing():
+        write_text(run.settings, write_settings(settings))
+
+
+def _print_losses(trainer) -> None:
+    for step, loss in trainer.whole_val_lm_loss.items():
+        print(f"step {step}: {_quality(loss)} ({_which(trainer, step)} weights)")
+
+
+def _quality(loss: float) -> str:
+    perplexity = math.exp(min(loss, 700))  # more is no float
+    return f"validation loss {loss:.4f} nats, perplexity {perplexity:.2f}, on the whole split"
+
+
+def _which(trainer, step: int) -> str:
+    if step < trainer.step:
+        return "best"
+    return "last and best" if step == trainer.best_step else "last"
+
+
+def _all_flags(start: StartArgs, given: list[str]) -> list[str]:
+    """The flags that were given, after those that the file of settings stands for."""
+    values = {} if start.config is None else read_settings_file(start.config)
+    first = list(as_flags({name: value for name, value in values.items() if value is not None}))
+    if start.no_moe:
+        first = [flag for flag in first if not flag.startswith("--moe.")]
+    if start.max_steps is not None:  # else epochs said elsewhere would go on counting instead
+        first.append("--epochs=None")
+    if any(flag.startswith("--moe.") for flag in given):
+        first = [flag for flag in first if flag != "--no-moe"]
+    return first + given
+
+
+def _new(flags: list[str]):
+    """The trainer of a new run, and its settings: a preset's, then the flags."""
+    from ..model import TinyGPT
+    from ..runtime import seed_all
+    from ..training import Run, Trainer
+
+    start, _ = read_known(StartArgs, "train", flags)
+    name = TrainArgs.preset if start.preset is None else start.preset
+    preset = preset_named(name)
+    args = _read(flags, TrainArgs(preset=name, train=preset.train), preset.model, start.no_moe)
+    corpus = load_corpus(preset.corpus if args.corpus is None else args.corpus)
+    symbols = corpus.tokenizer.vocab_size
+    if start.vocab_size not in (None, symbols):
+        raise ConfigError(
+            f"--vocab-size {start.vocab_size} follows from the corpus: {corpus.name} has {symbols} "
+            f"symbols; leave it away"
+        )
+    if args.out == "":
+        raise ConfigError("--out is empty; name a folder, or leave it away")
+    settings = RunSettings(name, corpus.name, replace(args.model, vocab_size=symbols), args.train)
+    seed_all(args.train.seed)
+    out = args.out or join().once(lambda: Run.fresh(name))
+    return Trainer(TinyGPT(settings.model), corpus, args.train, out), settings
+
+
+def _resumed(start: StartArgs, flags: list[str]):
+    """The trainer of a run that goes on, and its settings: its own, then the flags."""
+    from ..training import Run, Trainer, latest_checkpoint, read_settings
+
+    run, which = run_to_resume(start.resume, start.out, start.preset)
+    model, settings = read_settings(latest_checkpoint(run))
+    args = _read(flags, TrainArgs(resume=start.resume, train=settings), model, start.no_moe)
+    if args.model != model:
+        raise ConfigError("--resume goes on with the run's own model; leave its flags away")
+    corpus = None if args.corpus is None else load_corpus(args.corpus)
+    trainer = Trainer.resume(run, corpus, args.train, which)
+    return trainer, RunSettings(preset_of(Run(run)), trainer.corpus.name, model, args.train)
+
+
+def _read(flags: list[str], start: TrainArgs, model: ModelConfig, no_moe: bool) -> TrainArgs:
+    """The arguments, with the experts in the model: where they belong, but not for tyro."""
+    start, moe = replace(start, model=replace(model, moe=None)), None if no_moe else model.moe
+    if moe or any(flag.startswith("--moe.") or flag in HELP for flag in flags):
+        start = ExpertArgs(**vars(start), moe=moe or MoEConfig())
+    args = read_arguments(type(start), "train", flags, start)
+    model = replace(args.model, moe=getattr(args, "moe", None))
+    settings = replace(args.train, sample_prompt=with_line_ends(args.train.sample_prompt))
+    return replace(args, model=model, train=settings)
