@@ -5,15 +5,18 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import safetensors.torch
 import torch
 from safetensors.torch import save_file
+from torch import distributed
 
 from tinygpt import (
     MetricsLogger,
@@ -290,20 +293,62 @@ def test_an_expert_without_a_token_on_one_process(corpus, small, tmp_path, strat
     assert ((first == 0) & (second > 0)).any()
 
 
-def test_what_each_process_has_of_its_own_and_what_not(corpus, small, tmp_path):
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_what_each_process_has_of_its_own_and_what_not(corpus, small, tmp_path, strategy):
     def go():
         torch.manual_seed(join().rank)
-        model = TinyGPT(replace(small, dropout=0.5))
-        trainer = Trainer(model, corpus, SHORT, tmp_path / "run")
-        weights = model.wte.weight.clone()
-        trainer.train_step()
-        seeds = [torch.initial_seed()]
-        trainer.train_step()
-        return weights.tolist(), [*seeds, torch.initial_seed()], len(trainer.metrics.rows)
+        model, seeds = TinyGPT(replace(small, dropout=0.5)), []
+        trainer = Trainer(model, corpus, replace(SHORT, strategy=strategy))
+        weights = whole(model.blocks[1].ffn.c_fc.weight).tolist()
+        for _ in range(2):
+            trainer.train_step()
+            seeds.append(torch.initial_seed())
+        return weights, seeds
 
-    (weights, seeds, _), (others, other_seeds, _) = together(tmp_path, go)
-    assert weights == others
+    torch.manual_seed(0)
+    of_first = TinyGPT(replace(small, dropout=0.5)).blocks[1].ffn.c_fc.weight.tolist()
+    (weights, seeds), (others, other_seeds) = together(tmp_path, go)
+    assert weights == others == of_first
     assert len({*seeds, *other_seeds}) == 4
+
+
+def test_gradients_are_exchanged_once_in_an_update(corpus, small, tmp_path):
+    x, y = Batches(corpus.train, 2, 16, seed=0).draw()
+
+    def go(strategy):
+        trainer = Trainer(model_for(small), corpus, replace(SHORT, strategy=strategy))
+        weight = trainer.model.lm_head.weight
+        with trainer.engine.adding(last=False):
+            trainer._forward(x, y + join().rank).loss.backward()
+        return weight.grad is None or weight.grad.sum(1).tolist()
+
+    for strategy in ("ddp", "fsdp"):
+        first, second = together(tmp_path, lambda strategy=strategy: go(strategy))
+        assert first is second is True if strategy == "fsdp" else first != second
+
+
+@pytest.mark.full
+def test_one_that_hangs_ends_the_others_after_a_while(tmp_path, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    monkeypatch.setattr("tinygpt.ranks.TIMEOUT", timedelta(seconds=3))
+
+    def go():
+        rank = join().rank
+        distributed.destroy_process_group()
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        ranks = join()
+        assert ranks.largest(rank) == 1
+        if rank == 1:
+            time.sleep(10)
+            os._exit(0)
+        with pytest.raises(GroupError, match="did not answer within 0:00:03"), ranks.watching():
+            ranks.largest(0)
+        os._exit(0)
+
+    assert together(tmp_path, go) == [None, None]
 
 
 def test_a_signal_to_one_ends_all_after_the_same_update(corpus, small, tmp_path):

@@ -72,7 +72,11 @@ class Replicated(Alone):
 
 class Sharded(Alone):
     """Each process has a part of every weight, gradient and average; a block's weights are
-    gathered when it is called."""
+    gathered when it is called.
+
+    After an evaluation the parameters outside the blocks may still be gathered, as `gathered`
+    has all: optimizers and `state_dict` know the parts, `parameters` does not.
+    """
 
     plain = False
 
@@ -80,11 +84,13 @@ class Sharded(Alone):
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
         same_weights(self.model)
-        half = computes_in(self.model.device, self.config.precision)
+        device = self.model.device
+        mesh = distributed.init_device_mesh(device.type, (self.ranks.world,))
+        half = computes_in(device, self.config.precision)
         # inputs are not cast: the rotary angles would lose their precision
         policy = MixedPrecisionPolicy(half, torch.float32, cast_forward_inputs=False)
         for module in self.parts():
-            fully_shard(module, mp_policy=policy)
+            fully_shard(module, mesh=mesh, mp_policy=policy)
         for module in self.parts():
             # the memory that is gathered into: made in an evaluation, no training may write there
             module.unshard()
@@ -122,6 +128,8 @@ def engine_for(model: TinyGPT, config: TrainConfig, ranks: Ranks) -> Alone:
             f"batch_size={config.batch_size} cannot be shared by {ranks.world} processes: each "
             f"takes a window at least; use batch_size={ranks.world}, or fewer processes"
         )
+    if model.device.type == "cuda":
+        torch.cuda.set_device(model.device)  # what names no device means this process's own
     if config.strategy == "fsdp" and distributed.is_available() and distributed.is_initialized():
         return Sharded(model, config, ranks)
     return (Alone if ranks.world == 1 else Replicated)(model, config, ranks)
