@@ -121,7 +121,7 @@ def test_a_folder_that_may_not_be_read(runs, monkeypatch, capsys):
     monkeypatch.setattr("tinygpt.training.folder.os.listdir", refuse)
     for command in ("generate x", "info x", "train --resume x"):
         assert "Permission denied" in one_line(command.split(), capsys)
-    monkeypatch.setattr("tinygpt.commands.data.load_corpus", lambda name: refuse(f"/{LONG}"))
+    monkeypatch.setattr("tinygpt.commands.data.load_corpus", lambda *_: refuse(f"/{LONG}"))
     error = one_line(["data"], capsys)
     assert error.startswith("cannot read or write /xxx")
     assert error.endswith("xxx: Permission denied")

@@ -31,6 +31,7 @@ class RunSettings:
 
     preset: str | None = None
     corpus: str | None = None
+    tokenizer: str | None = None
     model: ModelConfig = field(default_factory=ModelConfig)  # vocab_size follows from the corpus
     train: TrainConfig = field(default_factory=TrainConfig)
 

@@ -14,7 +14,7 @@ from ..errors import CheckpointError, NonFiniteError
 from ..measure import count_predictions, evaluate
 from ..model import TinyGPT
 from ..runtime import autocast, one_thread, peak_memory, pick_device, processor
-from ..text import Batches, Corpus, load_corpus
+from ..text import Batches, Corpus
 from .checkpoint import Checkpoint, load_checkpoint
 from .hooks import hooks_for
 from .log import MetricsLogger
@@ -26,6 +26,7 @@ from .preflight import (
     check_goes_on,
     identity,
     is_small,
+    load_again,
     tokens_per_step,
     updates,
     used_before,
@@ -110,7 +111,7 @@ class Trainer:
     def resume(
         cls,
         run: str | Path,
-        corpus: Corpus | None = None,
+        corpus: Corpus | str | None = None,
         config: TrainConfig | None = None,
         which: str = "latest",
     ) -> "Trainer":
@@ -118,9 +119,10 @@ class Trainer:
 
         From another with `which`, see `Run.load`; what the run did after that is removed.
 
-        `corpus` and `config` replace those that the run used (a longer `max_steps`, say); what
-        that changes is printed. The learning rate never jumps by it: see `rounds.py`. Raises
-        `CheckpointError` when the run or its corpus does not fit, or is being trained.
+        `corpus`, which may be a name, and `config` replace those that the run used (a longer
+        `max_steps`, say); what that changes is printed. The learning rate never jumps by it: see
+        `rounds.py`. Raises `CheckpointError` when the run or its corpus does not fit, or is being
+        trained.
         """
         opened = Run.open(run)
         opened.check_trainable()
@@ -128,7 +130,8 @@ class Trainer:
             saved = opened.load(which)
             before, text = used_before(opened.folder, saved)
             config = config or before
-            corpus = corpus or load_corpus(text["name"])
+            if not isinstance(corpus, Corpus):
+                corpus = load_again(corpus or text["name"], saved.tokenizer)
             check_goes_on(opened.folder, saved, corpus, config)
             return cls(saved.model, corpus, config, run=opened, saved=saved)
 
