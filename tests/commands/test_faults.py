@@ -97,7 +97,10 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(arguments, words, ca
         ("compare --seeds 0", "seeds=0 must be between 1 and 100"),
         ("compare --out=", "--out is empty"),
         ("compare --out README.md", "README.md"),
-        ("benchmark stepp", "Expected one of ('step', 'decoding', 'moe', 'scale', 'time-to-loss')"),
+        (
+            "benchmark stepp",
+            "Expected one of ('step', 'decoding', 'moe', 'model', 'scale', 'time-to-loss')",
+        ),
         ("benchmark --preset tinny", "did you mean the preset tiny?"),
         ("benchmark --threads 999999999", "threads=999999999 must be between 1 and 1024"),
         ("benchmark --rounds -1", "rounds=-1 must be between"),

@@ -9,6 +9,7 @@ from .export import export
 from .generate import generate
 from .info import info
 from .lab import lab
+from .routing import routing
 from .train import train
 from .upcycle import upcycle
 from .verify import verify
@@ -17,5 +18,17 @@ Command = Callable[[Sequence[str]], int | None]
 
 COMMANDS: dict[str, Command] = {
     command.__name__: command
-    for command in (lab, data, train, generate, upcycle, export, compare, verify, benchmark, info)
+    for command in (
+        lab,
+        data,
+        train,
+        generate,
+        upcycle,
+        export,
+        compare,
+        verify,
+        benchmark,
+        routing,
+        info,
+    )
 }

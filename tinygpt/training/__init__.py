@@ -5,7 +5,7 @@ from .hooks import ExpertHooks
 from .log import MetricsLogger
 from .manifest import verify
 from .optim import NEWTON_SCHULZ, Muon, lr_factor, make_optimizers, orthogonalize, set_lr
-from .preflight import identity, used_before
+from .preflight import find_text, identity, used_before
 from .pretrained import (
     load_model,
     load_pretrained,
@@ -45,6 +45,7 @@ __all__ = [
     "checkpoints",
     "export_run",
     "find_run",
+    "find_text",
     "identity",
     "latest_checkpoint",
     "load_checkpoint",
