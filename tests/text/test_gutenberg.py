@@ -1,6 +1,7 @@
 """Books of a small Project Gutenberg of our own, from a local server."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -90,6 +91,7 @@ def test_what_was_done_to_the_books_is_told(mirror, capsys):
     with mirror():
         notes = "\n".join(load().contents.notes)
     said = capsys.readouterr().out
+    assert set(re.findall(".*is not taken.*", said)) == set(re.findall(".*is not taken.*", notes))
     assert "removed: notes: 7" in notes
     assert "removed: pictures: 1" in notes
     assert "removed: mentions of the licence: 2" in notes
