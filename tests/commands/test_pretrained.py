@@ -66,6 +66,13 @@ def test_a_folder_is_upcycled_trained_on_and_taken_back(source, runs, text, tmp_
     assert words.encode("the") == best.tokenizer.encode("the")
 
 
+def test_a_folder_writes_and_is_described_as_it_is(source, capsys):
+    assert cli.main(["generate", str(source), "--prompt", "the", "--max-new-tokens", "9"]) == 0
+    assert capsys.readouterr().out.startswith("the")
+    assert cli.main(["info", str(source)]) == 0
+    assert "rmsnorm" in capsys.readouterr().out
+
+
 def test_an_init_keeps_its_shape_and_its_symbols(source, runs, tmp_path, capsys):
     init = ["train", "--init", str(source)]
     assert "n_layer 2 -> 3" in one_line([*init, "--n-layer", "3"], capsys)
