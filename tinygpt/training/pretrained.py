@@ -72,13 +72,22 @@ def save_pretrained(model: TinyGPT, folder: str | Path) -> None:
 
 def load_model(source: str | Path) -> TinyGPT:
     """The model of a run, or what `load_pretrained` takes; on the CPU, in eval mode."""
+    place = pretrained_place(source)
+    return load_run(source, device="cpu") if place is None else load_pretrained(place)
+
+
+def pretrained_place(source: str | Path) -> str | Path | None:
+    """What `load_pretrained` takes where one might also name a run: a folder, or a name on the hub.
+
+    None if a run is meant, as by all that is neither.
+    """
     place = Run.place(source)
-    if not Run(place).exists():
-        if (place / "config.json").is_file():
-            return load_pretrained(place)
-        if ON_THE_HUB.fullmatch(str(source)) and not place.exists():
-            return load_pretrained(source)
-    return load_run(source, device="cpu")
+    if Run(place).exists():
+        return None
+    if (place / "config.json").is_file():
+        return place
+    is_path = place.parent.exists()  # runs/mine where there are runs
+    return None if is_path or not ON_THE_HUB.fullmatch(str(source)) else str(source)
 
 
 def with_settings(model: TinyGPT, config: ModelConfig) -> TinyGPT:
