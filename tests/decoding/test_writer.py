@@ -109,7 +109,7 @@ def test_each_row_is_what_its_prompt_gives_alone_under_random_settings(name):
             assert list(stream_tokens(model, prompts[i], new, **own)) == row.tokens, case
             ended += row.stopped or len(row.tokens) < new
     assert errors < 20
-    assert ended > 3
+    assert ended >= 5
 
 
 def test_a_short_prompt_beside_a_long_one_fills_its_own_block(model):
