@@ -29,6 +29,19 @@ def corpus(tmp_path_factory):
     return load_corpus(f"file:{path}")
 
 
+@pytest.fixture(autouse=True)
+def fewer_pictures(request, monkeypatch):
+    """No training draws its curves, which takes longer than these trainings, unless a test takes
+    the fixture `pictures`."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr("tinygpt.training.products.draw", lambda metrics, path: None)
+
+
+@pytest.fixture
+def pictures():
+    """Trainings draw their curves as they do outside of tests."""
+
+
 @pytest.fixture
 def two_threads():
     """Torch computes with two threads, in this test alone."""

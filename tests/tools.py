@@ -343,6 +343,21 @@ def byte_tokenizer() -> ByteTokenizer:
     return ByteTokenizer([*sorted(alone), *runs])
 
 
+class MarkedTokenizer(ByteTokenizer):
+    """One whose token without bytes marks the end of a text."""
+
+    kind = "bytes and a mark, for tests"
+
+    @property
+    def end_of_text(self) -> int:
+        return self.tokens.index(b"")
+
+
+def marked_tokenizer() -> MarkedTokenizer:
+    """`byte_tokenizer` with a mark."""
+    return MarkedTokenizer(byte_tokenizer().tokens)
+
+
 def byte_model(tokenizer: Tokenizer | None = None, **shape) -> TinyGPT:
     """A random model whose tokens are several characters or part of one, `byte_tokenizer`'s."""
     tokenizer = tokenizer or byte_tokenizer()
@@ -355,14 +370,14 @@ SAMPLE = write_plays(30_000).text + "O coração não é uma ação. 😀🎉 do
 
 
 @lru_cache
-def trained(kind: type[SubwordTokenizer] = BPETokenizer) -> SubwordTokenizer:
+def subword_tokenizer(kind: type[SubwordTokenizer] = BPETokenizer) -> SubwordTokenizer:
     """A real tokenizer; some of its tokens are words, some end within a character."""
     return kind.train(SAMPLE, vocab_size=900)
 
 
-def trained_model(tokenizer: Tokenizer | None = None, **shape) -> TinyGPT:
+def subword_model(tokenizer: Tokenizer | None = None, **shape) -> TinyGPT:
     """A random model with the tokens of a trained tokenizer."""
-    return byte_model(tokenizer or trained(), **shape)
+    return byte_model(tokenizer or subword_tokenizer(), **shape)
 
 
 # --- decoding -----------------------------------------------------------------------------------

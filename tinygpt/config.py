@@ -193,7 +193,7 @@ class TrainConfig:
     warmup_steps: Whole = 100  # updates over which the learning rate rises from 0
     min_lr_ratio: Share = 0.1  # where the schedule ends, as a share of the peak
     decay_fraction: Share = 0.6  # of all updates, the last part in which wsd falls
-    eval_interval: Count = 250  # updates between evaluations (and checkpoints)
+    eval_interval: Count = 500  # updates between evaluations (and checkpoints)
     max_eval_tokens: Count | None = 1 << 13  # of each split, in an evaluation; None: of all
     patience: Count | None = None  # stop after so many evaluations without a better one
     keep_last: Count = 2  # checkpoints kept, beside the best
@@ -205,8 +205,7 @@ class TrainConfig:
     compile: bool = False  # torch.compile: slow start, faster steps
     strategy: Literal["ddp", "fsdp"] = "ddp"  # under torchrun: whole copies, or shards (FSDP2)
     activation_checkpointing: bool = False  # compute blocks twice, to keep less in memory
-    tensorboard: bool = False  # also log to TensorBoard, if installed
-    wandb: str | None = None  # also log to this Weights & Biases project, if installed
+    log: Literal["tensorboard", "wandb", "trackio"] | None = None  # also log there, if installed
 
     def __post_init__(self):
         check_all(self)
@@ -288,13 +287,21 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
     """
     check(isinstance(values, dict), f"{kind.__name__} is read from a dict, and this is none")
     known = rules(kind)
-    values = _without_removed(kind, values)
+    values = _without_removed(kind, _with_log(values) if kind is TrainConfig else values)
     unknown = sorted(values.keys() - known.keys())
     check(
         not unknown,
         f"{kind.__name__} has no setting {', '.join(unknown)}; was it written by a later version?",
     )
     return kind(**{name: _from_json(known[name].kind, value) for name, value in values.items()})
+
+
+def _with_log(values: dict[str, Any]) -> dict[str, Any]:
+    """Of training settings that named each logger by a setting of its own: those with `log`."""
+    older = {name: values[name] for name in ("tensorboard", "wandb") if name in values}
+    asked = [name for name, value in older.items() if value]
+    values = {name: value for name, value in values.items() if name not in older}
+    return {"log": asked[0], **values} if asked else values
 
 
 def _without_removed(kind: type, values: dict[str, Any]) -> dict[str, Any]:

@@ -142,6 +142,20 @@ def processor(device: torch.device) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """The most memory used so far, in GB, by the name of what it is: `peak_gpu_gb` of a GPU by
+    torch, else `peak_rss_gb`, the resident set of the whole process; empty where that is not
+    known."""
+    if device.type == "cuda":
+        return {"peak_gpu_gb": torch.cuda.max_memory_allocated(device) / 1e9}
+    try:
+        from resource import RUSAGE_SELF, getrusage
+    except ImportError:  # Windows
+        return {}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"peak_rss_gb": getrusage(RUSAGE_SELF).ru_maxrss * unit / 1e9}
+
+
 def environment() -> dict[str, str]:
     """What a bug report needs: versions, device, threads."""
     system = f"{platform.system()} {platform.machine()}"

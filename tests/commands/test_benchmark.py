@@ -11,7 +11,7 @@ from tinygpt import ModelConfig, MoEConfig, TinyGPT, cli
 from tinygpt.benchmark.decoding import DENSE, MIXTURE, bytes_per_step
 from tinygpt.benchmark.rivals import transformers_gpt2, transformers_mixtral
 
-from .conftest import one_line
+from .conftest import one_line, train
 
 
 def test_benchmark(capsys):
@@ -31,6 +31,23 @@ def test_a_benchmark_is_kept_with_its_machine_and_command(tmp_path, monkeypatch)
     assert {"processor", "torch", "threads"} <= kept["machine"].keys()
     assert [row["who"] for row in kept["rows"]] == ["tinygpt", "transformers GPT-2"]
     assert all(row["ms"] > 0 for row in kept["rows"])
+
+
+def test_benchmark_of_a_preset_or_a_run_and_its_dense_twins(text, tmp_path, capsys):
+    out = tmp_path / "speed.json"
+    argv = ["benchmark", "model", "--rounds", "1", "--batch-size", "2", "--out", str(out)]
+    assert cli.main([*argv, "--preset", "tiny-moe"]) == 0
+    assert "dense, equal active" in capsys.readouterr().out
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert len(rows) == 9
+    assert all(row["times"] > 0 for row in rows)
+    assert train(text, tmp_path / "run", "--max-steps", "2") == 0
+    assert cli.main([*argv, "--preset", str(tmp_path / "run")]) == 0
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert [row["model"] for row in rows] == ["run"] * 3  # a dense one has no twins
+    capsys.readouterr()
+    assert "did you mean" in one_line(["benchmark", "model", "--preset", "tiny-mo"], capsys)
+    assert "batch_size=0" in one_line(["benchmark", "model", "--batch-size", "0"], capsys)
 
 
 @pytest.mark.parametrize("out", ["", "missing/speed.json", "."])

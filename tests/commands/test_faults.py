@@ -97,7 +97,10 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(arguments, words, ca
         ("compare --seeds 0", "seeds=0 must be between 1 and 100"),
         ("compare --out=", "--out is empty"),
         ("compare --out README.md", "README.md"),
-        ("benchmark stepp", "Expected one of ('step', 'decoding', 'moe', 'scale', 'time-to-loss')"),
+        (
+            "benchmark stepp",
+            "Expected one of ('step', 'decoding', 'moe', 'model', 'scale', 'time-to-loss')",
+        ),
         ("benchmark --preset tinny", "did you mean the preset tiny?"),
         ("benchmark --threads 999999999", "threads=999999999 must be between 1 and 1024"),
         ("benchmark --rounds -1", "rounds=-1 must be between"),
@@ -118,7 +121,7 @@ def test_a_folder_that_may_not_be_read(runs, monkeypatch, capsys):
     monkeypatch.setattr("tinygpt.training.folder.os.listdir", refuse)
     for command in ("generate x", "info x", "train --resume x"):
         assert "Permission denied" in one_line(command.split(), capsys)
-    monkeypatch.setattr("tinygpt.commands.data.load_corpus", lambda name: refuse(f"/{LONG}"))
+    monkeypatch.setattr("tinygpt.commands.data.load_corpus", lambda *_: refuse(f"/{LONG}"))
     error = one_line(["data"], capsys)
     assert error.startswith("cannot read or write /xxx")
     assert error.endswith("xxx: Permission denied")

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from tinygpt import PRESETS, TinyGPT, cli
-from tinygpt.commands import info
+from tinygpt.measure import inference_memory, training_memory
 
 from .conftest import one_line, train
 
@@ -32,20 +32,55 @@ def test_a_run_named_as_a_preset(text, runs, capsys, monkeypatch):
     assert "the run tinny or the preset tiny?" in one_line(["info", "tinnyy"], capsys)
 
 
+def line_of(said, name):
+    """What stands after a name."""
+    return next(line for line in said.splitlines() if line.startswith(name))[len(name) :].strip()
+
+
 @pytest.mark.parametrize("name", ["tiny", "tiny-moe", "modern"])
-def test_info_counts_without_making_weights(name, capsys, monkeypatch):
-    describe, seen = info._describe, []
-    monkeypatch.setattr(info, "_describe", lambda model: (seen.append(model), describe(model)))
+def test_info_says_of_a_preset_what_a_model_with_weights_has(name, capsys):
+    model, train = TinyGPT(PRESETS[name].model), PRESETS[name].train
+    total = sum(p.numel() for p in model.parameters())
     assert cli.main(["info", name]) == 0
     said = capsys.readouterr().out
-    assert all(p.is_meta for p in (*seen[0].parameters(), *seen[0].buffers()))
-    describe(TinyGPT(PRESETS[name].model))
-    assert said == capsys.readouterr().out
+    assert line_of(said, "parameters").startswith(f"{total:,} (")
+    assert line_of(said, "n_embd") == str(PRESETS[name].model.n_embd)
+    needed = training_memory(model, train).total / 1e6
+    assert line_of(said, "memory to train").startswith(f"{needed:.0f} MB, estimated")
+    assert line_of(said, "memory to write").startswith(f"{inference_memory(model).total / 1e6:.0f}")
 
 
-def test_info_and_usage(capsys):
-    assert cli.main([]) == 0
+def test_all_presets_are_listed_with_their_counts_and_without_weights(capsys, monkeypatch):
+    made = []
+    monkeypatch.setattr(TinyGPT, "__init__", spied(TinyGPT.__init__, made))
     assert cli.main(["info"]) == 0
     said = capsys.readouterr().out
-    assert "benchmark" in said
-    assert "nanogpt-cpu" in said
+    assert all(p.is_meta for model in made for p in model.parameters())
+    listed = said[said.index("presets ") :].splitlines()[1:-1]
+    assert [line.split()[0] for line in listed[::2]] == list(PRESETS)
+    assert [line.strip() for line in listed[1::2]] == [p.description for p in PRESETS.values()]
+    total, active, *_ = line_of(said, "sparse-158m ").split()
+    assert (total, active) == ("158,623,744", "70,543,360")
+    assert max(map(len, listed[::2])) <= 80
+
+
+def spied(init, made):
+    def watched(self, *arguments):
+        init(self, *arguments)
+        made.append(self)
+
+    return watched
+
+
+@pytest.mark.parametrize("name", ["laptop-dense", "laptop-moe"])
+def test_a_shipped_run_needs_what_its_preset_does(name, capsys):
+    for each in (name, name.removesuffix("-dense")):
+        assert cli.main(["info", f"checkpoints/{each}" if each == name else each]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("memory")]
+    assert len(said) == 4
+    assert said[:2] == said[2:]
+
+
+def test_without_a_command_the_usage_is_shown(capsys):
+    assert cli.main([]) == 0
+    assert "benchmark" in capsys.readouterr().out

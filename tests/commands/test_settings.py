@@ -125,11 +125,14 @@ def test_an_empty_file_says_nothing(read):
 @pytest.mark.parametrize("name", PRESETS)
 def test_what_is_written_is_read_back_and_plain(name, read):
     preset = PRESETS[name]
-    text = write_settings(RunSettings(name, preset.corpus, preset.model, preset.train))
+    text = write_settings(
+        RunSettings(name, preset.corpus, preset.tokenizer, preset.model, preset.train)
+    )
     found = read(text)
     moe = found["model"].pop("moe")
     moe = moe and MoEConfig(**moe)
     assert ModelConfig(**found["model"], moe=moe) == replace(preset.model, vocab_size=65)
+    assert found["tokenizer"] == preset.tokenizer
     assert TrainConfig(**found["train"]) == preset.train
     assert (found["preset"], found["corpus"]) == (name, preset.corpus)
     assert yaml.safe_load(text)["train"]["max_steps"] == preset.train.max_steps

@@ -11,6 +11,8 @@ import torch
 
 from tinygpt import cli
 from tinygpt.commands.train import _print_losses
+from tinygpt.errors import CorpusError
+from tinygpt.text import BPETokenizer
 from tinygpt.training import export_run, latest_checkpoint, load_checkpoint
 
 from ..tools import make_best
@@ -282,7 +284,7 @@ def test_latest_is_the_run_that_was_at_work_last(text, runs, capsys):
         ("best --preset tiny", "there is no run of the preset tiny under"),
         ("latest --out nowhere", "no run 'nowhere'"),
         ("mine --out other", "leave --out, --preset away"),
-        ("mine --corpus tinyplays", "was trained on another text"),
+        ("mine --corpus tinyplays", "does not go with this tokenizer"),
         ("mine --moe.n-experts 2", "the run's own model"),
         ("mine --config other.yaml", "the run's own model"),
         ("notes", "no run 'notes'"),
@@ -325,3 +327,55 @@ def test_a_checkpoint_is_gone_on_from_by_its_path(text, runs, capsys):
     assert latest_checkpoint(runs / "mine").name == "step_0000015"
     steps = [row.split(",")[0] for row in (runs / "mine" / "metrics.csv").read_text().split()[1:]]
     assert steps == ["0", "10", "15"]
+
+
+# --- tokenizers ---
+
+
+@pytest.mark.parametrize("tokenizer", ["bpe:270", "wordpiece:530", "saved"])
+def test_a_run_in_sub_words_is_made_anew_and_goes_on(tokenizer, text, tmp_path, capsys):
+    if tokenizer == "saved":
+        tokenizer = str(tmp_path / "mine.json")
+        BPETokenizer.train(["the cat sat on the mat"], vocab_size=260).save(tokenizer)
+    flags = ["--tokenizer", tokenizer, "--max-steps=20"]
+    assert train(text, tmp_path / "one", *flags, "--block-size=8") == 0
+    model = load_checkpoint(latest_checkpoint(tmp_path / "one")).model
+    assert model.config.vocab_size == model.tokenizer.vocab_size > 40
+    file = tmp_path / "one" / "config.yaml"
+    assert cli.main(["train", "--config", str(file), "--out", str(tmp_path / "two")]) == 0
+    assert cli.main(["train", "--resume", str(tmp_path / "one"), "--max-steps=30"]) == 0
+    more = ["--config", str(file), "--out", str(tmp_path / "two"), "--resume=latest"]
+    assert cli.main(["train", *more, "--max-steps=30"]) == 0
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert f"tokenizer: {tokenizer}" in file.read_text()
+    capsys.readouterr()
+    again = ["train", "--resume", str(tmp_path / "one"), "--tokenizer=char"]
+    assert "leave --tokenizer away" in one_line(again, capsys)
+
+
+def test_a_number_of_stories_asks_for_the_stories(monkeypatch, capsys):
+    asked = []
+
+    def load(*arguments):
+        asked.append(arguments)
+        raise CorpusError("asked")
+
+    monkeypatch.setattr("tinygpt.commands.train.load_corpus", load)
+    cli.main(["train", "--max_steps", "5", "--batch_size", "4", "--num_stories", "20000"])
+    cli.main(["train", "--preset", "sparse-158m", "--num-stories=7"])
+    cli.main(["train", "--preset", "sparse-158m"])
+    stories = [("tinystories:20000", "char"), ("tinystories:7", "gpt2"), ("tinystories", "gpt2")]
+    assert asked == stories
+    assert cli.main(["train", "--corpus", "tinyplays", "--num_stories", "5"]) == 2
+    assert "--num-stories is for the corpus tinystories" in capsys.readouterr().err
+
+
+def test_a_text_that_is_nowhere_and_no_network(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("TINYGPT_DATA", raising=False)
+    monkeypatch.setattr("tinygpt.text.places.WORKSPACE", tmp_path)
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    error = one_line(["train"], capsys)
+    assert "tinyshakespeare is not on this machine and could not be fetched" in error
+    assert "--corpus tinyplays" in error
+    assert os.listdir(runs) == []

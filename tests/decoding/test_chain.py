@@ -12,7 +12,7 @@ from tinygpt.decoding import process, processors
 from tinygpt.errors import ConfigError, NonFiniteError
 from tinygpt.text import CharTokenizer
 
-from ..tools import ByteTokenizer, byte_model
+from ..tools import ByteTokenizer, byte_model, subword_model
 
 
 def test_the_chain_has_the_documented_order_and_nothing_that_is_off():
@@ -112,9 +112,11 @@ def test_a_step_knows_its_function_and_is_frozen():
         step.value = 2
 
 
-@pytest.mark.parametrize("character", "t é.")
-def test_a_banned_character_is_never_written_whatever_the_tokens(character):
-    model = byte_model()
+@pytest.mark.parametrize(
+    ("character", "model"), [*((c, byte_model) for c in "t é."), ("ã", subword_model)]
+)
+def test_a_banned_character_is_never_written_whatever_the_tokens(character, model):
+    model = model()
     assert character in generate(model, "the cat", 2000, seed=0)[7:]
     assert character not in generate(model, "the cat", 2000, seed=0, banned=character)[7:]
 
@@ -126,12 +128,16 @@ def test_a_banned_character_of_four_tokens_is_never_written():
     assert "😀" not in generate(model, "t", 2000, seed=0, banned="😀")
 
 
-def test_allowed_characters_are_the_only_ones_whatever_the_tokens():
-    model = byte_model()
+@pytest.mark.parametrize("model", [byte_model, subword_model])
+def test_allowed_characters_are_the_only_ones_whatever_the_tokens(model):
+    model = model()
     text = generate(model, "sat", 2000, seed=0, allowed="the cat")[3:]
     assert set(text) == set("the cat")
     text = generate(model, "sat", 2000, seed=0, allowed="é\n", banned="\n")[3:]
     assert set(text) == {"é"}
+
+
+def test_characters_that_the_tokenizer_lacks_cannot_be_banned_or_allowed():
     tokenizer = CharTokenizer("ab")
     for options in ({"banned": "aé"}, {"allowed": "aé"}):
         with pytest.raises(UnknownCharacterError, match="'é'"):

@@ -12,7 +12,16 @@ from tinygpt.decoding import process, processors
 from tinygpt.errors import ConfigError
 from tinygpt.text import CharTokenizer
 
-from ..tools import byte_model, byte_tokenizer, gpt2, histories, random_logits
+from ..tools import (
+    ByteTokenizer,
+    byte_model,
+    byte_tokenizer,
+    gpt2,
+    histories,
+    random_logits,
+    subword_model,
+    subword_tokenizer,
+)
 
 BYTES = byte_tokenizer()
 ANSWER = st.sets(st.sampled_from("the cas.\né😀"))
@@ -33,10 +42,12 @@ def test_constraint_equals_transformers():
     torch.testing.assert_close(process(logits, tokens, 0, chain), expected)
 
 
+@pytest.mark.parametrize("tok", [BYTES, subword_tokenizer()], ids=["bytes", "bpe"])
 @given(
-    st.lists(st.sets(st.sampled_from("the cas.\né😀")), min_size=1, max_size=5), st.integers(0, 9)
+    answers=st.lists(st.sets(st.sampled_from("the cas.\né😀")), min_size=1, max_size=5),
+    start=st.integers(0, 9),
 )
-def test_each_character_of_a_token_must_be_allowed_in_its_place(answers, start):
+def test_each_character_of_a_token_must_be_allowed_in_its_place(tok, answers, start):
     """By the definition, over all tokens; the answers follow each other with the text's length."""
     text, asked = "the cat sat."[: start + 1], []
 
@@ -49,9 +60,9 @@ def test_each_character_of_a_token_must_be_allowed_in_its_place(answers, start):
             c in answers[(len(text) + i) % len(answers)] for i, c in enumerate(piece)
         )
 
-    (step,) = processors(DecodingConfig(), BYTES, constraint)
-    kept = step(torch.zeros(1, BYTES.vocab_size), torch.tensor([BYTES.encode(text)]), 0)[0] == 0
-    assert kept.tolist() == [may_follow(piece) for piece in BYTES.texts]
+    (step,) = processors(DecodingConfig(), tok, constraint)
+    kept = step(torch.zeros(1, tok.vocab_size), torch.tensor([tok.encode(text)]), 0)[0] == 0
+    assert kept.tolist() == [may_follow(piece) for piece in tok.texts]
     assert len(asked) == len(set(asked))  # each text is asked about once
 
 
@@ -62,8 +73,9 @@ def test_characters_are_asked_about_once_per_row_and_step():
     assert [len(text) for text in asked] == [2, 1, 3, 2, 4, 3, 5, 4, 6, 5]
 
 
-def test_a_text_of_long_tokens_obeys_its_constraint():
-    model, follows = byte_model(), {"t": "h ", "h": "e", "e": " ", " ": "tcs", "c": "a", "s": "a"}
+@pytest.mark.parametrize("model", [byte_model, subword_model])
+def test_a_text_of_long_tokens_obeys_its_constraint(model):
+    model, follows = model(), {"t": "h ", "h": "e", "e": " ", " ": "tcs", "c": "a", "s": "a"}
 
     @cache
     def constraint(text: str) -> str:
@@ -72,6 +84,13 @@ def test_a_text_of_long_tokens_obeys_its_constraint():
     text = generate(model, "the", 500, seed=1, constraint=constraint)
     assert len(text) > 503  # tokens of several characters, too
     assert all(text[i] in constraint(text[:i]) for i in range(3, len(text)))
+
+
+def test_a_token_may_be_longer_than_calls_can_be_deep():
+    tokenizer = ByteTokenizer([b"a", b"b", b"a" * 5000])
+    (step,) = processors(DecodingConfig(), tokenizer, lambda text: "a")
+    kept = step(torch.zeros(1, 3), torch.tensor([[1]]), 0)[0] == 0
+    assert kept.tolist() == [True, False, True]
 
 
 def test_what_a_constraint_may_not_say():

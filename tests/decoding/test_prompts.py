@@ -24,7 +24,7 @@ from tinygpt.decoding import beam_search, generate_details, generate_lookup, str
 from tinygpt.errors import ConfigError, TinyGPTError, UnknownCharacterError
 from tinygpt.text import CharTokenizer
 
-from ..tools import VARIANTS, byte_model, gpt2, ready
+from ..tools import VARIANTS, byte_model, gpt2, ready, subword_model
 
 ONE = (generate, generate_greedy, stream, stream_tokens, generate_beam, beam_search)
 EACH = (*ONE, generate_lookup)
@@ -321,8 +321,9 @@ def test_a_thousand_random_calls(wild):
     assert min(seen["error"], seen["text"]) > (20 if wild else 200), seen
 
 
-def test_random_settings_never_write_a_banned_character_of_any_token():
-    model, rng = byte_model(), random.Random(0)
+@pytest.mark.parametrize("model", [byte_model, subword_model])
+def test_random_settings_never_write_a_banned_character_of_any_token(model):
+    model, rng = model(), random.Random(0)
     for seed in range(60):
         banned = "".join(rng.sample("the cat sat.\né😀", 3))
         names = [name for name in list(TYPED)[:12] if name != "no_repeat_ngram"]

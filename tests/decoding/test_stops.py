@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from tinygpt import generate, stream
 from tinygpt.decoding import generate_details, stops
 from tinygpt.decoding.stops import Written, find_stop, unfinished
+from tinygpt.text import Tokenizer
 
-from ..tools import ByteTokenizer, byte_model, byte_tokenizer, gpt2, scripted
+from ..tools import ByteTokenizer, byte_model, byte_tokenizer, gpt2, scripted, subword_tokenizer
 
 BYTES = ByteTokenizer([*byte_tokenizer().tokens, "\ufffd".encode()])
 WORDS = st.lists(st.text("ab", min_size=1, max_size=4), max_size=4).map(tuple)
@@ -53,7 +54,7 @@ def test_the_first_stop_text_by_its_definition(text, stop, data):
     assert unfinished(text, stop) == max(begun, default=0)
 
 
-def characters_of(tokens: list[int]) -> list[int]:
+def characters_of(tokenizer: Tokenizer, tokens: list[int]) -> list[int]:
     """The character, from 0, in which each token that has bytes begins."""
     broken = []
 
@@ -62,7 +63,7 @@ def characters_of(tokens: list[int]) -> list[int]:
         return "\ufffd", error.end
 
     codecs.register_error("note", note)
-    pieces = [BYTES.token_bytes(token) for token in tokens]
+    pieces = [tokenizer.token_bytes(token) for token in tokens]
     whole = b"".join(pieces)
     whole.decode(errors="note")
     owner, number = [], -1  # of each byte
@@ -75,14 +76,16 @@ def characters_of(tokens: list[int]) -> list[int]:
     return [[*owner, number + 1][start] for start in starts]
 
 
-@given(st.lists(st.integers(0, BYTES.vocab_size - 1), max_size=16), st.data())
-def test_a_row_ends_before_a_stop_text_wherever_its_tokens_begin_and_end(tokens, data):
-    whole = BYTES.decode(tokens)
+@pytest.mark.parametrize("tok", [BYTES, subword_tokenizer()], ids=["bytes", "bpe"])
+@given(data=st.data())
+def test_a_row_ends_before_a_stop_text_wherever_its_tokens_begin_and_end(tok, data):
+    tokens = data.draw(st.lists(st.integers(0, tok.vocab_size - 1), max_size=16))
+    whole = tok.decode(tokens)
     places = st.integers(0, len(whole))
     ends = data.draw(st.lists(st.tuples(places, places), max_size=3))
     stop = tuple(whole[a:b] for a, b in ends if a < b)
     cut = find_stop(whole, stop)
-    row, settled, sure = Written(BYTES, stop), "", []
+    row, settled, sure = Written(tok, stop), "", []
     for token in tokens:
         row.add(token)
         assert row.text[: row.settled].startswith(settled)
@@ -94,7 +97,7 @@ def test_a_row_ends_before_a_stop_text_wherever_its_tokens_begin_and_end(tokens,
     assert row.settled == len(row.text)
     assert row.stopped == (cut is not None)
     assert row.tokens()[: len(sure)] == sure
-    begin = characters_of(tokens)
+    begin = characters_of(tok, tokens)
     expected = [t for t, place in zip(tokens, begin, strict=True) if cut is None or place < cut]
     assert row.tokens() == expected
 

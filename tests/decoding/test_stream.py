@@ -7,7 +7,16 @@ from tinygpt import generate, stream
 from tinygpt.decoding import generate_details, stream_tokens
 from tinygpt.errors import ConfigError
 
-from ..tools import VARIANTS, ByteTokenizer, byte_model, byte_tokenizer, gpt2, ready, scripted
+from ..tools import (
+    VARIANTS,
+    ByteTokenizer,
+    byte_model,
+    byte_tokenizer,
+    gpt2,
+    ready,
+    scripted,
+    subword_tokenizer,
+)
 
 
 def test_streaming_gives_text_as_it_comes_and_holds_back_what_may_be_a_stop(monkeypatch):
@@ -35,9 +44,13 @@ def test_who_takes_a_stream_computes_as_they_please():
         torch.set_num_threads(threads)
 
 
+MARKED = ByteTokenizer([*byte_tokenizer().tokens, "\ufffd".encode()])
+
+
+@pytest.mark.parametrize("tokenizer", [MARKED, subword_tokenizer()], ids=["bytes", "bpe"])
 @pytest.mark.parametrize("stop", [(), ("t",), ("at ", "t.\n", "s"), ("\ufffd", "h")])
-def test_streams_of_any_tokens_joined_are_what_generate_adds(stop):
-    model, texts = byte_model(ByteTokenizer([*byte_tokenizer().tokens, "\ufffd".encode()])), []
+def test_streams_of_any_tokens_joined_are_what_generate_adds(stop, tokenizer):
+    model, texts = byte_model(tokenizer), []
     for seed in range(60):
         options = {"seed": seed, "stop": stop}
         (row,) = generate_details(model, ["the cat"], 12, **options)

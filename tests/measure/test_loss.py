@@ -3,9 +3,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tinygpt import TinyGPT
+from tinygpt import ModelConfig, TinyGPT, TrainConfig, Trainer
 from tinygpt.errors import ConfigError
-from tinygpt.measure import count_predictions, evaluate
+from tinygpt.measure import count_predictions, evaluate, read
+
+
+@pytest.fixture(scope="module")
+def trained(corpus):
+    """A small model that has learned to use its context, and a text that it reads."""
+    torch.manual_seed(0)
+    size = corpus.tokenizer.vocab_size
+    model = TinyGPT(ModelConfig(vocab_size=size, block_size=8, n_layer=2, n_head=2, n_embd=32))
+    config = TrainConfig(max_steps=150, batch_size=16, lr=5e-3, warmup_steps=10, max_eval_tokens=64)
+    Trainer(model, corpus, config).fit(progress=False)
+    return model, corpus.val
 
 
 @pytest.mark.parametrize("length", [2, 16, 17, 18, 100, 4097])
@@ -60,3 +71,13 @@ def test_the_count_is_of_what_is_measured(small, monkeypatch, limit):
 def test_a_split_without_a_target_is_refused(small):
     with pytest.raises(ConfigError, match="at least 2 tokens, this split has 1"):
         evaluate(TinyGPT(small), torch.tensor([0]))
+
+
+def test_more_context_gives_another_loss_of_the_same_model(trained):
+    """So a figure says its window and stride, and is compared at the same ones only."""
+    model, tokens = trained
+    apart, overlapping = evaluate(model, tokens), read(model, tokens).loss
+    assert overlapping < apart - 0.01
+    T = model.config.block_size
+    seen = [i % T + 1 for i in range((len(tokens) - 1) // T * T)]
+    assert sum(seen) / len(seen) == (T + 1) / 2

@@ -54,3 +54,20 @@ def test_intervals_mark_the_reference():
     assert left.lines[-1].get_linestyle() == ":"
     assert left.lines[-1].get_xdata()[0] == 1.5
     assert len(plots.plot_intervals({"surprise": rows}).axes[0].lines) == 4
+
+
+def test_convergence_marks_the_best_and_draws_what_the_log_has():
+    rows = {"step": [0, 10, 20], "train_lm_loss": [4.0, 2.0, 1.0], "val_lm_loss": [4.0, 2.25, 2.5]}
+    nothing = {"lr": [0.0, 0.1, 0.05], "grad_norm": [math.nan, 1, 1], "load_cv": [math.nan] * 3}
+    figure = plots.plot_convergence(pd.DataFrame(rows | nothing))
+    names = [axes.get_ylabel() for axes in figure.axes]
+    assert names == ["loss (nats per token)", "learning rate", "gradient norm"]
+    best = figure.axes[0].lines[2]
+    assert (list(best.get_xdata()), list(best.get_ydata())) == ([10], [2.25])
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1
+    assert figure.alt == (
+        "Loss from 4.000 on: after 20 updates train 1.000 and validation 2.500 nats per token; "
+        "best: 2.250 at 10."
+    )
+    mixture = plots.plot_convergence(pd.DataFrame(rows | nothing | {"load_cv": [1.0, 0.5, 0.1]}))
+    assert mixture.axes[-1].get_ylabel() == "load CV of experts"

@@ -33,3 +33,16 @@ def test_plot_loads_has_the_even_line():
         assert axes.lines[0].get_ydata()[0] == 0.5
     assert [bar.get_height() for bar in figure.axes[0].patches] == [0.1, 0.9]
     assert len(plots.plot_loads(torch.full((16,), 1 / 16), ["all"]).axes[0].patches) == 16
+
+
+def test_the_distribution_is_told_over_an_even_share_with_the_cv_of_each_layer():
+    figure = plots.plot_expert_distribution([[0.1, 0.9], [0.5, 0.5]], [1, 3])
+    left, right, _ = figure.axes
+    assert [text.get_text() for text in left.texts] == ["0.20", "1.80", "1.00", "1.00"]
+    assert [label.get_text() for label in left.get_yticklabels()] == ["1", "3"]
+    assert [bar.get_width() for bar in right.patches] == pytest.approx([0.8, 0])
+    assert left.get_ylim() == right.get_ylim()  # the bars lie beside their rows
+    assert "the fullest gets 1.80 of an even share, the emptiest 0.20" in figure.alt
+    many = plots.plot_expert_distribution(torch.full((12, 64), 1 / 64), range(12))
+    assert len(many.axes[0].get_xticklabels()) == 32
+    assert many.get_figwidth() < 13

@@ -1,18 +1,23 @@
 """A small text for all presets, and how they are made small."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tinygpt import ModelConfig, TrainConfig, load_corpus
 from tinygpt.presets import Preset
+from tinygpt.text import Corpus
 from tinygpt.text.tinyplays import write_plays
 
 
 @pytest.fixture(scope="session")
 def plays(tmp_path_factory):
-    """The beginning of tinyplays, 60,000 characters."""
-    path = tmp_path_factory.mktemp("text") / "plays.txt"
+    return write_corpus(tmp_path_factory.mktemp("text") / "plays.txt")
+
+
+def write_corpus(path: Path) -> Corpus:
+    """The beginning of tinyplays, 60,000 characters, in a file of its own."""
     path.write_text(write_plays(60_000).text, encoding="utf-8", newline="\n")
     return load_corpus(f"file:{path}")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.tools import trained
+from tests.tools import subword_tokenizer
 from tinygpt import BPETokenizer, CharTokenizer, WordPieceTokenizer
 from tinygpt.errors import ConfigError, CorpusError
 from tinygpt.text import make_tokenizer, named, tokenizer_maker
@@ -26,7 +26,7 @@ def test_trained_ones():
 
 def test_a_saved_one_of_any_kind_is_checked_before_a_text_is_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for tokenizer in (trained(), CharTokenizer("ab")):
+    for tokenizer in (subword_tokenizer(), CharTokenizer("ab")):
         tokenizer.save("mine.json")
         assert make_tokenizer("mine.json", unread()) == tokenizer
         assert make_tokenizer(str(tmp_path / "mine.json"), unread()) == tokenizer

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tools import ByteTokenizer, byte_tokenizer, trained
+from tests.tools import ByteTokenizer, byte_tokenizer, subword_tokenizer
 from tinygpt import CharTokenizer, UnknownCharacterError
 from tinygpt.errors import ConfigError
 from tinygpt.files import ROOT
@@ -23,7 +23,7 @@ ANY_BYTES = ByteTokenizer([bytes([b]) for b in range(256)] + ["é".encode(), b"a
 both = pytest.mark.parametrize("tok", [CHARACTERS, BYTES], ids=["characters", "bytes"])
 every = pytest.mark.parametrize(
     "tok",
-    [CHARACTERS, BYTES, trained(), trained(WordPieceTokenizer)],
+    [CHARACTERS, BYTES, subword_tokenizer(), subword_tokenizer(WordPieceTokenizer)],
     ids=["characters", "bytes", "bpe", "wordpiece"],
 )
 texts = st.text(alphabet=LETTERS)
@@ -131,7 +131,9 @@ def test_broken_bytes_become_the_replacement_character():
 
 
 @pytest.mark.parametrize(
-    "tok", [CHARACTERS, BYTES, ANY_BYTES, trained()], ids=["characters", "few", "any", "bpe"]
+    "tok",
+    [CHARACTERS, BYTES, ANY_BYTES, subword_tokenizer()],
+    ids=["characters", "few", "any", "bpe"],
 )
 @given(data=st.data())
 def test_what_a_decoder_says_joined_is_decode(tok, data):

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from tinygpt import ModelConfig, MoEConfig, TinyGPT, TrainConfig, Trainer, load_corpus, load_run
 from tinygpt.files import sha256
+from tinygpt.plots import plot_convergence
 from tinygpt.text import Corpus
 from tinygpt.training import (
     MetricsLogger,
@@ -123,6 +125,7 @@ def main(base: Path) -> None:
     warnings.simplefilter("error")  # nothing is passed over, or set aside
     torch.set_num_threads(1)
     os.fsync = lambda descriptor: None  # slow, and it is no power cut
+    plot_convergence(pd.DataFrame([dict.fromkeys(MetricsLogger.COLUMNS, 1.0)]))  # finds its fonts
     torch.optim.AdamW([torch.zeros(1)])  # imports what the attempts would import one by one
     text = base / "text.txt"
     text.write_text("the cat sat on the mat and the dog sat on the log\n" * 8, encoding="utf-8")

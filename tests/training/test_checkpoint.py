@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tinygpt import ModelConfig, TinyGPT, load_run
 from tinygpt.errors import CheckpointError
 from tinygpt.files import ROOT, sweep_temporaries
-from tinygpt.text import CharTokenizer
+from tinygpt.text import CharTokenizer, WordPieceTokenizer
 from tinygpt.training import (
     Checkpoint,
     checkpoint,
@@ -28,7 +28,7 @@ from tinygpt.training import (
 )
 from tinygpt.training.manifest import write_manifest
 
-from ..tools import MODES, byte_tokenizer, model_of, random_ids, same_state
+from ..tools import MODES, byte_tokenizer, model_of, random_ids, same_state, subword_tokenizer
 
 
 @pytest.mark.parametrize("mode", ["deepseek", "noisy", "shared"])
@@ -171,8 +171,11 @@ def test_a_missing_weight_is_an_error(tmp_path):
         load_checkpoint(folder)
 
 
-def test_a_tokenizer_of_any_kind_is_kept(tmp_path):
-    tokenizer = byte_tokenizer()
+@pytest.mark.parametrize(
+    "kind", [byte_tokenizer, subword_tokenizer, lambda: subword_tokenizer(WordPieceTokenizer)]
+)
+def test_a_tokenizer_of_any_kind_is_kept(tmp_path, kind):
+    tokenizer = kind()
     model = TinyGPT(ModelConfig(vocab_size=tokenizer.vocab_size, n_embd=16, n_head=2))
     save_checkpoint(tmp_path / "saved", Checkpoint(model, tokenizer, {}, {}, {}))
     loaded = load_checkpoint(tmp_path / "saved")

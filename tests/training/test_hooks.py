@@ -281,3 +281,12 @@ def test_cuda_compiles_experts(corpus, small):
     trainer = Trainer(model, corpus, replace(QUICK, compile=True, lr=1e-2))
     trainer.fit(progress=False)
     assert trainer.metrics.rows[-1]["val_lm_loss"] < 2.5
+
+
+def test_tables_of_a_large_vocabulary_are_not_kept(corpus, small, tmp_path, monkeypatch):
+    model = TinyGPT(replace(small, moe=MoEConfig()))
+    monkeypatch.setattr("tinygpt.training.hooks.LARGEST", 2 * small.vocab_size * 4 - 1)
+    trainer = Trainer(model, corpus, replace(QUICK, max_steps=10), tmp_path / "run")
+    trainer.fit(progress=False)
+    assert trainer.expert_tables == load_expert_tables(tmp_path / "run") == {}
+    assert trainer.metrics.rows[-1]["load_cv"] >= 0

@@ -21,6 +21,7 @@ from tinygpt.training import (
     find_run,
     load_checkpoint,
     run_names,
+    samples,
     save_checkpoint,
     ship,
     summary,
@@ -104,7 +105,7 @@ def test_a_disk_that_fails_at_any_moment_leaves_all_or_nothing(with_experts, tmp
     run, deep = with_experts, tmp_path / "deep"
     deep.mkdir()
     calls = watch_the_disk(monkeypatch)
-    monkeypatch.setattr(summary, "LENGTH", 2)
+    monkeypatch.setattr(ship, "LENGTH", 2)
     export_run(run, deep / "0" / "shipped")
     total = len(calls)
     assert total > 30
@@ -199,8 +200,8 @@ def test_a_summary_tells_of_the_stored_weights(run, tmp_path, corpus, dtype):
     found, loss = told(tmp_path / "shipped"), loss_by_hand(rounded, model.config, corpus.val)
     assert found["val_lm_loss"] == pytest.approx(loss, abs=1e-6)
     assert found["val_tokens"] == len(corpus.val) - 1
-    assert found["perplexity"] == pytest.approx(math.exp(loss), rel=1e-5)
-    assert found["bits_per_char"] == pytest.approx(math.log2(math.e) * loss, rel=1e-5)
+    assert found["val_perplexity_per_token"] == pytest.approx(math.exp(loss), rel=1e-5)
+    assert found["val_bits_per_char"] == pytest.approx(math.log2(math.e) * loss, rel=1e-5)
     assert (
         found["parameters"] == found["active_parameters"] == sum(map(torch.numel, stored.values()))
     )
@@ -254,7 +255,7 @@ def test_samples_can_be_written_again(run, tmp_path):
         again = generate(model, "\n", 300, temperature=found["temperature"], seed=sample["seed"])
         assert sample["text"] == again
     model.tokenizer = CharTokenizer("".join(chr(200 + i) for i in range(9)))
-    assert summary.write_samples(model)["samples"] == []
+    assert samples.write_samples(model, "", 10, 300)["samples"] == []
 
 
 def test_a_run_shipped_before_and_stored_smaller_keeps_its_history(run, tmp_path):
@@ -317,7 +318,7 @@ def test_without_its_text_a_run_is_shipped_without_a_loss(of_a_text, tmp_path, c
     with pytest.warns(match=r"summary\.json will hold no loss: .*(there is no file|another text)"):
         export_run(run, tmp_path / "shipped")
     found = told(tmp_path / "shipped")
-    assert [found[name] for name in summary.LOSSES] == [None] * 4
+    assert [found[name] for name in summary.LOSSES] == [None] * 12
     assert found["parameters"] > 0
     with pytest.raises(CheckpointError, match="no loss of the whole validation split on record"):
         verify_run(tmp_path / "shipped")

@@ -33,12 +33,12 @@ from tinygpt.errors import (
 )
 from tinygpt.files import ROOT
 from tinygpt.measure import evaluate
-from tinygpt.text import Corpus, get_batch
+from tinygpt.text import Corpus, Tokenizer, get_batch
 from tinygpt.training import checkpoints, find_run, latest_checkpoint, load_checkpoint, lr_factor
 from tinygpt.training.manifest import write_manifest
 from tinygpt.training.preflight import is_small
 
-from ..tools import CHANCE, QUICK, byte_tokenizer, interrupt_after
+from ..tools import CHANCE, QUICK, byte_tokenizer, interrupt_after, subword_tokenizer
 
 
 def model_for(corpus, small, **changes):
@@ -798,17 +798,18 @@ def test_resume_with_another_optimizer_is_refused(corpus, small, tmp_path):
         Trainer.resume(tmp_path / "run", corpus, replace(QUICK, optimizer="muon"))
 
 
-def bytes_corpus() -> Corpus:
+def bytes_corpus(tokenizer: Tokenizer | None = None) -> Corpus:
     """A corpus whose tokens are several characters, or part of one."""
-    tokenizer, text = byte_tokenizer(), "the cat sat. é😀\nthe cat sat.\n\n" * 60
+    tokenizer, text = tokenizer or byte_tokenizer(), "the cat sat. é😀\nthe cat sat.\n\n" * 60
     tokens = torch.from_numpy(tokenizer.encode_array(text)).long()
     cut = 8 * len(tokens) // 10
     parts = {"train": tokens[:cut], "val": tokens[cut:], "test": None}
     return Corpus("bytes", tokenizer, **parts, source="a test", read=lambda: text)
 
 
-def test_any_tokenizer_can_be_trained_with(small, tmp_path):
-    corpus = bytes_corpus()
+@pytest.mark.parametrize("tokenizer", [byte_tokenizer(), subword_tokenizer()])
+def test_any_tokenizer_can_be_trained_with(small, tmp_path, tokenizer):
+    corpus = bytes_corpus(tokenizer)
     shape = replace(small, vocab_size=corpus.tokenizer.vocab_size)
     trainer = trained(corpus, shape, replace(QUICK, lr=1e-2), tmp_path / "run")
     val, row = corpus.tokenizer.decode(corpus.val), trainer.metrics.rows[-1]

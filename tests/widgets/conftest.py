@@ -4,9 +4,10 @@ import torch
 
 from tinygpt import ModelConfig, MoEConfig, TinyGPT
 from tinygpt.decoding import Processor
+from tinygpt.text import Tokenizer
 from tinygpt.widgets.stages import Stage
 
-from ..tools import byte_tokenizer
+from ..tools import byte_tokenizer, subword_tokenizer
 
 
 @pytest.fixture
@@ -42,11 +43,9 @@ def stage():
     return make
 
 
-@pytest.fixture
-def byte_model():
-    """Noise with experts, over tokens that are several characters or a part of one."""
+def noise(tokenizer: Tokenizer) -> TinyGPT:
+    """Noise with experts, over the tokens of a tokenizer."""
     torch.manual_seed(0)
-    tokenizer = byte_tokenizer()
     moe = MoEConfig(n_experts=4)
     model = TinyGPT(ModelConfig(tokenizer.vocab_size, 24, n_layer=2, n_head=2, n_embd=16, moe=moe))
     model.tokenizer = tokenizer
@@ -54,3 +53,15 @@ def byte_model():
         for p in model.parameters():
             p.add_(torch.randn_like(p), alpha=0.2)
     return model.eval()
+
+
+@pytest.fixture
+def byte_model():
+    """Tokens that are several characters or a part of one."""
+    return noise(byte_tokenizer())
+
+
+@pytest.fixture
+def subword_model():
+    """The tokens of a trained tokenizer."""
+    return noise(subword_tokenizer())

@@ -7,11 +7,15 @@ from contextlib import redirect_stderr
 from typing import TypeVar
 
 import tyro
+from tyro.conf import UseAppendAction, arg
 
 from ..console import program
 from ..errors import ConfigError
 
 Arguments = TypeVar("Arguments")
+
+# of a flag that may be left away, where the help says what happens then
+Described = arg(help_behavior_hint="")
 
 
 def with_line_ends(text: str) -> str:
@@ -38,12 +42,16 @@ def read_arguments(
     command: str,
     arguments: Sequence[str],
     default: Arguments | None = None,
+    repeatable: bool = False,
 ) -> Arguments:
     """The arguments of a command; `ConfigError` says in one line what is wrong with them.
 
-    `--help` prints the flags and raises `SystemExit`.
+    `repeatable`: a flag of several values takes one each time that it is given, so that what
+    follows it cannot be taken for another. `--help` prints the flags and raises `SystemExit`.
     """
     given = {} if default is None else {"default": default}
+    if repeatable:
+        given["config"] = (UseAppendAction,)
     return _one_line(tyro.cli, kind, args=arguments, prog=f"{program()} {command}", **given)
 
 
@@ -80,4 +88,5 @@ def _unboxed(box: str) -> str:
     parts = re.split(r"\n─+\n", "\n".join(rows))
     asides = ("For full helptext", "Argument helptext")
     wanted = [" ".join(part.split()) for part in parts if not part.startswith(asides)]
-    return ". ".join(part.rstrip(".:") for part in wanted if part) or "these flags do not work"
+    text = ". ".join(part.rstrip(".:") for part in wanted if part) or "these flags do not work"
+    return re.sub(r"^Error parsing \w+: ", "", text)  # the name of a group of flags

@@ -7,23 +7,28 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from ..config import TrainConfig, check_value
 from ..errors import ConfigError
 from ..files import WORKSPACE, resolve
+from ..presets import PRESETS, find_preset
 from .arguments import read_arguments
-from .names import preset_named
+from .names import preset_named, run_named
 
 
 @dataclass(frozen=True)
 class BenchmarkArgs:
     """Measure speed on this machine."""
 
-    what: Positional[Literal["step", "decoding", "moe", "scale", "time-to-loss"]] = "step"
-    """a training step or writing against transformers; experts against none; the cost of a
-    token as context, experts and batch grow; the quickest recipe to a loss, trick by trick"""
+    what: Positional[Literal["step", "decoding", "moe", "model", "scale", "time-to-loss"]] = "step"
+    """a training step or writing against transformers; experts against none; a model against its
+    dense twins; the cost of a token as context, experts and batch grow; the quickest recipe to a
+    loss, trick by trick"""
     preset: str = "nanogpt-cpu"
-    """the model of the training step"""
+    """the model of the training step; of benchmark model a preset or, by its name or path, a run"""
+    batch_size: int = 8
+    """of benchmark model: windows in a batch"""
     rounds: int | None = None
-    """default: 50 steps, 3 texts, 20 steps with experts, 10 of each size, 5 seeds"""
+    """default: 50 steps, 3 texts, 20 steps with experts, 10 of a model or size, 5 seeds"""
     threads: int | None = None
     """CPU threads; default: torch's choice"""
     device: str = "auto"
@@ -51,12 +56,14 @@ def benchmark(arguments: Sequence[str]) -> None:
         raise ConfigError(f"--plot {args.plot!r} must be a .png or .svg file, of benchmark scale")
     if args.threads:
         torch.set_num_threads(args.threads)
+    check_value(TrainConfig, "batch_size", args.batch_size)
     if args.what == "step":
         preset_named(args.preset)
     ask = {
         "step": partial(step_time, args.preset),
         "decoding": decoding_speed,
         "moe": moe_speed,
+        "model": partial(_model_speed, args.preset, args.batch_size),
         "scale": token_cost,
         "time-to-loss": partial(time_to_loss, resolve(args.runs)),
     }[args.what]
@@ -67,6 +74,18 @@ def benchmark(arguments: Sequence[str]) -> None:
         report.save(out)
     if plot is not None:
         _draw(report.rows, plot)
+
+
+def _model_speed(name: str, batch_size: int, **options):
+    """Of a preset's model as it starts out, or of a run's."""
+    from ..benchmark import model_speed
+    from ..model import TinyGPT
+    from ..training import load_run
+
+    if name in PRESETS:
+        return model_speed(TinyGPT(find_preset(name).model), name, batch_size, **options)
+    folder = run_named(name, {"the preset": PRESETS})
+    return model_speed(load_run(folder, device="cpu"), folder.name, batch_size, **options)
 
 
 def _file(flag: str, name: str | None):

@@ -9,32 +9,36 @@ from tyro.conf import Positional, arg
 from ..console import patient_output
 from ..errors import ConfigError
 from ..files import WORKSPACE, resolve
-from .arguments import read_arguments
-from .names import run_named
+from .arguments import Described, read_arguments
+from .names import CORPORA, run_named
 
 
 @dataclass(frozen=True)
 class CompareArgs:
-    """Train the arms of a study with several seeds, and say what differs; or compare runs."""
+    """Train the arms of a study with several seeds; or compare runs: what differs?"""
 
-    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="[RUN ...]")] = ()
+    runs: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="[RUN ...]", help_behavior_hint="")
+    ] = ()
     """runs of your own to compare, in the place of a study: names under checkpoints/, or paths"""
-    size: Literal["notebook", "laptop", "baby"] | None = None
+    size: Annotated[Literal["notebook", "laptop", "baby"] | None, Described] = None
     """of the models of a study; default: notebook. baby is trained on a CUDA device only"""
-    arms: tuple[str, ...] = ()
+    arms: Annotated[tuple[str, ...], arg(metavar="ARM ...", help_behavior_hint="")] = ()
     """which of them; default: those of the size"""
-    seeds: int | None = None
+    seeds: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
     """runs of each arm; default: 12, 5 or 3, by the size"""
     until: Literal["report", "costs", "sweep", "runs"] = "runs"
     """how far to go with what is missing: not at all, the time of an update, learning rates, all"""
-    corpus: str = "tinyshakespeare"
-    """tinyshakespeare, tinyplays, or file:PATH"""
-    device: str = "auto"
+    corpus: Annotated[str, arg(metavar="NAME", help=CORPORA)] = "tinyshakespeare"
+    device: Annotated[str, Described] = "auto"
     """default: that of the runs so far, else CUDA when present"""
     compile: bool = False
     """torch.compile: slow start, faster steps"""
-    out: str = str(WORKSPACE / "checkpoints" / "study")
-    """folder of the tables: what is in them is not made again; processes may share it"""
+    out: Annotated[str, arg(metavar="FOLDER", help_behavior_hint="")] = str(
+        WORKSPACE / "checkpoints" / "study"
+    )
+    """folder of the tables: what is in them is not made again; processes may share it;
+    default: checkpoints/study"""
 
 
 def compare(arguments: Sequence[str]) -> None:

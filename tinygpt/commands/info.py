@@ -6,6 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from ..config import ModelConfig, TrainConfig, from_dict
 from ..console import program
 from ..presets import PRESETS
 from .arguments import read_arguments
@@ -16,33 +17,56 @@ from .names import path_of_run, run_list, run_named
 class InfoArgs:
     """What this machine has; with a name, what that preset or run is."""
 
-    name: Annotated[Positional[str | None], arg(metavar="[NAME]")] = None
+    name: Annotated[Positional[str | None], arg(metavar="[NAME]", help_behavior_hint="")] = None
+    """a preset, or a run: a name under checkpoints/, or a path"""
 
 
 def info(arguments: Sequence[str]) -> None:
     """Show what this machine and this package have, or what a run or preset is."""
-    from ..model import TinyGPT
-    from ..runtime import environment, shapes_only
-    from ..training import load_run
+    from ..runtime import environment
+    from ..training import Run
 
     args = read_arguments(InfoArgs, "info", arguments)
     if args.name is None:
         for name, value in environment().items():
             print(f"{name:12} {value}")
-        print("\npresets:")
-        for name, preset in PRESETS.items():
-            print(f"  {name:12} {preset.description}")
+        _list_presets()
     elif args.name in PRESETS:
-        with shapes_only():
-            _describe(TinyGPT(PRESETS[args.name].model))
+        preset = PRESETS[args.name]
+        print(f"{preset.description}; {preset.corpus}, {preset.tokenizer}\n")
+        _describe(_without_weights(preset.model), preset.train)
         if args.name in run_list():
             its = f"{program()} info {path_of_run(args.name)}"
             print(f"\nThis is the preset. There is also a run of this name: {its}")
     else:
-        _describe(load_run(run_named(args.name, {"the preset": PRESETS}), device="cpu"))
+        saved = Run(run_named(args.name, {"the preset": PRESETS})).load()
+        train = saved.settings.get("train")
+        _describe(saved.model, train and from_dict(TrainConfig, train))
 
 
-def _describe(model) -> None:
+def _without_weights(config: ModelConfig):
+    """The model of a preset, of any size: it takes no memory."""
+    from ..model import TinyGPT
+    from ..runtime import shapes_only
+
+    with shapes_only():
+        return TinyGPT(config)
+
+
+def _list_presets() -> None:
+    from ..measure import count_parameters
+
+    columns = f"{'parameters':>13} {'active':>13} {'to train':>9} {'to write':>9}"
+    print(f"\n{'presets':24} {columns}")
+    for name, preset in PRESETS.items():
+        model = _without_weights(preset.model)
+        counts, (training, writing) = count_parameters(model), _memory(model, preset.train)
+        print(f"{name:24} {counts.total:13,} {counts.active:13,} {training:>9} {writing:>9}")
+        print(f"    {preset.description}")
+    print(f"{program()} info PRESET says more of one. Memory is estimated.")
+
+
+def _describe(model, train: TrainConfig | None) -> None:
     from ..measure import count_parameters, flops_per_token
 
     counts = count_parameters(model)
@@ -55,3 +79,23 @@ def _describe(model) -> None:
     if model.config.moe is not None:
         print(f"active                     {counts.active:,} that one token passes through")
     print(f"training FLOPs             {flops_per_token(model):,} per token")
+    training, writing = _memory(model, train or TrainConfig())
+    if train is not None:
+        windows = f"batches of {train.batch_size} windows"
+        print(f"memory to train            {training}, estimated, with {windows}")
+    print(f"memory to write            {writing}, estimated, one text as long as the block")
+
+
+def _memory(model, train: TrainConfig) -> tuple[str, str]:
+    """What training and writing on this machine's device need."""
+    from ..measure import inference_memory, training_memory
+    from ..runtime import pick_device
+
+    bf16 = train.precision == "bf16" or (
+        train.precision == "auto" and pick_device(train.device).type == "cuda"
+    )
+    return _size(training_memory(model, train, bf16).total), _size(inference_memory(model).total)
+
+
+def _size(bytes: int) -> str:
+    return f"{bytes / 1e9:.1f} GB" if bytes >= 1e9 else f"{bytes / 1e6:.0f} MB"

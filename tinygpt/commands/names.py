@@ -4,16 +4,21 @@ import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..console import program
 from ..errors import CheckpointError, ConfigError
 from ..files import resolve
 from ..presets import PRESETS, Preset, find_preset
+from ..text import corpus_names
 from .settings import read_settings_file
 
 if TYPE_CHECKING:
-    from ..training import Run
+    from ..model import TinyGPT
+
+STORIES = "tinystories"
+CORPORA = f"{', '.join(corpus_names())}, file:PATH or folder:PATH"
+TOKENIZERS = "char, gpt2, bpe:4000, wordpiece:4000 (any number), or the path of a tokenizer.json"
 
 
 def did_you_mean(name: str, names: dict[str, Iterable[str]]) -> str:
@@ -53,6 +58,30 @@ def run_named(name: str, others: dict[str, Iterable[str]] | None = None) -> Path
         raise CheckpointError(f"{error}{hint}") from None
 
 
+def corpus_name(name: str, num_stories: int | None = None) -> str:
+    """The corpus that is meant: of one of stories, so many of them."""
+    if num_stories is None:
+        return name
+    if name != STORIES:
+        raise ConfigError(f"--num-stories is for the corpus {STORIES}, not for {name:.100}")
+    return f"{name}:{num_stories}"
+
+
+def model_named(source: str) -> "TinyGPT":
+    """The model of a run, of a folder of transformers, or of the hub; on the CPU.
+
+    An error names what is near among the runs.
+    """
+    from ..training import load_model
+
+    try:
+        return load_model(source)
+    except CheckpointError as error:
+        known = run_list()
+        near = "" if source in known else did_you_mean(source, {"the run": known})
+        raise CheckpointError(f"{error}{near}") from None
+
+
 def run_to_resume(name: str, out: str | None, preset: str | None) -> tuple[Path, str]:
     """The run that goes on, and from which checkpoint: its latest, if a run is named.
 
@@ -76,19 +105,25 @@ def _last_run(preset: str | None) -> Path:
     from ..training import RUNS, Run, run_names
 
     runs = [Run(RUNS / name) for name in run_names()]
-    trained = [run for run in runs if not run.shipped() and preset in (None, preset_of(run))]
+    trained = [
+        run
+        for run in runs
+        if not run.shipped() and preset in (None, settings_of(run.folder).get("preset"))
+    ]
     if not trained:
         of = "" if preset is None else f" of the preset {preset}"
         raise CheckpointError(f"there is no run{of} under {RUNS} to go on with; name one")
     return max(trained, key=lambda run: run.checkpoints()[-1].stat().st_mtime_ns).folder
 
 
-def preset_of(run: "Run") -> str | None:
-    """The preset that a run says it started from, if it says so."""
+def settings_of(folder: Path) -> dict[str, Any]:
+    """What a run says that it was started with; empty if it says nothing."""
+    from ..training import Run
+
     try:
-        return read_settings_file(run.settings).get("preset")
+        return read_settings_file(Run(folder).settings)
     except (ConfigError, OSError):
-        return None
+        return {}
 
 
 def run_list() -> list[str]:

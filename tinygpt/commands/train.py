@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import AvoidSubcommands, FlagCreatePairsOff, OmitArgPrefixes, arg
@@ -10,11 +11,20 @@ from tyro.conf import AvoidSubcommands, FlagCreatePairsOff, OmitArgPrefixes, arg
 from ..config import ModelConfig, MoEConfig, TrainConfig
 from ..console import patient_output
 from ..errors import ConfigError
-from ..files import write_text
+from ..files import resolve, write_text
 from ..ranks import join, leave
-from ..text import load_corpus
+from ..text import Corpus, load_corpus
 from .arguments import read_arguments, read_known, renamed, with_line_ends
-from .names import preset_named, preset_of, run_to_resume
+from .names import (
+    CORPORA,
+    STORIES,
+    TOKENIZERS,
+    corpus_name,
+    model_named,
+    preset_named,
+    run_to_resume,
+    settings_of,
+)
 from .settings import RunSettings, as_flags, read_settings_file, write_settings
 
 OTHER_NAMES = {"grad-accum": "grad-accum-steps"}
@@ -34,8 +44,11 @@ class StartArgs:
 
     config: str | None = None
     preset: str | None = None
+    init: str | None = None
     resume: str | None = None
     out: str | None = None
+    tokenizer: str | None = None
+    num_stories: int | None = None
     max_steps: int | None = None
     vocab_size: int | None = None
     no_moe: FlagCreatePairsOff[bool] = False
@@ -52,10 +65,15 @@ class TrainArgs:
     """where all other defaults come from; the command info lists them"""
     config: Annotated[Given, arg(metavar="FILE")] = None
     """a YAML file of settings that win over the preset's, such as the config.yaml of a run"""
-    corpus: Given = None
-    """tinyshakespeare, tinyplays, or file:PATH; default: the preset's"""
+    corpus: Annotated[Given, arg(help=f"{CORPORA}; default: the preset's")] = None
+    tokenizer: Annotated[Given, arg(help=f"{TOKENIZERS}; default: the preset's")] = None
+    num_stories: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
+    """of the corpus tinystories, which this asks for, so many stories; default: all"""
     out: Annotated[Given, arg(metavar="RUN")] = None
     """folder of the run, or a name under checkpoints/; default: a new one, named as the preset"""
+    init: Annotated[Given, arg(metavar="SOURCE")] = None
+    """start from trained weights: of a run, a folder of transformers, or a name on the hub; its
+    shape and tokenizer hold, and --preset says how it is trained"""
     resume: Annotated[Given, arg(metavar="RUN|latest|best")] = None
     """go on with a run (a name under checkpoints/, or a path) or from a checkpoint of it (a path);
     latest, best: of the run in --out, or of the last one of --preset; what came later is removed"""
@@ -80,6 +98,8 @@ def train(arguments: Sequence[str]) -> None:
     """Train a model, or go on with a run (--resume)."""
     given = renamed(arguments, OTHER_NAMES)
     start, _ = read_known(StartArgs, "train", given)
+    if start.init is not None and start.resume is not None:
+        raise ConfigError("--resume goes on with the run's own weights: leave --init away")
     flags = _all_flags(start, given)
     trainer, settings = _resumed(start, flags) if start.resume is not None else _new(flags)
     trainer.ranks.once(lambda: _keep(trainer.run, settings))
@@ -130,44 +150,85 @@ def _new(flags: list[str]):
     """The trainer of a new run, and its settings: a preset's, then the flags."""
     from ..model import TinyGPT
     from ..runtime import seed_all
-    from ..training import Run, Trainer
+    from ..training import Run, Trainer, with_settings
 
     start, _ = read_known(StartArgs, "train", flags)
     name = TrainArgs.preset if start.preset is None else start.preset
-    preset = preset_named(name)
-    args = _read(flags, TrainArgs(preset=name, train=preset.train), preset.model, start.no_moe)
-    corpus = load_corpus(preset.corpus if args.corpus is None else args.corpus)
-    symbols = corpus.tokenizer.vocab_size
-    if start.vocab_size not in (None, symbols):
-        raise ConfigError(
-            f"--vocab-size {start.vocab_size} follows from the corpus: {corpus.name} has {symbols} "
-            f"symbols; leave it away"
-        )
-    if args.out == "":
-        raise ConfigError("--out is empty; name a folder, or leave it away")
-    settings = RunSettings(name, corpus.name, replace(args.model, vocab_size=symbols), args.train)
+    source = None if start.init is None else _source(start.init)
+    args = _new_args(flags, start, name, source)
+    if source is not None:
+        source = with_settings(source, args.model)
+    corpus = _text(args, start.vocab_size, source)
+    model = replace(args.model, vocab_size=corpus.tokenizer.vocab_size)
+    tokenizer = _from_anywhere(args.tokenizer) if source is None else None
+    settings = RunSettings(name, corpus.name, tokenizer, model, args.train, start.init)
     seed_all(args.train.seed)
     out = args.out or join().once(lambda: Run.fresh(name))
-    return Trainer(TinyGPT(settings.model), corpus, args.train, out), settings
+    return Trainer(source or TinyGPT(model), corpus, args.train, out), settings
+
+
+def _new_args(flags: list[str], start: StartArgs, name: str, source) -> TrainArgs:
+    """The arguments of a new run, from those of its preset on."""
+    preset = preset_named(name)
+    if source is not None and start.tokenizer is not None:
+        raise ConfigError("--init brings its own tokenizer; leave --tokenizer away")
+    corpus = preset.corpus if start.num_stories is None else STORIES
+    default = TrainArgs(name, corpus=corpus, tokenizer=preset.tokenizer, train=preset.train)
+    args = _read(flags, default, source.config if source else preset.model, start.no_moe)
+    if args.out == "":
+        raise ConfigError("--out is empty; name a folder, or leave it away")
+    return args
+
+
+def _text(args: TrainArgs, vocab_size: int | None, source) -> Corpus:
+    """The text of a new run, in the tokens of the model that it starts from, if there is one."""
+    tokenizer = source.tokenizer if source else args.tokenizer
+    corpus = load_corpus(corpus_name(args.corpus, args.num_stories), tokenizer)
+    if vocab_size not in (None, symbols := corpus.tokenizer.vocab_size):
+        raise ConfigError(
+            f"--vocab-size {vocab_size} follows from the corpus: {corpus.name} has {symbols} "
+            f"symbols; leave it away"
+        )
+    return corpus
+
+
+def _source(name: str):
+    """The model that a run starts from."""
+    model = model_named(name)
+    if model.tokenizer is None:
+        raise ConfigError(f"--init {name}: there is no tokenizer that is read here with the model")
+    return model
+
+
+def _from_anywhere(tokenizer: str) -> str:
+    """A tokenizer's name, with the whole path if it is one."""
+    return str(resolve(tokenizer)) if Path(tokenizer).name != tokenizer else tokenizer
 
 
 def _resumed(start: StartArgs, flags: list[str]):
     """The trainer of a run that goes on, and its settings: its own, then the flags."""
-    from ..training import Run, Trainer, latest_checkpoint, read_settings
+    from ..training import Trainer, latest_checkpoint, read_settings
 
+    if start.tokenizer is not None:
+        raise ConfigError("--resume goes on with the run's own tokenizer; leave --tokenizer away")
     run, which = run_to_resume(start.resume, start.out, start.preset)
     model, settings = read_settings(latest_checkpoint(run))
     args = _read(flags, TrainArgs(resume=start.resume, train=settings), model, start.no_moe)
     if args.model != model:
         raise ConfigError("--resume goes on with the run's own model; leave its flags away")
-    corpus = None if args.corpus is None else load_corpus(args.corpus)
+    corpus = args.corpus and corpus_name(args.corpus, args.num_stories)
     trainer = Trainer.resume(run, corpus, args.train, which)
-    return trainer, RunSettings(preset_of(Run(run)), trainer.corpus.name, model, args.train)
+    before = settings_of(run)
+    said = {name: before.get(name) for name in ("preset", "tokenizer", "init")}
+    return trainer, RunSettings(corpus=trainer.corpus.name, model=model, train=args.train, **said)
 
 
 def _read(flags: list[str], start: TrainArgs, model: ModelConfig, no_moe: bool) -> TrainArgs:
     """The arguments, with the experts in the model: where they belong, but not for tyro."""
-    start, moe = replace(start, model=replace(model, moe=None)), None if no_moe else model.moe
+    moe = None if no_moe else model.moe
+    prompt = start.train.sample_prompt.replace("\n", r"\n")  # as --help should show it
+    train = replace(start.train, sample_prompt=prompt)
+    start = replace(start, model=replace(model, moe=None), train=train)
     if moe or any(flag.startswith("--moe.") or flag in HELP for flag in flags):
         start = ExpertArgs(**vars(start), moe=moe or MoEConfig())
     args = read_arguments(type(start), "train", flags, start)

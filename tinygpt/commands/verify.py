@@ -14,12 +14,14 @@ from .names import run_named
 
 @dataclass(frozen=True)
 class VerifyArgs:
-    """Compute the validation loss of runs anew, and compare it with what they say of themselves.
+    """Compute the validation loss of runs anew, and compare it with the one on record.
 
     Exit code 1: a loss differs by more than 0.001 nats; 3: a text is not here; 2: anything else.
     """
 
-    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="[RUN ...]")] = ()
+    runs: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="[RUN ...]", help_behavior_hint="")
+    ] = ()
     """names under checkpoints/, or paths; default: all shipped runs"""
 
 

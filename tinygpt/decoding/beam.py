@@ -50,6 +50,8 @@ def _search(beams: Rows, n_beams: int, length_penalty: float) -> list[tuple[str,
     sums = torch.full((n_beams, 1), -torch.inf, device=beams.tokens.device)
     sums[0] = 0  # all beams are equal at first: only one may grow
     finished, stop, V = [], beams.config.stop, beams.tokenizer.vocab_size
+    mark = beams.tokenizer.end_of_text
+    ends = bool(stop) or mark is not None
 
     def finish(row: int, text: str, cut: int | None) -> None:
         new = beams.length - beams.prompt_length
@@ -64,13 +66,14 @@ def _search(beams: Rows, n_beams: int, length_penalty: float) -> list[tuple[str,
         beams.tokens[:, beams.length] = best % V
         beams.length += 1
         read.reorder(rows)
-        for row in _growing(sums) if stop else ():
-            decoder = beams.tokenizer.decoder()
+        for row in _growing(sums) if ends else ():
+            decoder, ended = beams.tokenizer.decoder(), int(beams.tokens[row, beams.length - 1])
             text = "".join(map(decoder.add, beams.new_tokens(row)))
-            if (cut := find_stop(text, stop)) is not None:
+            text += decoder.end() if ended == mark else ""
+            if (cut := find_stop(text, stop)) is not None or ended == mark:
                 finish(row, text, cut)
                 sums[row] = -torch.inf  # grows no more
-        if stop and not _growing(sums):
+        if ends and not _growing(sums):
             break
     if sums.isnan().any():  # once NaN, a sum is the largest for topk and stays NaN
         raise damaged(0)

@@ -30,6 +30,9 @@ def generate(
     `UnknownCharacterError`, both `ValueError`, before anything is written; a model whose logits
     are NaN or infinite raises `NonFiniteError`.
 
+    It ends when the tokenizer's end of text comes; where there is one, an empty prompt stands for
+    it, so that the model begins a text.
+
     With a `seed` the text is always the same, and torch's global generator is left alone. Without
     one the seed is drawn from it, so that `seed_all` makes a whole notebook repeatable; in a new
     process it always starts alike, unless `torch.seed()` is called.

@@ -149,7 +149,7 @@ class Rows:
         _check_model(model)
         self.model, self.config, self.prompts = model, config, prompts
         self.tokenizer = _tokenizer_of(model, tokenizer)
-        ids = [self.tokenizer.encode(prompt) for prompt in prompts]
+        ids = [self._read(prompt) for prompt in prompts]
         for text in config.stop:
             self.tokenizer.encode(text)  # unknown characters are an error
         _check(model, ids, max_new_tokens, config)
@@ -166,10 +166,17 @@ class Rows:
         self.padding = torch.tensor(padding, device=model.device)
 
     def new_tokens(self, row: int) -> list[int]:
-        """What was written in a row."""
+        """What was written in a row, up to the end of the text if that came."""
         end = min(self.length, self.ends[row])
-        return self.tokens[row, self.prompt_length : end].tolist()
+        new = self.tokens[row, self.prompt_length : end].tolist()
+        mark = self.tokenizer.end_of_text
+        return new[: new.index(mark)] if mark in new else new
 
     def text(self, row: int) -> str:
         """The row's prompt and what was written."""
         return self.prompts[row] + self.tokenizer.decode(self.new_tokens(row))
+
+    def _read(self, prompt: str) -> list[int]:
+        """Its tokens; without any text what a new one follows, if the tokenizer has such a mark."""
+        mark = self.tokenizer.end_of_text
+        return self.tokenizer.encode(prompt) if prompt or mark is None else [mark]

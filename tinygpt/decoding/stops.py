@@ -47,7 +47,7 @@ def _place(tokenizer: Tokenizer, tokens: list[int]) -> int:
 
 
 class Written:
-    """What one row writes, token by token; it ends before the first stop text."""
+    """What one row writes, token by token; it ends before the first stop text, or end of text."""
 
     def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...] = ()):
         self.text = ""  # complete characters, without the stop text
@@ -58,8 +58,13 @@ class Written:
         self._open = bool(stop)  # a stop text may still come
 
     def add(self, token: int) -> None:
-        """Take the next token; after a stop text none counts."""
-        if not self.stopped:
+        """Take the next token; after a stop text or the end of the text none counts."""
+        if self.stopped:
+            return
+        if token == self._tokenizer.end_of_text:
+            self.end()
+            self.stopped = True
+        else:
             self._tokens.append(token)
             self._grow(self._decoder.add(token))
 

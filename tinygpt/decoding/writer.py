@@ -27,14 +27,14 @@ class Generated:
     tokens: list[int]  # the new ones
     raw_logprobs: list[float]  # under the model itself
     logprobs: list[float]  # under the distribution that was drawn from, after all filters
-    stopped: bool  # by a stop text; it is not part of the text
+    stopped: bool  # by a stop text, which is not part of the text, or by the end of the text
 
 
 class Writer(Rows):
     """Writes its rows token by token.
 
     `forced` maps a place (0: the first new token) to the token that is written there. With
-    `follow`, or with stop texts, `written` has the characters of each row as they come.
+    `follow`, or if rows may end earlier, `written` has the characters of each row as they come.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Writer(Rows):
         self.chain = processors(config, self.tokenizer, constraint, model.device)
         self.forced = {} if forced is None else forced
         _check_forced(self.forced, config, self.tokenizer)
-        follow = follow or bool(config.stop)
+        follow = follow or bool(config.stop) or self.tokenizer.end_of_text is not None
         self.written = [Written(self.tokenizer, config.stop) for _ in prompts] if follow else []
         self.logits: list[tuple[Tensor, Tensor]] = []  # raw and processed, if `details`
         # the largest logit of each row before and after the chain, and which rows: to be checked
@@ -149,7 +149,7 @@ class Writer(Rows):
         self.unseen.clear()
 
     def new_tokens(self, row: int) -> list[int]:
-        """What was written in a row, without its stop text."""
+        """What was written in a row, without its stop text or end of text."""
         return self.written[row].tokens() if self.written else super().new_tokens(row)
 
     def text(self, row: int) -> str:

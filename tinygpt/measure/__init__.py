@@ -20,6 +20,7 @@ from .intervals import (
 )
 from .loss import count_predictions, evaluate, positions_read
 from .memory import Memory, inference_memory, training_memory
+from .peak import peak_bytes
 from .reading import Reading, expert_layers, read, surprisal, without_expert
 from .routing import (
     RoutingReport,
@@ -32,6 +33,7 @@ from .routing import (
     saturation,
     variation,
 )
+from .sparsity import GradientFlow, experts_computed, gradient_flow, layer_figures, memory_per_batch
 from .specialisation import (
     CLASSES,
     Specialisation,
@@ -40,12 +42,14 @@ from .specialisation import (
     specialisation,
     token_labels,
 )
+from .units import count_words, in_units, perplexity
 from .variety import distinct_n, repetition_rate, valid_word_share, words
 
 __all__ = [
     "CLASSES",
     "FIGURES",
     "Difference",
+    "GradientFlow",
     "Memory",
     "ParameterCount",
     "Reading",
@@ -58,21 +62,29 @@ __all__ = [
     "compare_spread",
     "count_parameters",
     "count_predictions",
+    "count_words",
     "dead_experts",
     "distinct_n",
     "evaluate",
     "expert_layers",
+    "experts_computed",
     "flops_per_token",
+    "gradient_flow",
     "head_figures",
     "holm",
+    "in_units",
     "inference_memory",
+    "layer_figures",
     "map_figures",
     "max_violation",
     "measure_even",
     "measure_heads",
     "measure_routing",
+    "memory_per_batch",
     "mutual_information",
     "paired_difference",
+    "peak_bytes",
+    "perplexity",
     "positions_read",
     "read",
     "repetition_rate",

@@ -25,7 +25,9 @@ def evaluate(
 ) -> float:
     """Mean cross-entropy in nats per token over a 1-D split, each token but the first once.
 
-    The split is cut into windows of `block_size` that do not overlap (the last may be shorter).
+    The split is cut into windows of `block_size` = T that do not overlap (the last may be shorter),
+    so the stride is T, too, and a prediction sees 1 to T tokens, (T + 1) / 2 in the mean: with more
+    context, or windows that overlap (see `read`), the same model has a lower loss.
     With `max_tokens`, only so many tokens are predicted, in windows spread evenly over the split.
     Several processes share the windows, and all get the loss of all.
     """

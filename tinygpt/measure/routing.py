@@ -105,16 +105,17 @@ def measure_routing(
     """Read a split as `evaluate` does, and see where its tokens go, in eval mode."""
     if model.config.moe is None:
         raise ConfigError("this model has no experts; build it with ModelConfig(moe=MoEConfig())")
-    parts = []
+    parts, tables = [], 0
     for x, _ in split_batches(model, tokens, max_tokens):
         with evaluating(model), autocast(model.device, precision):
             routings = model(x, return_routing=True).routing
-        tables = torch.stack([r.table(x, model.config.vocab_size) for r in routings])
+        # added up at once: of a large vocabulary one alone is large
+        tables += torch.stack([r.table(x, model.config.vocab_size) for r in routings]).cpu()
         figures = [torch.stack([balance_loss(r), z_loss(r), r.entropy()]) for r in routings]
         figures = torch.stack(figures, dim=1).cpu()  # (3, L)
         experts = torch.stack([r.experts.flatten(0, 1) for r in routings]).short().cpu()
-        parts.append((x.numel(), experts, tables.cpu(), figures))
-    counts, experts, tables, figures = zip(*parts, strict=True)
+        parts.append((x.numel(), experts, figures))
+    counts, experts, figures = zip(*parts, strict=True)
     shares = torch.tensor(counts) / sum(counts)
     means = (torch.stack(figures) * shares[:, None, None]).sum(0)
-    return RoutingReport(torch.cat(experts, dim=1), sum(tables), *means)
+    return RoutingReport(torch.cat(experts, dim=1), tables, *means)

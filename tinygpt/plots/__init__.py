@@ -12,8 +12,16 @@ from .attention import (
 from .base import BLUE, GREEN, GREY, HEAT, ORANGE, PINK, SKY, VERMILION, Picture, visible
 from .benchmarks import plot_scaling, plot_tricks
 from .characters import plot_bars, plot_filters, plot_page, plot_table
-from .curves import plot_intervals, plot_lines, plot_training
-from .routing import EXPERT_COLOURS, ends_line, expert_colour, plot_loads, plot_routing, tint
+from .curves import plot_convergence, plot_intervals, plot_lines, plot_training
+from .routing import (
+    EXPERT_COLOURS,
+    ends_line,
+    expert_colour,
+    plot_expert_distribution,
+    plot_loads,
+    plot_routing,
+    tint,
+)
 from .settling import plot_co_activation, plot_routing_over_training, plot_specialisation
 from .study import plot_differences, plot_study_curves
 
@@ -37,7 +45,9 @@ __all__ = [
     "plot_attention",
     "plot_bars",
     "plot_co_activation",
+    "plot_convergence",
     "plot_differences",
+    "plot_expert_distribution",
     "plot_filters",
     "plot_heads",
     "plot_intervals",

@@ -40,11 +40,16 @@ class Picture(Figure):
         return buffer.getvalue()
 
 
-def row_of_panels(width: float, height: float, count: int) -> tuple[Picture, list[Axes]]:
-    """A figure in inches, outside pyplot's global list, so that nothing has to be closed."""
+def row_of_panels(
+    width: float, height: float, count: int, ratios: Sequence[float] | None = None
+) -> tuple[Picture, list[Axes]]:
+    """A figure in inches, outside pyplot's global list, so that nothing has to be closed.
+
+    `ratios` are the widths of the panels, None for equal ones.
+    """
     with sns.axes_style("ticks"):
         figure = Picture(figsize=(width, height), layout="constrained", dpi=100)
-        panels = figure.subplots(1, count, squeeze=False)
+        panels = figure.subplots(1, count, squeeze=False, width_ratios=ratios)
     sns.despine(figure)
     return figure, list(panels[0])
 

@@ -64,6 +64,46 @@ def plot_training(
     return figure
 
 
+def plot_convergence(frame: "pd.DataFrame", title: str = "") -> Picture:
+    """A training by its log, against updates: losses in nats per token, the learning rate, the
+    gradient norm and, of experts, how unevenly they are used.
+
+    A dot marks the evaluation with the lowest validation loss.
+    """
+    other = {"lr": "learning rate", "grad_norm": "gradient norm", "load_cv": "load CV of experts"}
+    other = {name: label for name, label in other.items() if frame[name].notna().any()}
+    count = 1 + len(other)
+    figure, (losses, *panels) = row_of_panels(3.2 * count, 3.0, count)
+    for split, colour, style in (("train", BLUE, "-"), ("val", ORANGE, "--")):
+        losses.plot(frame["step"], frame[f"{split}_lm_loss"], style, color=colour, label=split)
+    losses.set_ylabel("loss (nats per token)")
+    figure.alt = _mark_best(losses, frame)
+    losses.legend()
+    for axes, (name, label) in zip(panels, other.items(), strict=True):
+        axes.plot(frame["step"], frame[name], color=GREEN)
+        axes.set(ylabel=label, ylim=(0, None))
+    for axes in figure.axes:
+        axes.set(xlabel="updates", xlim=losses.get_xlim())
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _mark_best(axes: Axes, frame: "pd.DataFrame") -> str:
+    """A dot at the lowest validation loss; gives what the curves come to, in words."""
+    first, last = frame.iloc[0], frame.iloc[-1]
+    words = f"after {last['step']:,.0f} updates train {last['train_lm_loss']:.3f}"
+    words += f" and validation {last['val_lm_loss']:.3f} nats per token"
+    if frame["val_lm_loss"].notna().any():
+        best = frame.loc[frame["val_lm_loss"].idxmin()]
+        label = f"best: {best['val_lm_loss']:.3f} at {best['step']:,.0f}"
+        axes.plot(
+            best["step"], best["val_lm_loss"], "o", color=VERMILION, markersize=5, label=label
+        )
+        words += f"; {label}"
+    return f"Loss from {first['val_lm_loss']:.3f} on: {words}."
+
+
 def plot_lines(
     x: Sequence[float],
     lines: dict[str, Sequence[float]],

@@ -18,6 +18,7 @@ from .base import (
     SKY,
     VERMILION,
     Picture,
+    heat,
     legend_beside,
     one_panel,
     row_of_panels,
@@ -122,4 +123,35 @@ def plot_loads(loads: np.ndarray, labels: Sequence[str], title: str = "") -> Pic
         axes.set_title(label, fontsize=10)
     panels[0].set_ylabel("share of tokens")
     figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def plot_expert_distribution(loads: np.ndarray, layers: Sequence[int], title: str = "") -> Picture:
+    """Each expert's share of the choices over an even share, loads `(L, E)` in the layers of these
+    numbers; beside it the coefficient of variation of each layer, 0 where all get as much.
+    """
+    loads = np.atleast_2d(np.asarray(loads, dtype=float))
+    shares = loads / loads.mean(1, keepdims=True)
+    n_layers, n_experts = loads.shape
+    height = 1.5 + 0.34 * max(n_layers, 3)
+    figure, (left, right) = row_of_panels(
+        3.2 + min(0.42 * max(n_experts, 6), 9.0), height, 2, (3, 1)
+    )
+    names = [str(layer) for layer in layers]
+    heat(left, shares, names, [str(e) for e in range(n_experts)], annotate=n_experts <= 8)
+    left.set(xlabel="expert", ylabel="layer", aspect="auto")
+    shown = range(0, n_experts, 1 + n_experts // 33)
+    left.set_xticks(np.array(shown) + 0.5, [str(e) for e in shown])
+    left.set_title("share of the tokens, over an even share", fontsize=9)
+    variation = loads.std(1) / loads.mean(1)
+    right.barh(np.arange(n_layers) + 0.5, variation, color=BLUE, height=0.7)
+    right.set(xlabel="load CV", ylim=left.get_ylim(), xlim=(0, max(0.1, 1.1 * variation.max())))
+    right.set_yticks(np.arange(n_layers) + 0.5, [])
+    dead = int((shares < 0.01).sum())
+    figure.suptitle(title, fontsize=10)
+    figure.alt = (
+        f"{n_layers} layers of {n_experts} experts: the fullest gets {shares.max():.2f} of an even "
+        f"share, the emptiest {shares.min():.2f}; load CV from {variation.min():.2f} to "
+        f"{variation.max():.2f}; {dead} dead experts."
+    )
     return figure

@@ -73,7 +73,7 @@ CHARACTERS: dict[str, Preset] = {
     "nanogpt-cpu": Preset(
         "the shape and training of nanoGPT's CPU example",
         model=ModelConfig(block_size=64, n_layer=4, n_embd=128, attn_bias=False, mlp_bias=False),
-        train=TrainConfig(max_steps=2000, batch_size=12, lr=1e-3),
+        train=TrainConfig(max_steps=2000, batch_size=12, lr=1e-3, eval_interval=250),
     ),
     "modern": Preset(
         "the same size with the parts of later models, and Muon: as good in a fifth of the steps",

@@ -20,8 +20,7 @@ from .report import differences_report
 from .verdict import Comparison, judge
 
 # settings that change nothing but chance: runs that differ in these alone are one arm
-CHANCE = ("seed", "device", "compile", "keep_last", "sample_tokens", "sample_prompt")
-CHANCE += ("tensorboard", "wandb")
+CHANCE = ("seed", "device", "compile", "keep_last", "sample_tokens", "sample_prompt", "log")
 
 
 @dataclass(frozen=True)

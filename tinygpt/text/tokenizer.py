@@ -62,7 +62,7 @@ class Tokenizer(ABC):
 
     @property
     def end_of_text(self) -> int | None:
-        """The id of the mark that ends a document; None for a tokenizer without one."""
+        """The id of the mark that ends a document, and a text that is generated; None: no mark."""
         return None
 
     @abstractmethod

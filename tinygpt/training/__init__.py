@@ -5,7 +5,15 @@ from .hooks import ExpertHooks
 from .log import MetricsLogger
 from .manifest import verify
 from .optim import NEWTON_SCHULZ, Muon, lr_factor, make_optimizers, orthogonalize, set_lr
-from .preflight import identity, used_before
+from .preflight import find_text, identity, used_before
+from .pretrained import (
+    load_model,
+    load_pretrained,
+    new_place,
+    save_pretrained,
+    save_run,
+    with_settings,
+)
 from .recorded import RecordedUpdate
 from .run import (
     FORMER,
@@ -37,20 +45,27 @@ __all__ = [
     "checkpoints",
     "export_run",
     "find_run",
+    "find_text",
     "identity",
     "latest_checkpoint",
     "load_checkpoint",
     "load_expert_tables",
+    "load_model",
+    "load_pretrained",
     "load_run",
     "lr_factor",
     "make_optimizers",
+    "new_place",
     "orthogonalize",
     "read_settings",
     "run_names",
     "save_checkpoint",
+    "save_pretrained",
+    "save_run",
     "set_lr",
     "step_folder",
     "used_before",
     "verify",
     "verify_run",
+    "with_settings",
 ]

@@ -15,12 +15,14 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..files import atomic_path, locked, sha256, sweep_temporaries, write_text
 from .log import MetricsLogger
-from .manifest import FILES, MANIFEST, read_json, shards_in, there
+from .manifest import ABOUT, FILES, MANIFEST, SUMMARY, read_json, shards_in, there
 from .tensors import load_tensors
 
 LOG, TABLES = "metrics.csv", "experts.safetensors"
 SETTINGS = "config.yaml"
 START, LOCK = ".start", ".lock"
+BEST, GENERATIONS, CURVES = "best", "generations.json", "convergence.png"
+PRODUCTS = (BEST, SUMMARY, GENERATIONS, CURVES)
 
 
 class Folder:
@@ -30,6 +32,10 @@ class Folder:
         metrics.csv            a row per evaluation
         experts.safetensors    of a model with experts: where each symbol went at each evaluation
         config.yaml            of a run of the command line: what makes it anew (train --config)
+        best                   of a training that has ended: the best weights alone
+        summary.json           likewise: what they came to, and what that cost
+        generations.json       likewise: texts that they write
+        convergence.png        likewise: metrics.csv as curves
         .start                 before the first checkpoint: says that what is there is of a start
         .lock                  held by who writes here
 
@@ -132,7 +138,7 @@ class Folder:
 
     def sweep(self) -> None:
         """Remove what writers that were killed left half-written."""
-        for name in (START, "step_*", f"{LOG}*", TABLES, SETTINGS):
+        for name in (START, "step_*", f"{LOG}*", TABLES, SETTINGS, *PRODUCTS):
             sweep_temporaries(self.folder, name)
 
     def is_free(self) -> bool:
@@ -177,7 +183,7 @@ class Folder:
                 return self.load_tables().keys() <= {0}
             temporary = tuple(f".tmp-{of}" for of in ("step_", f"{LOG}-", f"{TABLES}-", SETTINGS))
             ours = name.startswith((START, "events.out.tfevents.", *temporary))
-            return ours or name == SETTINGS
+            return ours or name in (SETTINGS, "wandb")
         return False
 
     def _has_one_row_at_most(self) -> bool:
@@ -227,6 +233,6 @@ def remove_checkpoint(folder: Path) -> None:
     such as a file that is in use on Windows, waits for the next time.
     """
     with suppress(OSError):
-        for path in (*(folder / name for name in (MANIFEST, *FILES)), *shards_in(folder)):
+        for path in (*(folder / name for name in (MANIFEST, *FILES, *ABOUT)), *shards_in(folder)):
             path.unlink(missing_ok=True)
         folder.rmdir()

@@ -8,6 +8,8 @@ from ..measure import RoutingReport, measure_routing
 from ..model import TinyGPT, rebalance
 from .run import Run
 
+LARGEST = 1 << 20  # numbers in a table that is kept
+
 
 class Hooks:
     """What a training calls after an update and at an evaluation. Here: nothing, as dense models
@@ -25,7 +27,8 @@ class Hooks:
 
 
 class ExpertHooks(Hooks):
-    """Balances a model's experts, and keeps a table of how they share the symbols of a split."""
+    """Balances a model's experts, and keeps a table of how they share the symbols of a split, if
+    it is not large: with tens of thousands of tokens each would take more than the weights."""
 
     def __init__(self, model: TinyGPT, tokens: Tensor, config: TrainConfig, run: Run | None):
         super().__init__()
@@ -39,11 +42,12 @@ class ExpertHooks(Hooks):
         rebalance(self.model, torch.stack(loads).sum(0))
 
     def at_evaluation(self, step: int) -> dict[str, float]:
-        """How the experts share the work; the table of the step is kept and saved."""
+        """How the experts share the work; a small table of the step is kept and saved."""
         report = self.report(step)
-        self.tables[step] = report.tables
-        if self.run:
-            self.run.save_tables(self.tables)
+        if report.tables.numel() <= LARGEST:
+            self.tables[step] = report.tables
+            if self.run:
+                self.run.save_tables(self.tables)
         means = {k: getattr(report, k).mean().item() for k in ("balance_loss", "z_loss")}
         return {"load_cv": report.load_cv, **means}
 

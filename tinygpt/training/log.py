@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, TinyGPTError
 from ..files import flush_to_disk, write_text
+from ..measure import perplexity
+from .loggers import Feed
 from .spreadsheet import Found, Row, read_rows
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ class MetricsLogger:
     as metrics.csv.1 (.2, ...) with a warning, and so is a file that is no log at all. Nothing is
     written before the first row, or before a run is resumed. A step has one row: the last.
 
-    TensorBoard and Weights & Biases get the same numbers when asked for (and installed).
+    With a `logger`, a name as in `TrainConfig.log`, another maker's gets the same numbers, and
+    `settings` with them.
     """
 
     COLUMNS = (
@@ -50,14 +53,16 @@ class MetricsLogger:
     )
 
     def __init__(
-        self, path: str | Path | None = None, tensorboard: bool = False, wandb: str | None = None
+        self,
+        path: str | Path | None = None,
+        logger: str | None = None,
+        settings: dict[str, Any] | None = None,
     ):
         self.path = Path(path) if path else None
         self.rows: list[Row] = self._found().rows
         self._left: tuple | None = None  # the file's state after our last write
-        self._sinks = [_tensorboard(self.path)] if tensorboard else []
-        if wandb:
-            self._sinks.append(_wandb(wandb))
+        folder = self.path.parent if self.path else None
+        self._feed = Feed(logger, folder, settings or {}) if logger else None
 
     def log(self, *, step: int, train_lm_loss: float, val_lm_loss: float, **values: float) -> Row:
         """Add a row; the perplexities are filled in from the losses, what is not given is nan."""
@@ -65,8 +70,8 @@ class MetricsLogger:
         values |= {
             "train_lm_loss": train_lm_loss,
             "val_lm_loss": val_lm_loss,
-            "train_perplexity": math.exp(min(train_lm_loss, 700)),
-            "val_perplexity": math.exp(min(val_lm_loss, 700)),
+            "train_perplexity": perplexity(train_lm_loss),
+            "val_perplexity": perplexity(val_lm_loss),
         }
         row = {name: float(values.get(name, math.nan)) for name in self.COLUMNS}
         row["step"] = int(step)
@@ -78,8 +83,7 @@ class MetricsLogger:
                 self._rewrite(self._found())
             else:
                 self._append(row)
-        for sink in self._sinks:
-            sink(row)
+        self._send(step, row)
         return row
 
     def amend(self, step: int, **values: float) -> None:
@@ -91,11 +95,17 @@ class MetricsLogger:
         row.update(values)
         if self.path:
             self._rewrite(self._found())
-        for sink in self._sinks:
-            sink({"step": step, **values})
+        self._send(step, values)
+
+    def finish(self) -> None:
+        """Nothing more comes for now: close the logger, if there is one."""
+        if self._feed:
+            self._feed.finish()
 
     def truncate(self, step: int) -> None:
         """Forget the rows after `step`, at which a run is resumed: they are written again."""
+        if self._feed:
+            self._feed.step = step
         if self.path is None:
             self.rows = [row for row in self.rows if row["step"] <= step]
             return
@@ -113,6 +123,10 @@ class MetricsLogger:
         import pandas as pd
 
         return pd.DataFrame(self.rows, columns=list(self.COLUMNS))
+
+    def _send(self, step: int, figures: dict[str, float]) -> None:
+        if self._feed:
+            self._feed.send(step, figures)
 
     def _check_known(self, names: Iterable[str]) -> None:
         if unknown := sorted(set(names) - set(self.COLUMNS)):
@@ -175,40 +189,3 @@ def _state(path: Path) -> tuple | None:
 
 def _line(row: Row) -> str:
     return ",".join(repr(value) for value in row.values()) + "\n"
-
-
-def _tensorboard(path: Path | None):
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ConfigError(
-            "TensorBoard was asked for but is not installed: pip install tensorboard"
-        ) from error
-    writer = SummaryWriter(str(path.parent) if path else None)
-
-    def write(row: Row) -> None:
-        for name, value in row.items():
-            if name != "step":
-                writer.add_scalar(name, value, row["step"])
-        writer.flush()
-
-    return write
-
-
-def _wandb(project: str):
-    try:
-        import wandb
-    except ImportError as error:
-        raise ConfigError(
-            "Weights & Biases was asked for but is not installed: pip install wandb"
-        ) from error
-    run = wandb.init(project=project)
-
-    def write(row: Row) -> None:
-        if row["step"] >= run.step:
-            run.log(row, step=row["step"])
-        else:  # a row of an earlier step would be ignored
-            step, late = row["step"], row.items() - {("step", row["step"])}
-            run.summary.update({f"{name} of step {step}": value for name, value in late})
-
-    return write

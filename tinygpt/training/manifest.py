@@ -75,7 +75,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write what `read_json` reads."""
-    path.write_text(_text(content), encoding="utf-8", newline="\n")
+    path.write_text(as_json(content), encoding="utf-8", newline="\n")
 
 
 def _read_manifest(path: Path) -> dict[str, str]:
@@ -100,7 +100,7 @@ def _read_manifest(path: Path) -> dict[str, str]:
 def _is_exactly(path: Path, files: dict[str, str]) -> bool:
     """Every byte of a manifest follows from its list, so every byte is compared."""
     try:
-        return _text(_manifest(files)).encode() == path.read_bytes()
+        return as_json(_manifest(files)).encode() == path.read_bytes()
     except (OSError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
@@ -110,5 +110,6 @@ def _manifest(files: dict[str, str]) -> dict[str, Any]:
     return {"files": files, "sha256": hashlib.sha256(listed.encode()).hexdigest()}
 
 
-def _text(content: dict[str, Any]) -> str:
+def as_json(content: dict[str, Any]) -> str:
+    """JSON as it is written here, byte by byte."""
     return json.dumps(content, indent=1) + "\n"

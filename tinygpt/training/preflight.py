@@ -82,7 +82,7 @@ def find_text(folder: Path, saved: Checkpoint, corpus: Corpus | None = None) -> 
     wanted = saved.settings.get("corpus")
     if not isinstance(wanted, dict) or not isinstance(wanted.get("name"), str):
         raise CorpusError(f"{folder} does not say what text it was trained on")
-    corpus = corpus or load_corpus(wanted["name"])
+    corpus = corpus or load_corpus(wanted["name"], saved.tokenizer)
     if (found := identity(corpus))["sha256"] != wanted.get("sha256"):
         raise CorpusError(f"{folder} was trained on another text ({wanted}) than this ({found})")
     return corpus

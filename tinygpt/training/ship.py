@@ -16,14 +16,16 @@ from ..text import Corpus
 from .checkpoint import Checkpoint, new_folder, write_checkpoint
 from .folder import Folder
 from .log import MetricsLogger
-from .manifest import SAMPLES, SUMMARY, there
+from .manifest import SAMPLES, SUMMARY, read_json, there
 from .preflight import find_text
 from .run import Run
-from .summary import summarise, whole_loss, write_samples
+from .samples import write_samples
+from .summary import MEASURED, summarise, whole_loss
 from .tensors import not_finite
 
 STORED = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TOLERANCE = 1e-3  # nats
+TEXTS, LENGTH = 10, 300  # of samples.json
 
 
 def export_run(
@@ -63,8 +65,19 @@ def _told(folder: Path, best: Checkpoint, corpus: Corpus | None) -> dict[str, di
         corpus = None
         warnings.warn(f"{SUMMARY} will hold no loss: {error}", stacklevel=3)
     model = _in_float32(best.model)
-    samples = write_samples(model)  # on the CPU, where anybody can write them again
-    return {SUMMARY: summarise(model.to(pick_device()), best, corpus), SAMPLES: samples}
+    name = corpus.name if corpus else best.settings.get("corpus", {}).get("name", "")
+    # on the CPU, where anybody can write them again
+    samples = write_samples(model, name, TEXTS, LENGTH)
+    summary = summarise(model.to(pick_device()), best, corpus, _measured(folder, best))
+    return {SUMMARY: summary, SAMPLES: samples}
+
+
+def _measured(folder: Path, best: Checkpoint) -> dict[str, float | None]:
+    """What only the machine of the training could measure, if the run was told to its end."""
+    told = best.about.get(SUMMARY, {})
+    if there(folder / SUMMARY) and not told:
+        told = read_json(folder / SUMMARY)
+    return {name: told.get(name) for name in MEASURED}
 
 
 def _in_float32(model: TinyGPT) -> TinyGPT:

@@ -14,12 +14,13 @@ from ..errors import CheckpointError, NonFiniteError
 from ..measure import count_predictions, evaluate
 from ..model import TinyGPT
 from ..ranks import join, whole
-from ..runtime import autocast, one_thread, pick_device, processor
+from ..runtime import autocast, one_thread, peak_memory, pick_device, processor
 from ..text import Batches, Corpus, load_corpus
 from .checkpoint import Checkpoint, load_checkpoint
 from .hooks import hooks_for
 from .log import MetricsLogger
 from .optim import make_optimizers, set_lr
+from .pace import Pace
 from .parallel import engine_for
 from .preflight import (
     changes,
@@ -31,6 +32,7 @@ from .preflight import (
     updates,
     used_before,
 )
+from .products import keep_weights, tell
 from .recorded import Batch, RecordedUpdate, can_record
 from .rounds import factor_at, first_round, resumed_rounds, to_numbers
 from .run import Run
@@ -55,7 +57,7 @@ class Trainer:
     model as many tokens as the split has. `out_dir` is a name under checkpoints/ or a path; without
     one nothing is written. `fit` leaves the model in eval mode with its last weights; `load_run`
     gives the best ones. Of a model with experts, `expert_tables[step]` says how often each symbol
-    went to each expert.
+    of a small vocabulary went to each expert.
 
     Evaluations read the same part of each split every time, `max_eval_tokens` spread over it:
     `best_step`, `best_val_loss` and patience compare those losses with each other and with nothing
@@ -99,7 +101,7 @@ class Trainer:
         self.step = self.best_step = self.bad_evaluations = 0
         self.best_val_loss = math.inf
         self.whole_val_lm_loss: dict[int, float] = {}  # by the step of the weights
-        self.seconds = 0.0
+        self.seconds, self.pace = 0.0, Pace()
         self.loss = self.grad_norm = math.nan  # of the last batch that was looked at
         self.useless: int | None = None  # the step at which an evaluation gave no finite loss
         self.run = run
@@ -107,8 +109,9 @@ class Trainer:
             self.run = ranks.once(lambda: Run.claim(out_dir))
         self.metrics = MetricsLogger()
         if ranks.first:
-            log = self.run and self.run.log
-            self.metrics = MetricsLogger(log, config.tensorboard, config.wandb)
+            about = {"model": to_dict(model.config), "train": to_dict(config)}
+            about["corpus"] = corpus.name
+            self.metrics = MetricsLogger(self.run and self.run.log, config.log, about)
         if saved:
             self._restore(saved)
         self.hooks = hooks_for(model, self._val, config, self.run if ranks.first else None)
@@ -120,7 +123,7 @@ class Trainer:
     def resume(
         cls,
         run: str | Path,
-        corpus: Corpus | None = None,
+        corpus: Corpus | str | None = None,
         config: TrainConfig | None = None,
         which: str = "latest",
     ) -> "Trainer":
@@ -128,9 +131,10 @@ class Trainer:
 
         From another with `which`, see `Run.load`; what the run did after that is removed.
 
-        `corpus` and `config` replace those that the run used (a longer `max_steps`, say); what
-        that changes is printed. The learning rate never jumps by it: see `rounds.py`. Raises
-        `CheckpointError` when the run or its corpus does not fit, or is being trained.
+        `corpus`, which may be a name, and `config` replace those that the run used (a longer
+        `max_steps`, say); what that changes is printed. The learning rate never jumps by it: see
+        `rounds.py`. Raises `CheckpointError` when the run or its corpus does not fit, or is being
+        trained.
         """
         opened = Run.open(run)
         opened.check_trainable()
@@ -138,7 +142,8 @@ class Trainer:
             saved = opened.load(which)
             before, text = used_before(opened.folder, saved)
             config = config or before
-            corpus = corpus or load_corpus(text["name"])
+            if not isinstance(corpus, Corpus):
+                corpus = load_corpus(corpus or text["name"], saved.tokenizer)
             check_goes_on(opened.folder, saved, corpus, config)
             return cls(saved.model, corpus, config, run=opened, saved=saved)
 
@@ -162,6 +167,7 @@ class Trainer:
                 signal = self._loop(progress)
             finally:
                 self._forget_recording()
+                self.metrics.finish()
         self.model.eval()
         if signal:
             self._say_where_it_stopped()
@@ -177,7 +183,8 @@ class Trainer:
                 self._evaluate(tokens_per_s=math.nan)
             mark_step, mark_time = self.step, time.perf_counter()
             while not (self._is_done() or self._signal(caught)):
-                loss = self.train_step()
+                with self.pace.update():
+                    loss = self.train_step()
                 bar.update()
                 speed = self.tokens_per_step * (self.step - mark_step)
                 speed /= time.perf_counter() - mark_time
@@ -191,10 +198,12 @@ class Trainer:
                 self._settle()
                 self.seconds += time.perf_counter() - mark_time
                 self._save()
+                self._tell(ended=False)
             elif self.useless == self.step:
                 raise self._ruined(f"no finite loss at step {self.step}, which was not saved")
             else:
                 self._conclude()
+                self._tell(ended=True)
         return self._signal(caught)
 
     def _signal(self, caught: list[int]) -> int:
@@ -330,6 +339,20 @@ class Trainer:
         for step, model in sorted(models.items()):
             self.whole_val_lm_loss[step] = loss = self._loss(model, self._val, None)
             self.metrics.amend(step, whole_val_lm_loss=loss)
+
+    def _tell(self, ended: bool) -> None:
+        """Leave in the run's folder what can be read and shown of it: see `products.py`."""
+        if self.run is None or not self.ranks.first:
+            return
+        if not ended:
+            keep_weights(self.run, self.best_step)
+            return
+        seconds = self.pace.seconds()  # nan if the run was at its end already
+        speed = None if math.isnan(seconds) else self.tokens_per_step / seconds
+        measured = {"tokens_per_s": speed, **peak_memory(self.device)}
+        in_float32 = self.config.precision == "fp32" or self.device.type == "cpu"
+        loss = self.whole_val_lm_loss.get(self.best_step) if in_float32 else None
+        tell(self.run, self.best_step, self.corpus, self.device, self.metrics, measured, loss)
 
     def _compare_anew(self) -> None:
         """Measure the best weights on the part that is read from here on, as others will be."""

@@ -3,7 +3,7 @@
 import html
 import re
 from collections.abc import Collection, Sequence
-from itertools import groupby
+from itertools import groupby, zip_longest
 
 import ipywidgets as widgets
 
@@ -188,8 +188,8 @@ def card(
 def compared(
     tokenizer: Tokenizer, name: str, prompt: str, tokens: Sequence[int], other: Sequence[int]
 ) -> str:
-    """The card of a text; a frame marks where it parts from another one of its length."""
-    pairs = zip(tokens, other, strict=True)
+    """The card of a text; a frame marks where it parts from another one; either may end first."""
+    pairs = zip_longest(tokens, other)
     parts = next((i for i, (mine, its) in enumerate(pairs) if mine != its), None)
     if parts is None:
         return card(tokenizer, name, prompt, tokens, {}, "the same text")

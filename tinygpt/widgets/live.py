@@ -18,13 +18,18 @@ class Text:
 
     def __init__(self, open_stream: Callable[[], Iterator[int]]):
         self.tokens: list[int] = []
+        self.ended = False  # by an end of the text
         self._open, self._stream = open_stream, open_stream()
 
     def grow(self, length: int) -> Iterator[None]:
-        """Write up to so many tokens, and yield after each."""
-        while len(self.tokens) < length:
+        """Write up to so many tokens, and yield after each; the text may end before."""
+        while len(self.tokens) < length and not self.ended:
             try:
-                self.tokens.append(next(self._stream))
+                token = next(self._stream, None)
+                if token is None:
+                    self.ended = True
+                else:
+                    self.tokens.append(token)
             except BaseException:  # a stream that was broken off, by Ctrl-C say, cannot go on
                 self.tokens, self._stream = [], self._open()
                 raise

@@ -226,7 +226,7 @@ class SamplingPlayground(Live):
         wanted = self._wanted(now)
         yours = self._yours[1] if self._yours[0] == now.prompt else []
         self._draw_distribution(now, yours)
-        if any(len(text.tokens) < now.length for text in wanted.values()):
+        if any(len(text.tokens) < now.length and not text.ended for text in wanted.values()):
             self._wait(self.texts)
             yield
         for text in wanted.values():
