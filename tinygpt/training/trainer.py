@@ -110,7 +110,7 @@ class Trainer:
         self.metrics = MetricsLogger()
         if ranks.first:
             about = {"model": to_dict(model.config), "train": to_dict(config)}
-            about |= {"corpus": corpus.name}
+            about["corpus"] = corpus.name
             self.metrics = MetricsLogger(self.run and self.run.log, config.log, about)
         if saved:
             self._restore(saved)
