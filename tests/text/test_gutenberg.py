@@ -216,12 +216,13 @@ def test_a_changed_book_is_not_taken_for_the_one_that_was_listed(mirror, home):
         _ = before.text
 
 
-def test_somebody_must_be_named(mirror, monkeypatch):
+def test_somebody_must_be_named(mirror, home, monkeypatch):
     for nobody in ("", "  ", "josé", "a\nb"):
         monkeypatch.setenv("TINYGPT_CONTACT", nobody)
         with mirror() as server, pytest.raises(CorpusError, match="TINYGPT_CONTACT"):
             load()
         assert server.visits == []
+        assert not (home[0] / "data" / "gutenberg-pt").exists()
 
 
 def test_too_few_books(mirror):

@@ -66,6 +66,9 @@ def _gathered(limit: int) -> Path:
                 _gather(folder, limit)
     except OSError as error:
         raise CorpusError(f"could not write {folder}: {error}; make room there") from error
+    finally:
+        with suppress(OSError):  # there is something in it
+            folder.rmdir()
     return folder
 
 
