@@ -161,6 +161,8 @@ def test_a_run_moves_between_one_process_two_copies_and_two_shards(corpus, small
     together(tmp_path, lambda: go(6, "ddp", run))
     assert together(tmp_path, lambda: go(9, "fsdp", run)) == [samples[3:4]] * 2
     check_shards(run, "step_0000009")
+    assert same_state(load_run(run / "best"), load_run(run))  # whole, for every reader
+    assert (run / "best" / "model.safetensors").is_file()
     go(12, "fsdp", run)
     together(tmp_path, lambda: go(15, "fsdp", run))
     together(tmp_path, lambda: go(18, "ddp", run))

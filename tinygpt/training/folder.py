@@ -233,6 +233,7 @@ def remove_checkpoint(folder: Path) -> None:
     such as a file that is in use on Windows, waits for the next time.
     """
     with suppress(OSError):
-        for path in (*(folder / name for name in (MANIFEST, *FILES, *ABOUT)), *shards_in(folder)):
+        ours = [folder / name for name in (MANIFEST, *FILES, *ABOUT)]
+        for path in (*ours, *shards_in(folder)):
             path.unlink(missing_ok=True)
         folder.rmdir()

@@ -109,8 +109,11 @@ class Trainer:
             self.run = ranks.once(lambda: Run.claim(out_dir))
         self.metrics = MetricsLogger()
         if ranks.first:
-            about = {"model": to_dict(model.config), "train": to_dict(config)}
-            about["corpus"] = corpus.name
+            about = {
+                "model": to_dict(model.config),
+                "train": to_dict(config),
+                "corpus": corpus.name,
+            }
             self.metrics = MetricsLogger(self.run and self.run.log, config.log, about)
         if saved:
             self._restore(saved)
@@ -198,12 +201,12 @@ class Trainer:
                 self._settle()
                 self.seconds += time.perf_counter() - mark_time
                 self._save()
-                self._tell(ended=False)
+                self.ranks.once(lambda: self._tell(ended=False))
             elif self.useless == self.step:
                 raise self._ruined(f"no finite loss at step {self.step}, which was not saved")
             else:
                 self._conclude()
-                self._tell(ended=True)
+                self.ranks.once(lambda: self._tell(ended=True))
         return self._signal(caught)
 
     def _signal(self, caught: list[int]) -> int:
