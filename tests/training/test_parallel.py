@@ -55,6 +55,7 @@ LOSSES = MoEConfig(
 SHORT = TrainConfig(
     max_steps=12, batch_size=6, eval_interval=6, warmup_steps=2, schedule="constant"
 )
+TWICE = replace(SHORT, activation_checkpointing=True)
 CASES = {  # what is trained, and how
     "dense, adamw": (None, {}),
     "biases, adamw": (BIAS, {}),
@@ -329,8 +330,11 @@ def test_gradients_are_exchanged_once_in_an_update(corpus, small, tmp_path):
         weight = trainer.model.lm_head.weight
         with trainer.engine.adding(last=False):
             trainer._forward(x, y + join().rank).loss.backward()
+        assert not trainer.engine.recordable
         return weight.grad is None or weight.grad.sum(1).tolist()
 
+    alone = [Trainer(model_for(small), corpus, c).engine.recordable for c in (SHORT, TWICE)]
+    assert alone == [True, False]
     for strategy in ("ddp", "fsdp"):
         first, second = together(tmp_path, lambda strategy=strategy: go(strategy))
         assert first is second is True if strategy == "fsdp" else first != second

@@ -119,7 +119,7 @@ class Trainer:
             self._restore(saved)
         self.hooks = hooks_for(model, self._val, config, self.run if ranks.first else None)
         self.recorded = None
-        if self.engine.plain and can_record(model, config.precision):
+        if self.engine.recordable and can_record(model, config.precision):
             self.recorded = RecordedUpdate(self._update)
 
     @classmethod
