@@ -15,11 +15,11 @@ from .decoding import (
     stream,
 )
 from .errors import TinyGPTError, UnknownCharacterError
-from .model import TinyGPT
+from .model import TinyGPT, upcycle
 from .presets import PRESETS
 from .runtime import seed_all
 from .text import BPETokenizer, CharTokenizer, WordPieceTokenizer, load_corpus
-from .training import MetricsLogger, Trainer, load_run
+from .training import MetricsLogger, Trainer, load_pretrained, load_run, save_pretrained
 
 __version__ = "0.1.0"
 
@@ -47,7 +47,10 @@ __all__ = [
     "generate_temperature",
     "generate_top_k",
     "load_corpus",
+    "load_pretrained",
     "load_run",
+    "save_pretrained",
     "seed_all",
     "stream",
+    "upcycle",
 ]

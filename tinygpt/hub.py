@@ -1,12 +1,22 @@
-"""Files of the Hugging Face Hub, each pinned by commit, size and SHA-256."""
+"""Files of the Hugging Face Hub, each pinned by commit, size and SHA-256; and whole models."""
 
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from .download import download
-from .errors import CorpusError
+from .errors import CheckpointError, CorpusError
 from .files import atomic_path, sha256
+
+COMMITS = {  # models are read as they were then; others as they are now
+    "openai-community/gpt2": "607a30d783dfa663caf39e06633721c8d4cfcd7e",
+    "openai-community/gpt2-medium": "6dcaa7a952f72f9298047fd5137cd6e4f05f41da",
+    "openai-community/gpt2-large": "32b71b12589c2f8d625668d2335a01cac3249519",
+    "openai-community/gpt2-xl": "15ea56dee5df4983c59b2538573817e1667135e2",
+}
+# of a model's files: not the same weights in other forms, some of which can hold programs
+NEEDED = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
+NEEDED += ["tokenizer.json", "vocab.json", "merges.txt", "tinygpt_tokenizer.json"]
 
 
 @dataclass(frozen=True)
@@ -40,3 +50,23 @@ def fetch(wanted: HubFile, path: Path) -> None:
         raise CorpusError(f"{'/'.join(place)} is not in the hub's cache, and HF_HUB_OFFLINE is set")
     else:
         download(hf_hub_url(*place, **options), path, wanted.sha256, wanted.size)
+
+
+def snapshot(model: str, endpoint: str | None = None) -> Path:
+    """The folder of a model of the hub, `owner/name`, in the hub's cache on this machine.
+
+    What is missing there is downloaded, and nothing but what a model needs. `endpoint` is another
+    server than the hub (else HF_ENDPOINT). `CheckpointError` if the model cannot be had, without a
+    network at once.
+    """
+    from huggingface_hub import snapshot_download
+
+    where = {"revision": COMMITS.get(model), "endpoint": endpoint}
+    try:
+        return Path(snapshot_download(model, allow_patterns=NEEDED, **where))
+    except Exception as error:  # of the hub's client, whose errors have no name in common
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{model} is not on this machine, and the hub does not give it ({reason:.300}). On a "
+            f"machine with a network, hf download {model} --local-dir FOLDER makes a folder to give"
+        ) from error

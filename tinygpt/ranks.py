@@ -16,8 +16,8 @@ from .errors import GroupError, TinyGPTError
 Result = TypeVar("Result")
 
 # one that was killed ends the others in seconds, one that hangs after this time; it must be longer
-# than what one does alone while the others wait, such as to save a checkpoint
-TIMEOUT = timedelta(minutes=10)
+# than what one does alone while the others wait, such as to save a run's products
+TIMEOUT = timedelta(minutes=30)
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun says to each
 
 

@@ -45,7 +45,9 @@ def pick_device(device: str = "auto") -> torch.device:
         raise ConfigError(f"device={device!r} cannot train; use 'auto', 'cpu', 'cuda' or 'mps'")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        raise ConfigError(f"device={device!r}, but torch sees {count} CUDA devices; use 'auto'")
+        way_out = f"at most {count} processes on this machine" if count else "'cpu'"
+        way_out = way_out if "LOCAL_RANK" in os.environ else "'auto'"
+        raise ConfigError(f"device={device!r}, but torch sees {count} CUDA devices; use {way_out}")
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(f"device={device!r}, but torch sees no MPS device; use 'auto' or 'cpu'")
     return chosen

@@ -284,7 +284,7 @@ def test_latest_is_the_run_that_was_at_work_last(text, runs, capsys):
         ("best --preset tiny", "there is no run of the preset tiny under"),
         ("latest --out nowhere", "no run 'nowhere'"),
         ("mine --out other", "leave --out, --preset away"),
-        ("mine --corpus tinyplays", "was trained on another text"),
+        ("mine --corpus tinyplays", "does not go with this tokenizer"),
         ("mine --moe.n-experts 2", "the run's own model"),
         ("mine --config other.yaml", "the run's own model"),
         ("notes", "no run 'notes'"),

@@ -6,7 +6,7 @@ import torch
 from tinygpt import generate_beam, generate_greedy, generateV2
 from tinygpt.decoding import beam_search
 
-from ..parity import as_gpt2, as_llama
+from ..parity import as_theirs
 from ..tools import VARIANTS, ready
 
 
@@ -14,7 +14,7 @@ from ..tools import VARIANTS, ready
 def pair(request):
     """Our model and transformers' with the same weights."""
     model = ready(replace(VARIANTS[request.param], block_size=64))
-    theirs = {"gpt2": as_gpt2, "llama": as_llama}[request.param](model)
+    theirs = as_theirs(model)
     theirs.generation_config.eos_token_id = None  # ours has no end symbol
     return model, theirs
 

@@ -2,32 +2,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import MixtralConfig, MixtralForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3Config, DeepseekV3MoE
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
-from tinygpt import ModelConfig, TinyGPT
-from tinygpt.model import MLP, MoE, balance_loss, expert_width
+from tinygpt import TinyGPT
+from tinygpt.model import MLP, MoE, balance_loss
 
-from ..parity import attention_weights
+from ..parity import as_theirs
 from ..tools import LLAMA, close, layer_of, model_of, normal, random_ids, routing_of
-
-
-def their_options(c: ModelConfig) -> dict:
-    return {
-        "vocab_size": c.vocab_size,
-        "max_position_embeddings": c.block_size,
-        "hidden_size": c.n_embd,
-        "num_hidden_layers": c.n_layer,
-        "num_attention_heads": c.n_head,
-        "num_key_value_heads": c.kv_heads,
-        "num_experts_per_tok": c.moe.top_k,
-        "rms_norm_eps": c.norm_eps,
-        "rope_parameters": {"rope_type": "default", "rope_theta": c.rope_theta},
-        "tie_word_embeddings": False,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-    }
 
 
 def expert_weights(layer: MoE) -> dict[str, torch.Tensor]:
@@ -50,55 +32,6 @@ def dense_weights(layer: MLP, prefix: str = "") -> dict[str, torch.Tensor]:
     return {f"{prefix}{name}.weight": value for name, value in names.items()}
 
 
-def model_weights(model: TinyGPT) -> dict[str, torch.Tensor]:
-    weights = {
-        "model.embed_tokens.weight": model.wte.weight,
-        "model.norm.weight": model.ln_f.weight,
-        "lm_head.weight": model.lm_head.weight,
-    }
-    for i, block in enumerate(model.blocks):
-        names = attention_weights(block.attn) | {
-            "input_layernorm.weight": block.ln_1.weight,
-            "post_attention_layernorm.weight": block.ln_2.weight,
-        }
-        ffn = expert_weights if isinstance(block.ffn, MoE) else dense_weights
-        names |= {f"mlp.{name}": value for name, value in ffn(block.ffn).items()}
-        weights |= {f"model.layers.{i}.{name}": value for name, value in names.items()}
-    return weights
-
-
-def as_mixtral(model: TinyGPT):
-
-    c = model.config
-    theirs = MixtralForCausalLM(
-        MixtralConfig(
-            **their_options(c),
-            intermediate_size=expert_width(c),
-            num_local_experts=c.moe.n_experts,
-        )
-    ).eval()
-    theirs.load_state_dict(model_weights(model))
-    return theirs
-
-
-def as_qwen2_moe(model: TinyGPT):
-
-    c = model.config
-    theirs = Qwen2MoeForCausalLM(
-        Qwen2MoeConfig(
-            **their_options(c),
-            intermediate_size=c.inner_size,
-            moe_intermediate_size=expert_width(c),
-            shared_expert_intermediate_size=c.moe.n_shared * expert_width(c),
-            num_experts=c.moe.n_experts,
-            norm_topk_prob=c.moe.norm_topk_prob,
-            decoder_sparse_step=c.moe.every,
-        )
-    ).eval()
-    theirs.load_state_dict(model_weights(model))
-    return theirs
-
-
 def mixtral() -> TinyGPT:
     shape = replace(LLAMA, n_head=4, n_kv_head=2)
     return model_of(shape, n_experts=8, top_k=2, norm_topk_prob=True, n_inner=12)
@@ -110,27 +43,28 @@ def qwen2_moe(norm: bool, every: int = 1) -> TinyGPT:
     return model_of(shape, **moe, norm_topk_prob=norm, every=every)
 
 
-PAIRS = {
-    "mixtral": lambda: (m := mixtral(), as_mixtral(m)),
-    "qwen2-moe": lambda: (m := qwen2_moe(norm=False), as_qwen2_moe(m)),
-    "qwen2-moe, normed": lambda: (m := qwen2_moe(norm=True), as_qwen2_moe(m)),
-    "qwen2-moe, every other": lambda: (m := qwen2_moe(norm=False, every=2), as_qwen2_moe(m)),
+MODELS = {
+    "mixtral": mixtral,
+    "qwen2-moe": lambda: qwen2_moe(norm=False),
+    "qwen2-moe, normed": lambda: qwen2_moe(norm=True),
+    "qwen2-moe, every other": lambda: qwen2_moe(norm=False, every=2),
 }
 
 
-@pytest.mark.parametrize("pair", PAIRS)
-def test_a_whole_model_equals_transformers(pair):
-    (model, theirs), idx = PAIRS[pair](), random_ids()
+@pytest.mark.parametrize("name", MODELS)
+def test_a_whole_model_equals_transformers(name):
+    model, idx = MODELS[name](), random_ids()
+    theirs = as_theirs(model)
     with torch.inference_mode():
         close(model(idx).logits, theirs(idx).logits)
         loss = theirs(idx, labels=idx).loss
     close(model(idx[:, :-1], idx[:, 1:]).lm_loss, loss)
 
 
-@pytest.mark.parametrize("pair", ["mixtral", "qwen2-moe", "qwen2-moe, normed"])
-def test_a_block_equals_transformers_in_outputs_and_gradients(pair):
-    model, theirs = PAIRS[pair]()
-    ours, theirs = model.blocks[0].ffn, theirs.model.layers[0].mlp
+@pytest.mark.parametrize("name", ["mixtral", "qwen2-moe", "qwen2-moe, normed"])
+def test_a_block_equals_transformers_in_outputs_and_gradients(name):
+    model = MODELS[name]()
+    ours, theirs = model.blocks[0].ffn, as_theirs(model).model.layers[0].mlp
     x, direction = normal(2, 9, 16).requires_grad_(), normal(2, 9, 16, seed=3)
     close(ours(x)[0], theirs(x))
     wanted = [theirs.gate.weight, theirs.experts.gate_up_proj, theirs.experts.down_proj]

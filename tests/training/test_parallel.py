@@ -55,6 +55,7 @@ LOSSES = MoEConfig(
 SHORT = TrainConfig(
     max_steps=12, batch_size=6, eval_interval=6, warmup_steps=2, schedule="constant"
 )
+TWICE = replace(SHORT, activation_checkpointing=True)
 CASES = {  # what is trained, and how
     "dense, adamw": (None, {}),
     "biases, adamw": (BIAS, {}),
@@ -100,13 +101,14 @@ def train(small, corpus, config, moe, folder=None):
     return steps, rows, trainer.whole_val_lm_loss, weights
 
 
-def all_cases(small, corpus, updates, strategies=("ddp", "fsdp")):
-    """The trainings of all cases, in this process and those beside it."""
+def trainings(small, corpus, updates, cases, strategies=("ddp", "fsdp")):
+    """The trainings of some cases, in this process and those beside it."""
     return {
         (name, strategy): train(
             small, corpus, replace(SHORT, max_steps=updates, strategy=strategy, **how), moe
         )
-        for name, (moe, how) in CASES.items()
+        for name in cases
+        for moe, how in [CASES[name]]
         for strategy in strategies
     }
 
@@ -115,7 +117,7 @@ def assert_equal_trainings(actual, expected):
     steps, rows, wholes, weights = actual
     for (loss, norm, biases), (loss_1, norm_1, biases_1) in zip(steps, expected[0], strict=True):
         assert loss == pytest.approx(loss_1, rel=1e-6)
-        assert norm == pytest.approx(norm_1, rel=1e-4)
+        assert norm == pytest.approx(norm_1, rel=1e-3)
         assert all(map(torch.equal, biases, biases_1))
     for row, row_1 in zip(rows, expected[1], strict=True):
         assert row == pytest.approx(row_1, rel=1e-6)
@@ -124,10 +126,16 @@ def assert_equal_trainings(actual, expected):
         torch.testing.assert_close(p, q, atol=2e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("updates", [12, pytest.param(100, marks=pytest.mark.full)])
-def test_two_processes_train_as_one(corpus, small, tmp_path, updates):
-    expected = all_cases(small, corpus, updates, ["ddp"])
-    found = together(tmp_path, lambda: all_cases(small, corpus, updates))
+@pytest.mark.parametrize(
+    ("updates", "cases"),
+    [
+        (12, ["biases, muon", "losses, adamw"]),
+        pytest.param(100, CASES, marks=pytest.mark.full),
+    ],
+)
+def test_two_processes_train_as_one(corpus, small, tmp_path, updates, cases):
+    expected = trainings(small, corpus, updates, cases, ["ddp"])
+    found = together(tmp_path, lambda: trainings(small, corpus, updates, cases))
     for case, strategy in found[0]:
         first, second = (results[case, strategy] for results in found)
         assert_equal_trainings(first, expected[case, "ddp"])
@@ -322,8 +330,11 @@ def test_gradients_are_exchanged_once_in_an_update(corpus, small, tmp_path):
         weight = trainer.model.lm_head.weight
         with trainer.engine.adding(last=False):
             trainer._forward(x, y + join().rank).loss.backward()
+        assert not trainer.engine.recordable
         return weight.grad is None or weight.grad.sum(1).tolist()
 
+    alone = [Trainer(model_for(small), corpus, c).engine.recordable for c in (SHORT, TWICE)]
+    assert alone == [True, False]
     for strategy in ("ddp", "fsdp"):
         first, second = together(tmp_path, lambda strategy=strategy: go(strategy))
         assert first is second is True if strategy == "fsdp" else first != second

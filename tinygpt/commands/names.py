@@ -4,7 +4,7 @@ import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..console import program
 from ..errors import CheckpointError, ConfigError
@@ -12,6 +12,9 @@ from ..files import resolve
 from ..presets import PRESETS, Preset, find_preset
 from ..text import corpus_names
 from .settings import read_settings_file
+
+if TYPE_CHECKING:
+    from ..model import TinyGPT
 
 STORIES = "tinystories"
 CORPORA = f"{', '.join(corpus_names())}, file:PATH or folder:PATH"
@@ -62,6 +65,21 @@ def corpus_name(name: str, num_stories: int | None = None) -> str:
     if name != STORIES:
         raise ConfigError(f"--num-stories is for the corpus {STORIES}, not for {name:.100}")
     return f"{name}:{num_stories}"
+
+
+def model_named(source: str) -> "TinyGPT":
+    """The model of a run, of a folder of transformers, or of the hub; on the CPU.
+
+    An error names what is near among the runs.
+    """
+    from ..training import load_model
+
+    try:
+        return load_model(source)
+    except CheckpointError as error:
+        known = run_list()
+        near = "" if source in known else did_you_mean(source, {"the run": known})
+        raise CheckpointError(f"{error}{near}") from None
 
 
 def run_to_resume(name: str, out: str | None, preset: str | None) -> tuple[Path, str]:

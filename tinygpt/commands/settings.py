@@ -34,6 +34,7 @@ class RunSettings:
     tokenizer: str | None = None
     model: ModelConfig = field(default_factory=ModelConfig)  # vocab_size follows from the corpus
     train: TrainConfig = field(default_factory=TrainConfig)
+    init: str | None = None  # whose weights it starts from; None: random ones
 
 
 def write_settings(settings: RunSettings) -> str:

@@ -5,16 +5,30 @@ from collections.abc import Callable, Sequence
 from .benchmark import benchmark
 from .compare import compare
 from .data import data
+from .export import export
 from .generate import generate
 from .info import info
 from .lab import lab
 from .routing import routing
 from .train import train
+from .upcycle import upcycle
 from .verify import verify
 
 Command = Callable[[Sequence[str]], int | None]
 
 COMMANDS: dict[str, Command] = {
     command.__name__: command
-    for command in (lab, data, train, generate, compare, verify, benchmark, routing, info)
+    for command in (
+        lab,
+        data,
+        train,
+        generate,
+        upcycle,
+        export,
+        compare,
+        verify,
+        benchmark,
+        routing,
+        info,
+    )
 }

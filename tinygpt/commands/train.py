@@ -13,13 +13,14 @@ from ..console import patient_output
 from ..errors import ConfigError
 from ..files import resolve, write_text
 from ..ranks import join, leave
-from ..text import load_corpus
+from ..text import Corpus, load_corpus
 from .arguments import read_arguments, read_known, renamed, with_line_ends
 from .names import (
     CORPORA,
     STORIES,
     TOKENIZERS,
     corpus_name,
+    model_named,
     preset_named,
     run_to_resume,
     settings_of,
@@ -43,6 +44,7 @@ class StartArgs:
 
     config: str | None = None
     preset: str | None = None
+    init: str | None = None
     resume: str | None = None
     out: str | None = None
     tokenizer: str | None = None
@@ -69,6 +71,9 @@ class TrainArgs:
     """of the corpus tinystories, which this asks for, so many stories; default: all"""
     out: Annotated[Given, arg(metavar="RUN")] = None
     """folder of the run, or a name under checkpoints/; default: a new one, named as the preset"""
+    init: Annotated[Given, arg(metavar="SOURCE")] = None
+    """start from trained weights: of a run, a folder of transformers, or a name on the hub; its
+    shape and tokenizer hold, and --preset says how it is trained"""
     resume: Annotated[Given, arg(metavar="RUN|latest|best")] = None
     """go on with a run (a name under checkpoints/, or a path) or from a checkpoint of it (a path);
     latest, best: of the run in --out, or of the last one of --preset; what came later is removed"""
@@ -93,6 +98,8 @@ def train(arguments: Sequence[str]) -> None:
     """Train a model, or go on with a run (--resume)."""
     given = renamed(arguments, OTHER_NAMES)
     start, _ = read_known(StartArgs, "train", given)
+    if start.init is not None and start.resume is not None:
+        raise ConfigError("--resume goes on with the run's own weights: leave --init away")
     flags = _all_flags(start, given)
     trainer, settings = _resumed(start, flags) if start.resume is not None else _new(flags)
     trainer.ranks.once(lambda: _keep(trainer.run, settings))
@@ -143,29 +150,54 @@ def _new(flags: list[str]):
     """The trainer of a new run, and its settings: a preset's, then the flags."""
     from ..model import TinyGPT
     from ..runtime import seed_all
-    from ..training import Run, Trainer
+    from ..training import Run, Trainer, with_settings
 
     start, _ = read_known(StartArgs, "train", flags)
     name = TrainArgs.preset if start.preset is None else start.preset
-    preset = preset_named(name)
-    text = preset.corpus if start.num_stories is None else STORIES
-    default = TrainArgs(name, corpus=text, tokenizer=preset.tokenizer, train=preset.train)
-    args = _read(flags, default, preset.model, start.no_moe)
-    corpus = load_corpus(corpus_name(args.corpus, args.num_stories), args.tokenizer)
-    symbols = corpus.tokenizer.vocab_size
-    if start.vocab_size not in (None, symbols):
-        raise ConfigError(
-            f"--vocab-size {start.vocab_size} follows from the corpus: {corpus.name} has {symbols} "
-            f"symbols; leave it away"
-        )
-    if args.out == "":
-        raise ConfigError("--out is empty; name a folder, or leave it away")
-    model = replace(args.model, vocab_size=symbols)
-    tokenizer = _from_anywhere(args.tokenizer)
-    settings = RunSettings(name, corpus.name, tokenizer, model, args.train)
+    source = None if start.init is None else _source(start.init)
+    args = _new_args(flags, start, name, source)
+    if source is not None:
+        source = with_settings(source, args.model)
+    corpus = _text(args, start.vocab_size, source)
+    model = replace(args.model, vocab_size=corpus.tokenizer.vocab_size)
+    tokenizer = _from_anywhere(args.tokenizer) if source is None else None
+    settings = RunSettings(name, corpus.name, tokenizer, model, args.train, start.init)
     seed_all(args.train.seed)
     out = args.out or join().once(lambda: Run.fresh(name))
-    return Trainer(TinyGPT(settings.model), corpus, args.train, out), settings
+    return Trainer(source or TinyGPT(model), corpus, args.train, out), settings
+
+
+def _new_args(flags: list[str], start: StartArgs, name: str, source) -> TrainArgs:
+    """The arguments of a new run, from those of its preset on."""
+    preset = preset_named(name)
+    if source is not None and start.tokenizer is not None:
+        raise ConfigError("--init brings its own tokenizer; leave --tokenizer away")
+    corpus = preset.corpus if start.num_stories is None else STORIES
+    default = TrainArgs(name, corpus=corpus, tokenizer=preset.tokenizer, train=preset.train)
+    args = _read(flags, default, source.config if source else preset.model, start.no_moe)
+    if args.out == "":
+        raise ConfigError("--out is empty; name a folder, or leave it away")
+    return args
+
+
+def _text(args: TrainArgs, vocab_size: int | None, source) -> Corpus:
+    """The text of a new run, in the tokens of the model that it starts from, if there is one."""
+    tokenizer = source.tokenizer if source else args.tokenizer
+    corpus = load_corpus(corpus_name(args.corpus, args.num_stories), tokenizer)
+    if vocab_size not in (None, symbols := corpus.tokenizer.vocab_size):
+        raise ConfigError(
+            f"--vocab-size {vocab_size} follows from the corpus: {corpus.name} has {symbols} "
+            f"symbols; leave it away"
+        )
+    return corpus
+
+
+def _source(name: str):
+    """The model that a run starts from."""
+    model = model_named(name)
+    if model.tokenizer is None:
+        raise ConfigError(f"--init {name}: there is no tokenizer that is read here with the model")
+    return model
 
 
 def _from_anywhere(tokenizer: str) -> str:
@@ -187,8 +219,8 @@ def _resumed(start: StartArgs, flags: list[str]):
     corpus = args.corpus and corpus_name(args.corpus, args.num_stories)
     trainer = Trainer.resume(run, corpus, args.train, which)
     before = settings_of(run)
-    its = before.get("preset"), trainer.corpus.name, before.get("tokenizer")
-    return trainer, RunSettings(*its, model, args.train)
+    said = {name: before.get(name) for name in ("preset", "tokenizer", "init")}
+    return trainer, RunSettings(corpus=trainer.corpus.name, model=model, train=args.train, **said)
 
 
 def _read(flags: list[str], start: TrainArgs, model: ModelConfig, no_moe: bool) -> TrainArgs:

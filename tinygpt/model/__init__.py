@@ -18,6 +18,8 @@ from .layers import (
     rotate,
 )
 from .router import ROUNDING, Router, Routing, choice_table, fewest, float64
+from .upcycle import upcycle
+from .weights import assemble, read_pretrained, write_pretrained
 
 __all__ = [
     "IGNORED",
@@ -39,6 +41,7 @@ __all__ = [
     "TinyGPTOutput",
     "Trace",
     "activate",
+    "assemble",
     "auxiliary_loss",
     "balance_loss",
     "choice_table",
@@ -50,8 +53,11 @@ __all__ = [
     "in_float32",
     "make_norm",
     "masked_scores",
+    "read_pretrained",
     "rebalance",
     "rotary_table",
     "rotate",
+    "upcycle",
+    "write_pretrained",
     "z_loss",
 ]

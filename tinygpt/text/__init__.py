@@ -4,6 +4,7 @@ from .batches import Batches, check_tokens, get_batch, take
 from .bpe import BPETokenizer
 from .characters import CharTokenizer
 from .corpus import Corpus
+from .exchange import read_tokenizer, write_tokenizer
 from .load import corpus_names, load_corpus
 from .named import make_tokenizer, tokenizer_maker
 from .places import Remote, locate
@@ -28,7 +29,9 @@ __all__ = [
     "load_corpus",
     "locate",
     "make_tokenizer",
+    "read_tokenizer",
     "take",
     "tokenizer_maker",
     "write_plays",
+    "write_tokenizer",
 ]

@@ -6,6 +6,14 @@ from .log import MetricsLogger
 from .manifest import verify
 from .optim import NEWTON_SCHULZ, Muon, lr_factor, make_optimizers, orthogonalize, set_lr
 from .preflight import find_text, identity, used_before
+from .pretrained import (
+    load_model,
+    load_pretrained,
+    new_place,
+    save_pretrained,
+    save_run,
+    with_settings,
+)
 from .recorded import RecordedUpdate
 from .run import (
     FORMER,
@@ -42,16 +50,22 @@ __all__ = [
     "latest_checkpoint",
     "load_checkpoint",
     "load_expert_tables",
+    "load_model",
+    "load_pretrained",
     "load_run",
     "lr_factor",
     "make_optimizers",
+    "new_place",
     "orthogonalize",
     "read_settings",
     "run_names",
     "save_checkpoint",
+    "save_pretrained",
+    "save_run",
     "set_lr",
     "step_folder",
     "used_before",
     "verify",
     "verify_run",
+    "with_settings",
 ]

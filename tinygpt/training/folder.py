@@ -233,7 +233,6 @@ def remove_checkpoint(folder: Path) -> None:
     such as a file that is in use on Windows, waits for the next time.
     """
     with suppress(OSError):
-        ours = [folder / name for name in (MANIFEST, *FILES, *ABOUT)]
-        for path in (*ours, *shards_in(folder)):
+        for path in (*(folder / name for name in (MANIFEST, *FILES, *ABOUT)), *shards_in(folder)):
             path.unlink(missing_ok=True)
         folder.rmdir()

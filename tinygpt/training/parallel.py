@@ -25,8 +25,6 @@ Forward = Callable[[Tensor, Tensor], TinyGPTOutput]
 class Alone:
     """One process, as far as the training goes."""
 
-    plain = True  # no other process is waited for within an update
-
     def __init__(self, model: TinyGPT, config: TrainConfig, ranks: Ranks):
         self.model, self.config, self.ranks = model, config, ranks
         self.wrapped = self.wrap()
@@ -42,6 +40,12 @@ class Alone:
             call = partial(call, recompute=True)
         return call if self.ranks.world == 1 else partial(call, total=self.ranks.total)
 
+    @property
+    def recordable(self) -> bool:
+        """Whether a GPU may record an update: who computes twice looks at its random state, who
+        waits for others at theirs."""
+        return not self.config.activation_checkpointing
+
     def adding(self, last: bool) -> AbstractContextManager:
         """Around each of an update's forward and backward passes: gradients are exchanged once,
         in the last."""
@@ -55,7 +59,7 @@ class Alone:
 class Replicated(Alone):
     """Each process has all weights; gradients are averaged while they are computed."""
 
-    plain = False
+    recordable = False
 
     def wrap(self) -> nn.Module:
         from torch.nn.parallel import DistributedDataParallel
@@ -78,7 +82,7 @@ class Sharded(Alone):
     has all: optimizers and `state_dict` know the parts, `parameters` does not.
     """
 
-    plain = False
+    recordable = False
 
     def wrap(self) -> nn.Module:
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard

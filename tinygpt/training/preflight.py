@@ -10,7 +10,7 @@ from ..config import TrainConfig
 from ..errors import CheckpointError, ConfigError, CorpusError
 from ..measure import flops_per_token
 from ..model import TinyGPT
-from ..text import CharTokenizer, Corpus, Tokenizer, check_tokens, load_corpus
+from ..text import Corpus, check_tokens, load_corpus
 from .checkpoint import Checkpoint, train_settings
 
 SMALL = 3e9  # floating-point operations of a forward pass
@@ -82,15 +82,10 @@ def find_text(folder: Path, saved: Checkpoint, corpus: Corpus | None = None) -> 
     wanted = saved.settings.get("corpus")
     if not isinstance(wanted, dict) or not isinstance(wanted.get("name"), str):
         raise CorpusError(f"{folder} does not say what text it was trained on")
-    corpus = corpus or load_again(wanted["name"], saved.tokenizer)
+    corpus = corpus or load_corpus(wanted["name"], saved.tokenizer)
     if (found := identity(corpus))["sha256"] != wanted.get("sha256"):
         raise CorpusError(f"{folder} was trained on another text ({wanted}) than this ({found})")
     return corpus
-
-
-def load_again(name: str, tokenizer: Tokenizer) -> Corpus:
-    """The corpus of this name in the tokens of a run; characters must be the text's own."""
-    return load_corpus(name, None if isinstance(tokenizer, CharTokenizer) else tokenizer)
 
 
 def check_goes_on(folder: Path, saved: Checkpoint, corpus: Corpus, config: TrainConfig) -> None:

@@ -16,7 +16,7 @@ from ..ranks import ALONE, Ranks
 from ..runtime import pick_device
 from .checkpoint import Checkpoint, load_checkpoint, read_state, save_checkpoint
 from .folder import Folder, names, remove_checkpoint
-from .manifest import MANIFEST, there, verify
+from .manifest import MANIFEST, SUMMARY, there, verify
 
 RUNS = WORKSPACE / "checkpoints"
 FORMER = {"laptop": "laptop-dense"}  # names that shipped runs had
@@ -215,13 +215,15 @@ def load_expert_tables(run: str | Path) -> dict[int, Tensor]:
 
 
 def run_names(shipped: bool = False) -> list[str]:
-    """The runs under checkpoints/, as far as one may look; or of them those that are shipped."""
+    """The runs under checkpoints/, as far as one may look; or of them those that are shipped, with
+    a record of what they came to."""
     return [name for name in sorted(names(RUNS)) if _is_run(Run(RUNS / name), shipped)]
 
 
 def _is_run(run: Run, shipped: bool) -> bool:
     with suppress(CheckpointError):  # of others, who let nobody look
-        return run.shipped() if shipped else run.exists()
+        recorded = there(run.folder / SUMMARY) or there(run.log)  # not so of what `save_run` wrote
+        return run.shipped() and recorded if shipped else run.exists()
     return False
 
 

@@ -15,7 +15,7 @@ from ..measure import count_predictions, evaluate
 from ..model import TinyGPT
 from ..ranks import join, whole
 from ..runtime import autocast, one_thread, peak_memory, pick_device, processor
-from ..text import Batches, Corpus
+from ..text import Batches, Corpus, load_corpus
 from .checkpoint import Checkpoint, load_checkpoint
 from .hooks import hooks_for
 from .log import MetricsLogger
@@ -28,7 +28,6 @@ from .preflight import (
     check_goes_on,
     identity,
     is_small,
-    load_again,
     tokens_per_step,
     updates,
     used_before,
@@ -110,17 +109,14 @@ class Trainer:
             self.run = ranks.once(lambda: Run.claim(out_dir))
         self.metrics = MetricsLogger()
         if ranks.first:
-            about = {
-                "model": to_dict(model.config),
-                "train": to_dict(config),
-                "corpus": corpus.name,
-            }
+            about = {"model": to_dict(model.config), "train": to_dict(config)}
+            about["corpus"] = corpus.name
             self.metrics = MetricsLogger(self.run and self.run.log, config.log, about)
         if saved:
             self._restore(saved)
         self.hooks = hooks_for(model, self._val, config, self.run if ranks.first else None)
         self.recorded = None
-        if self.engine.plain and can_record(model, config.precision):
+        if self.engine.recordable and can_record(model, config.precision):
             self.recorded = RecordedUpdate(self._update)
 
     @classmethod
@@ -147,7 +143,7 @@ class Trainer:
             before, text = used_before(opened.folder, saved)
             config = config or before
             if not isinstance(corpus, Corpus):
-                corpus = load_again(corpus or text["name"], saved.tokenizer)
+                corpus = load_corpus(corpus or text["name"], saved.tokenizer)
             check_goes_on(opened.folder, saved, corpus, config)
             return cls(saved.model, corpus, config, run=opened, saved=saved)
 
@@ -207,7 +203,7 @@ class Trainer:
                 raise self._ruined(f"no finite loss at step {self.step}, which was not saved")
             else:
                 self._conclude()
-                self.ranks.once(lambda: self._tell(ended=True))
+                self._tell(ended=True)
         return self._signal(caught)
 
     def _signal(self, caught: list[int]) -> int:
@@ -346,7 +342,7 @@ class Trainer:
 
     def _tell(self, ended: bool) -> None:
         """Leave in the run's folder what can be read and shown of it: see `products.py`."""
-        if self.run is None:
+        if self.run is None or not self.ranks.first:
             return
         if not ended:
             keep_weights(self.run, self.best_step)

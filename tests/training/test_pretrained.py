@@ -1,0 +1,178 @@
+"""From a folder of transformers, or the hub, to a run, and back."""
+
+import json
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+import torch
+from huggingface_hub import constants
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tinygpt import (
+    TrainConfig,
+    Trainer,
+    generate_greedy,
+    load_corpus,
+    load_pretrained,
+    load_run,
+    save_pretrained,
+    upcycle,
+)
+from tinygpt.errors import CheckpointError, ConfigError, NonFiniteError
+from tinygpt.hub import COMMITS
+from tinygpt.training import load_model, run_names, save_run
+
+from ..tools import LLAMA, same_state, shaken, trained, trained_model
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """An empty checkpoints/."""
+    monkeypatch.setattr("tinygpt.training.run.RUNS", tmp_path / "checkpoints")
+    return tmp_path / "checkpoints"
+
+
+def gpt2_shaped():
+    """A GPT-2 with a tokenizer that was trained."""
+    return trained_model(mlp="gelu", norm="layernorm", position="learned", qk_norm=False)
+
+
+def test_there_and_back_transformers_writes_the_same_text_from_the_same_words(tmp_path):
+    model, prompt = gpt2_shaped(), "the cat"
+    save_pretrained(model, tmp_path / "out")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert theirs.config.eos_token_id == tokenizer.eos_token_id == model.tokenizer.end_of_text
+    theirs.generation_config.eos_token_id = None  # ours goes on after a text's end
+    idx = torch.tensor([tokenizer.encode(prompt)])
+    written = theirs.generate(idx, do_sample=False, max_new_tokens=12, pad_token_id=0)
+    back = load_pretrained(tmp_path / "out")
+    assert back.tokenizer == model.tokenizer
+    assert same_state(back, model)
+    assert generate_greedy(back, prompt, 12) == model.tokenizer.decode(written[0])
+
+
+def test_a_folder_that_exists_is_left_alone_and_nothing_half_is_left(tmp_path):
+    model = shaken(LLAMA)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(CheckpointError, match=r"out exists; remove it"):
+        save_pretrained(model, tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"token_shift is in no class"):
+        save_pretrained(shaken(replace(LLAMA, token_shift=True)), tmp_path / "other")
+    model.wte.weight.data[0, 0] = torch.nan
+    with pytest.raises(NonFiniteError, match=r"NaN or infinite in wte.weight"):
+        save_pretrained(model, tmp_path / "other")
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_model_of_the_hub_can_be_a_run_is_upcycled_trained_and_taken_back(tmp_path, runs):
+    """The whole way of notebook 08, in small: a run is trained from, and its mixture exported."""
+    corpus = load_corpus("tinyplays")
+    dense = shaken(replace(LLAMA, vocab_size=corpus.tokenizer.vocab_size))
+    dense.tokenizer = corpus.tokenizer
+    save_pretrained(dense, tmp_path / "theirs")
+    mixture = upcycle(load_model(tmp_path / "theirs"), 4, 2, balance="loss")
+    assert save_run(mixture, "mixture") == runs / "mixture"
+    assert same_state(load_model("mixture"), mixture)
+    assert "mixture" in run_names()
+    assert "mixture" not in run_names(shipped=True)  # it has no loss to verify
+    config = TrainConfig(max_steps=3, batch_size=2, eval_interval=3, warmup_steps=0)
+    Trainer(load_run("mixture"), corpus, config, tmp_path / "tuned").fit(progress=False)
+    tuned = load_model(tmp_path / "tuned")
+    assert not same_state(tuned, mixture)
+    save_pretrained(tuned, tmp_path / "back")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "back")
+    assert theirs.config.model_type == "mixtral"
+    idx = corpus.val[None, :20]
+    torch.testing.assert_close(theirs(idx).logits, tuned(idx).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_without_a_tokenizer_there_is_no_run(tmp_path):
+    with pytest.raises(ConfigError, match=r"has no tokenizer"):
+        save_run(shaken(LLAMA), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tokenizer_of_another_size_is_left_aside(tmp_path):
+    model = gpt2_shaped()
+    save_pretrained(model, tmp_path / "out")
+    other = trained()
+    (tmp_path / "out" / "tinygpt_tokenizer.json").unlink()
+    content = json.loads((tmp_path / "out" / "tokenizer.json").read_text())
+    content["added_tokens"].append({"content": "<|pad|>", "id": other.vocab_size})
+    (tmp_path / "out" / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match=r"tokenizer .* was left aside"):
+        assert load_pretrained(tmp_path / "out").tokenizer is None
+
+
+# --- the hub -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def hub(folder, commit, asked):
+    """A server that gives the files of a folder as the hub does, for one commit."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            if self.path.startswith("/api/models/"):
+                files = [
+                    {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": "0" * 40}
+                    for p in folder.iterdir()
+                ]
+                found = {"id": "org/model", "sha": commit, "siblings": []}
+                self.give(json.dumps(files if "/tree/" in self.path else found).encode())
+            else:
+                self.give((folder / self.path.rpartition("/")[2]).read_bytes())
+
+        do_HEAD = do_GET
+
+        def give(self, content):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("ETag", f'"{hash(content) & 0xFFFFFFFF:040x}"')
+            self.send_header("X-Repo-Commit", commit)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content)
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+@pytest.mark.parametrize("name", ["org/model", "openai-community/gpt2"])
+def test_a_model_comes_from_the_hub_once_and_only_what_it_needs(tmp_path, cache, name):
+    model, asked, commit = gpt2_shaped(), [], COMMITS.get(name, "1" * 40)
+    save_pretrained(model, tmp_path / "theirs")
+    (tmp_path / "theirs" / "pytorch_model.bin").write_bytes(b"a program")
+    with hub(tmp_path / "theirs", commit, asked) as endpoint:
+        found = load_pretrained(name, endpoint=endpoint)
+        assert same_state(found, model)
+        assert found.tokenizer == model.tokenizer
+        fetched = [path for path in asked if "/resolve/" in path]
+        assert {path.split("/")[4] for path in fetched} == {commit}
+        assert not any("pytorch_model" in path for path in fetched)
+    assert same_state(load_pretrained(name, endpoint=endpoint), model)  # without the server
+
+
+def test_without_a_network_the_error_says_what_to_do(cache):
+    with pytest.raises(CheckpointError, match=r"org/model is not on this machine.*hf download org"):
+        load_pretrained("org/model", endpoint="http://127.0.0.1:9")
+    with pytest.raises(CheckpointError, match=r"'gpt2' is no folder, and no name on the hub"):
+        load_pretrained("gpt2")

@@ -1,0 +1,145 @@
+"""Upcycling: a trained dense model becomes a Mixture of Experts that says the same at first.
+
+C channels, F feed-forward width, E experts, G granularity: experts that a copy is cut into,
+P parts of the first matrix, one over the other: 2 for swiglu, gate and value, else 1
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Generator, Tensor
+
+from ..checks import check
+from ..config import ModelConfig, MoEConfig
+from .gpt import TinyGPT
+from .layers import MLP
+from .weights import assemble
+
+START = 0.02  # standard deviation of a new router's weights: that of all weights at their start
+OWN = ("n_inner", "n_shared", "norm_topk_prob", "straight_through", "routed_scaling_factor")
+
+
+def upcycle(
+    dense: TinyGPT,
+    n_experts: int = 8,
+    top_k: int = 2,
+    granularity: int = 1,
+    reinit: float = 0.0,
+    seed: int = 0,
+    **settings,
+) -> TinyGPT:
+    """A new model whose experts are copies of a dense model's feed-forward layers.
+
+    A token passes through `top_k` of `n_experts` experts with weights that add up to 1, so the
+    outputs are the dense model's but for rounding, until training moves the copies apart
+    (Komatsuzaki et al. 2022). The weights are those of `MoEConfig.straight_through`: with them
+    the router learns from the first update on, wherever it has a choice (top_k < n_experts).
+
+    With a `granularity` G above 1 each copy is cut into G experts of width F / G, which are at
+    first chosen together: top_k = G costs what the dense layer does (virtual groups, He et al.
+    2024). `reinit` draws this share of each expert's hidden units anew (drop-upcycling, Nakamura
+    et al. 2025): then the outputs are not the dense model's. `settings` are others of `MoEConfig`.
+
+    The new model has the dense one's device, type, mode and tokenizer. Raises `ConfigError` if
+    the dense one has experts already, or cannot be cut so.
+    """
+    check(0 <= reinit <= 1, f"reinit={reinit!r} must be between 0 and 1: a share of hidden units")
+    config = _with_experts(dense.config, n_experts, top_k, granularity, settings)
+    generator = torch.Generator().manual_seed(seed)
+    made, gone = {}, {"lm_head.weight"} if config.tie_embeddings else set()
+    for layer in filter(config.is_moe, range(config.n_layer)):
+        at, ffn = f"blocks.{layer}.ffn.", dense.blocks[layer].ffn
+        new = _router(config, granularity, generator)
+        new |= _experts(ffn, config, granularity, reinit, generator)
+        made |= {at + name: tensor.to(ffn.c_fc.weight) for name, tensor in new.items()}
+        gone |= {at + name for name in ffn.state_dict()}
+    kept = {name: t.clone() for name, t in dense.state_dict().items() if name not in gone}
+    mixture = assemble(config, kept | made)
+    mixture.tokenizer = dense.tokenizer
+    return mixture.train(dense.training)
+
+
+def _with_experts(
+    config: ModelConfig, n_experts: int, top_k: int, granularity: int, settings: dict
+) -> ModelConfig:
+    """The settings of a mixture whose outputs can be those of a dense model."""
+    check(config.moe is None, f"the model has experts already ({config.moe}); take a dense one")
+    own = sorted(settings.keys() & set(OWN))
+    check(not own, f"{', '.join(own)}: upcycling sets it itself, as the dense model asks for it")
+    check(
+        type(granularity) is int and granularity >= 1,
+        f"granularity={granularity!r} must be a whole number of at least 1",
+    )
+    for name, value in (
+        ("n_experts", n_experts),
+        ("top_k", top_k),
+        ("the feed-forward width", config.inner_size),
+    ):
+        check(
+            value % granularity == 0,
+            f"{name}={value} is not divisible by granularity={granularity}, the experts that "
+            f"each copy is cut into",
+        )
+    check(
+        granularity == 1 or not settings.keys() & {"top_p", "n_groups", "top_groups"},
+        f"granularity={granularity} wants all parts of a copy chosen together, which top_p and "
+        f"groups would not do; leave them away, or take granularity=1",
+    )
+    moe = MoEConfig(
+        n_experts=n_experts,
+        top_k=top_k,
+        n_inner=config.inner_size // granularity,
+        straight_through=True,
+        routed_scaling_factor=float(granularity),
+        **settings,
+    )
+    return replace(config, moe=moe)
+
+
+def _router(config: ModelConfig, G: int, generator: Generator) -> dict[str, Tensor]:
+    """Random rows, equal for the experts of one copy: so they are chosen together."""
+    moe = config.moe
+    shape = (moe.n_experts // G, config.n_embd)
+    made = {"router.bias": torch.zeros(moe.n_experts)} if moe.balance == "bias" else {}
+    for name in ("proj", "noise") if moe.noisy else ("proj",):
+        rows = torch.randn(shape, generator=generator) * START
+        made[f"router.{name}.weight"] = rows.repeat_interleave(G, 0)
+    return made
+
+
+def _experts(
+    ffn: MLP, config: ModelConfig, G: int, reinit: float, generator: Generator
+) -> dict[str, Tensor]:
+    """The stacked weights of E experts: expert e is part e % G of copy e // G."""
+    copies, P = config.moe.n_experts // G, 2 if config.mlp == "swiglu" else 1
+    parts = {name: _cut(name, weight, G, P) for name, weight in ffn.state_dict().items()}
+    made = {name: part.repeat(copies, *[1] * (part.dim() - 1)) for name, part in parts.items()}
+    if reinit:
+        _redraw(made, reinit, generator)
+    return {f"experts.{name}": stack for name, stack in made.items()}
+
+
+def _cut(name: str, weight: Tensor, G: int, P: int) -> Tensor:
+    """A layer's weight or bias as G of narrower layers, whose outputs add up to the layer's."""
+    if name.startswith("c_fc"):  # (P F) or (P F, C): gate and value are cut each for itself
+        return weight.unflatten(0, (P, G, -1)).transpose(0, 1).flatten(1, 2)
+    if name == "c_proj.weight":  # (C, F)
+        return weight.unflatten(1, (G, -1)).transpose(0, 1)
+    return (weight / G).expand(G, -1)  # c_proj.bias (C): in each of them
+
+
+def _redraw(stacks: dict[str, Tensor], share: float, generator: Generator) -> None:
+    """Draw a share of each expert's hidden units anew, with the mean and spread of their matrix.
+
+    The unit's row of gate and of value, their biases, and its column of the second matrix.
+    """
+    E, _, F = stacks["c_proj.weight"].shape
+    order = torch.rand(E, F, generator=generator).argsort(-1)
+    redrawn = (order < round(share * F))[:, None, :, None]  # (E, 1, F, 1)
+    for name in [name for name in stacks if name != "c_proj.bias"]:  # which is of no unit
+        stack = stacks[name].mT if name == "c_proj.weight" else stacks[name]  # (E, P F, ...)
+        units = stack.reshape(E, -1, F, stack[0, 0].numel())  # (E, P, F, C), or 1 for C
+        mean, std = (f(units, (0, 2, 3), keepdim=True) for f in (torch.mean, torch.std))
+        fresh = mean + std * torch.randn(units.shape, generator=generator).to(units)
+        stack = torch.where(redrawn.to(units.device), fresh, units).view(stack.shape)
+        stacks[name] = stack.mT.contiguous() if name == "c_proj.weight" else stack

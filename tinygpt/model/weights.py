@@ -1,0 +1,113 @@
+"""Weights in and out: folders as transformers reads and writes them.
+
+They hold config.json and model.safetensors, or several such files with an index, and are read
+tensor by tensor into a model without numbers: memory holds little beside the model itself.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..config import ModelConfig
+from ..errors import CheckpointError
+from ..runtime import shapes_only
+from .exports import as_theirs, family, write_config
+from .families import read_config
+from .gpt import TinyGPT
+from .names import Source, sources
+from .shards import WEIGHTS, Shards, read_json
+
+CONFIG = "config.json"
+
+
+def read_pretrained(folder: Path, dtype: torch.dtype = torch.float32) -> TinyGPT:
+    """The model in a folder as transformers writes it: on the CPU, in eval mode, no tokenizer.
+
+    Its weights become `dtype`, whatever they are stored as. `CheckpointError` if the folder holds
+    a model that cannot be built here, or not all of its weights. No random number is drawn.
+    """
+    values = read_json(folder / CONFIG)
+    config = read_config(values)
+    with Shards(folder) as shards:
+        _check_size(config, shards)
+        if config.tie_embeddings and _has_own_head(shards):
+            config = replace(config, tie_embeddings=False)
+        wanted = described(config)
+        places = sources(values["model_type"], config, wanted)
+        shards.check({n: t for name in wanted for n, t in places[name].split(wanted[name]).items()})
+        state = {
+            name: _read(shards, place, torch.empty(wanted[name].shape, dtype=dtype))
+            for name, place in places.items()
+        }
+    return assemble(config, state).eval()
+
+
+def write_pretrained(model: TinyGPT, folder: Path, end: int | None = None) -> None:
+    """Write a model into an empty folder, for transformers; `end` is the id that ends a text.
+
+    Its class there gives the same logits. `ConfigError` says why there is none for this model.
+    What acts in training only (noise, jitter, capacity, dropout of experts) has no place there.
+    """
+    config, state = as_theirs(model)
+    places = sources(family(config), config, state)
+    parts = {n: t for name in state for n, t in places[name].split(state[name]).items()}
+    tensors = {name: part.cpu().contiguous() for name, part in parts.items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    values = write_config(config, end) | {"dtype": str(model.wte.weight.dtype).split(".")[1]}
+    text = json.dumps(values, indent=2) + "\n"
+    (folder / CONFIG).write_text(text, encoding="utf-8", newline="\n")
+
+
+def assemble(config: ModelConfig, state: dict[str, Tensor]) -> TinyGPT:
+    """The model with these tensors, which become its own; a tied head is not among them."""
+    with shapes_only():
+        model = TinyGPT(config)
+    if config.tie_embeddings:
+        state = state | {"lm_head.weight": state["wte.weight"]}
+    model.load_state_dict(state, assign=True)
+    if config.tie_embeddings:
+        model.lm_head.weight = model.wte.weight
+    return model
+
+
+def described(config: ModelConfig) -> dict[str, Tensor]:
+    """Every tensor of a model, without its numbers; a tied head is not among them."""
+    with shapes_only():
+        named = TinyGPT(config).state_dict()
+    if config.tie_embeddings:
+        del named["lm_head.weight"]
+    return named
+
+
+def _check_size(config: ModelConfig, shards: Shards) -> None:
+    """A million blocks or experts take minutes to make, even without numbers."""
+    experts = config.moe.n_experts if config.moe else 0
+    if max(config.n_layer, experts) > len(shards):
+        raise CheckpointError(
+            f"{shards.folder} holds {len(shards)} tensors, but its config.json describes "
+            f"{config.n_layer} layers with {experts} experts"
+        )
+
+
+def _has_own_head(shards: Shards) -> bool:
+    """Whether there is a head that is not the embedding, whatever config.json says."""
+    if "lm_head.weight" not in shards:
+        return False
+    embedding = "wte.weight" if "wte.weight" in shards else "embed_tokens.weight"
+    if embedding not in shards or not torch.equal(
+        shards.read("lm_head.weight"), shards.read(embedding)
+    ):
+        return True
+    shards.forget("lm_head.weight")
+    return False
+
+
+def _read(shards: Shards, place: Source, tensor: Tensor) -> Tensor:
+    """Fill one of our tensors part by part: never more than a part is there twice."""
+    for name, part in place.split(tensor).items():
+        part.copy_(shards.read(name))
+    return tensor

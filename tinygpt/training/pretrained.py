@@ -1,0 +1,154 @@
+"""Models in and out: from the hub or a folder of transformers to a run, and back."""
+
+import re
+import warnings
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..checks import check
+from ..config import ModelConfig
+from ..errors import CheckpointError, ConfigError, NonFiniteError
+from ..files import resolve
+from ..hub import snapshot
+from ..model import TinyGPT, assemble, read_pretrained, write_pretrained
+from ..text import read_tokenizer, write_tokenizer
+from .checkpoint import Checkpoint, new_folder, write_checkpoint
+from .run import Run, load_run
+from .tensors import not_finite
+
+FREE = ("block_size", "dropout")  # settings that may be others for the same weights
+FREE += ("moe.capacity_factor", "moe.jitter", "moe.expert_dropout", "moe.bias_rate")
+FREE += ("moe.balance_weight", "moe.z_weight", "moe.cv_weight", "moe.dispatch")
+ON_THE_HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+
+
+def load_pretrained(
+    source: str | Path, dtype: torch.dtype = torch.float32, endpoint: str | None = None
+) -> TinyGPT:
+    """A model that transformers can load, as a `TinyGPT` on the CPU, in eval mode.
+
+    `source` is a folder, or a name on the Hugging Face Hub such as "openai-community/gpt2". GPT-2,
+    Llama, Qwen2 and Qwen3 are read, and the mixtures Mixtral, Qwen2-MoE and Qwen3-MoE; the weights
+    become `dtype`. `model.tokenizer` is set if its files are like GPT-2's or written here.
+    `CheckpointError` if the source cannot be had, or is another kind of model.
+    """
+    folder = resolve(source)
+    if not folder.is_dir():
+        if not ON_THE_HUB.fullmatch(str(source)):
+            raise CheckpointError(
+                f"{str(source)!r} is no folder, and no name on the hub (openai-community/gpt2)"
+            )
+        folder = snapshot(str(source), endpoint)
+    model = read_pretrained(folder, dtype)
+    tokenizer, size = _tokenizer(folder), model.config.vocab_size
+    if tokenizer is not None and tokenizer.vocab_size != size:
+        warnings.warn(
+            f"{folder} has a tokenizer of {tokenizer.vocab_size} symbols and a model of {size}: it "
+            f"was left aside",
+            stacklevel=2,
+        )
+        tokenizer = None
+    model.tokenizer = tokenizer
+    return model
+
+
+def save_pretrained(model: TinyGPT, folder: str | Path) -> None:
+    """Write a model, and its tokenizer if it has one, as a folder that transformers loads.
+
+    Its logits there are the same, and so are those of what `load_pretrained` makes of it. All or
+    nothing: `ConfigError` says why no class of transformers holds this model, `CheckpointError`
+    that the folder exists or cannot be written.
+    """
+    folder = _check_new(resolve(folder))
+    _check_finite(model)
+    end = model.tokenizer.end_of_text if model.tokenizer else None
+    with new_folder(folder) as new:
+        write_pretrained(model, new, end)
+        if model.tokenizer:
+            write_tokenizer(model.tokenizer, new)
+
+
+def load_model(source: str | Path) -> TinyGPT:
+    """The model of a run, or what `load_pretrained` takes; on the CPU, in eval mode."""
+    place = Run.place(source)
+    if not Run(place).exists():
+        if (place / "config.json").is_file():
+            return load_pretrained(place)
+        if ON_THE_HUB.fullmatch(str(source)) and not place.exists():
+            return load_pretrained(source)
+    return load_run(source, device="cpu")
+
+
+def with_settings(model: TinyGPT, config: ModelConfig) -> TinyGPT:
+    """The weights of a model with other settings: such as change nothing of what it says in eval.
+
+    That is `dropout`, a shorter `block_size`, and how a mixture is trained. `ConfigError` names
+    what else differs.
+    """
+    before = _flat(model.config)
+    changed = {name: value for name, value in _flat(config).items() if value != before[name]}
+    other = [f"{name} {before[name]} -> {changed[name]}" for name in changed if name not in FREE]
+    check(
+        not other and config.block_size <= model.config.block_size,
+        f"weights of {model.config.block_size} positions hold for no longer block_size, and for no "
+        f"other shape: {', '.join(other) or f'block_size={config.block_size}'}; leave that away",
+    )
+    state = dict(model.state_dict())
+    if config.tie_embeddings:
+        del state["lm_head.weight"]
+    if "wpe.weight" in state:
+        state["wpe.weight"] = state["wpe.weight"][: config.block_size].clone()
+    other = assemble(config, state)
+    other.tokenizer = model.tokenizer
+    return other
+
+
+def _flat(config: ModelConfig) -> dict[str, Any]:
+    """Settings by name, those of experts as `moe.top_k`."""
+    moe = vars(config.moe) if config.moe else {}
+    top = {name: value for name, value in vars(config).items() if name != "moe"}
+    return defaultdict(lambda: None, top | {f"moe.{name}": value for name, value in moe.items()})
+
+
+def save_run(model: TinyGPT, folder: str | Path) -> Path:
+    """Write a model as a run without training state, for `load_run` and `--init`; its folder.
+
+    A name under checkpoints/, or a path. `ConfigError` if the model has no tokenizer,
+    `CheckpointError` if the folder exists or cannot be written.
+    """
+    if model.tokenizer is None:
+        raise ConfigError(
+            "the model has no tokenizer, without which a run writes no text: set model.tokenizer, "
+            "or give a folder that holds one that is read here (README: Models in and out)"
+        )
+    target = new_place(folder)
+    with new_folder(target) as new:
+        write_checkpoint(new, Checkpoint(model, model.tokenizer, {}, {}, {}))
+    return target
+
+
+def new_place(name: str | Path) -> Path:
+    """The folder that a new run would have; `CheckpointError` if there is something."""
+    return _check_new(Run.place(name))
+
+
+def _check_new(folder: Path) -> Path:
+    if folder.exists():
+        raise CheckpointError(f"{folder} exists; remove it, or choose another folder")
+    return folder
+
+
+def _check_finite(model: TinyGPT) -> None:
+    if bad := not_finite(model):
+        raise NonFiniteError(f"weights are NaN or infinite in {', '.join(bad[:5])}; not written")
+
+
+def _tokenizer(folder: Path):
+    try:
+        return read_tokenizer(folder)
+    except ConfigError as error:
+        warnings.warn(f"the tokenizer was left aside: {error}", stacklevel=3)
+        return None
