@@ -4,7 +4,7 @@ The type hints say what each value must be, and are checked; what ties several s
 stands in `__post_init__`.
 """
 
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from .checks import Limit, check, check_all, check_value, rules
@@ -17,6 +17,7 @@ __all__ = [
     "check_value",
     "from_dict",
     "to_dict",
+    "unusual",
 ]
 
 Config = TypeVar("Config")
@@ -261,6 +262,17 @@ class DecodingConfig:
             object.__setattr__(self, "stop", tuple(self.stop))
         check_all(self)
         check(all(self.stop), "a stop sequence is empty; it would end every text at once")
+
+
+def unusual(settings: Any) -> dict[str, Any]:
+    """The settings of a dataclass that have not their default value, by name: what tells recipes
+    apart, also when a setting is added later, and off."""
+    found = {}
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if field.default is MISSING or value != field.default:
+            found[field.name] = unusual(value) if is_dataclass(value) else value
+    return found
 
 
 # Settings that are gone, by the value with which they did nothing: older runs hold them.

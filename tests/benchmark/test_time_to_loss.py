@@ -9,7 +9,7 @@ import pytest
 from tinygpt import TrainConfig
 from tinygpt.benchmark import Report
 from tinygpt.errors import ConfigError
-from tinygpt.files import locked
+from tinygpt.files import ROOT, locked
 
 # the module: the package's attribute of this name is the function
 from tinygpt.benchmark.time_to_loss import (  # isort: skip
@@ -141,3 +141,9 @@ def test_two_at_once_are_refused(tmp_path, short):
 def test_each_recipe_but_the_first_differs_from_it():
     assert all(a != b for a, b in combinations(ARMS.values(), 2))
     assert ARMS["AdamW for Muon"].train.optimizer == TrainConfig().optimizer == "adamw"
+
+
+def test_the_stored_runs_are_of_the_recipes_as_they_are():
+    """Also after a setting was added that is off in all of them."""
+    stored = read_runs(ROOT / "checkpoints" / "speedrun.csv")
+    assert {row["arm"] for row in stored} == set(ARMS)

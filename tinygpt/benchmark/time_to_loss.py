@@ -1,6 +1,7 @@
 """How much training a loss takes: the quickest recipe, and what each trick in it is worth."""
 
 import hashlib
+import json
 import math
 import statistics
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from ..config import ModelConfig, TrainConfig
+from ..config import ModelConfig, TrainConfig, unusual
 from ..files import locked
 from ..measure import count_parameters, evaluate, paired_difference
 from ..model import TinyGPT
@@ -52,8 +53,14 @@ class Arm:
 
     @property
     def fingerprint(self) -> str:
-        """Another one for another recipe: of its settings, and whose code makes it."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:8]
+        """Another one for another recipe: of its settings, and whose code makes it.
+
+        Only what is not the default counts, so that a setting that is added later, and off,
+        changes nothing.
+        """
+        code = self.kind.__qualname__, self.trainer.__qualname__
+        recipe = [unusual(self.model), unusual(self.train), *code, self.updates]
+        return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _with(**settings) -> Arm:

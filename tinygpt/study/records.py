@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any
 
+from ..config import unusual
 from ..measure import FIGURES
 from ..tables import Columns, Table
 from .arms import Arm, Size
@@ -91,16 +90,6 @@ def fingerprint(arm: Arm, size: Size) -> str:
     Only what is not the default counts, so that a setting that is added later, and off, changes
     nothing. How long an arm trains for another's seconds is not part of it.
     """
-    treatment = {k: v for k, v in _unusual(arm).items() if k not in ("name", "words", "moe")}
-    recipe = [_unusual(arm.config(size.model)), _unusual(size.train), treatment, size.looks]
+    treatment = {k: v for k, v in unusual(arm).items() if k not in ("name", "words", "moe")}
+    recipe = [unusual(arm.config(size.model)), unusual(size.train), treatment, size.looks]
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _unusual(settings: Any) -> dict[str, Any]:
-    """The fields of a dataclass that have not their default value, by name."""
-    found = {}
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if field.default is MISSING or value != field.default:
-            found[field.name] = _unusual(value) if is_dataclass(value) else value
-    return found

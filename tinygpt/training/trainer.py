@@ -109,11 +109,8 @@ class Trainer:
             self.run = ranks.once(lambda: Run.claim(out_dir))
         self.metrics = MetricsLogger()
         if ranks.first:
-            about = {
-                "model": to_dict(model.config),
-                "train": to_dict(config),
-                "corpus": corpus.name,
-            }
+            about = {"model": to_dict(model.config), "train": to_dict(config)}
+            about["corpus"] = corpus.name
             self.metrics = MetricsLogger(self.run and self.run.log, config.log, about)
         if saved:
             self._restore(saved)
