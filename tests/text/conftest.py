@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from tinygpt.text import Remote, places, plain, stream
+from tinygpt.text import places, plain, stream
 
 
 @pytest.fixture
@@ -10,7 +10,7 @@ def home(tmp_path, monkeypatch):
     """A workspace of our own, which is the current folder, with one registered corpus."""
     text = "to be or not to be\n" * 20
     digest = hashlib.sha256(text.encode()).hexdigest()
-    remote = Remote("input.txt", "http://127.0.0.1:9/input.txt", digest, len(text))
+    remote = places.Remote("input.txt", "http://127.0.0.1:9/input.txt", digest, len(text))
     monkeypatch.setattr(places, "WORKSPACE", tmp_path)
     monkeypatch.setattr(stream, "WORKSPACE", tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -66,8 +66,6 @@ def test_a_tokenizer_without_a_mark_has_a_blank_line():
 class Odd(CharTokenizer):
     """One that gives an id that it has not."""
 
-    kind = "odd, for tests"
-
     def encode_array(self, text):
         return super().encode_array(text) + 70_000
 

@@ -1,6 +1,7 @@
 """Books of a small Project Gutenberg of our own, from a local server."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -90,6 +91,7 @@ def test_what_was_done_to_the_books_is_told(mirror, capsys):
     with mirror():
         notes = "\n".join(load().contents.notes)
     said = capsys.readouterr().out
+    assert set(re.findall(".*is not taken.*", said)) == set(re.findall(".*is not taken.*", notes))
     assert "removed: notes: 7" in notes
     assert "removed: pictures: 1" in notes
     assert "removed: mentions of the licence: 2" in notes
@@ -102,7 +104,9 @@ def test_what_was_done_to_the_books_is_told(mirror, capsys):
     assert "99 (Quase Nada) is not taken: only" in said
 
 
-def test_no_work_is_on_two_sides(mirror):
+@pytest.mark.parametrize("shares", [{"val": 0.05, "test": 0.05}, {"val": 0.45, "test": 0.3}])
+def test_no_work_is_on_two_sides(mirror, monkeypatch, shares):
+    monkeypatch.setattr(gutenberg, "SHARES", shares)
     with mirror():
         corpus = load()
     train, held_out = text_of(corpus, "train"), [text_of(corpus, s) for s in ("val", "test")]
@@ -212,12 +216,13 @@ def test_a_changed_book_is_not_taken_for_the_one_that_was_listed(mirror, home):
         _ = before.text
 
 
-def test_somebody_must_be_named(mirror, monkeypatch):
+def test_somebody_must_be_named(mirror, home, monkeypatch):
     for nobody in ("", "  ", "josé", "a\nb"):
         monkeypatch.setenv("TINYGPT_CONTACT", nobody)
         with mirror() as server, pytest.raises(CorpusError, match="TINYGPT_CONTACT"):
             load()
         assert server.visits == []
+        assert not (home[0] / "data" / "gutenberg-pt").exists()
 
 
 def test_too_few_books(mirror):

@@ -80,3 +80,11 @@ def test_no_run_of_the_held_out_text_is_in_training():
             assert texts[name][start : start + 64] not in train
     assert sum("is left out" in note for note in notes) == 6
     assert len(split) == len(texts) - 6
+
+
+def test_what_is_related_is_on_one_side():
+    profiles = {f"{i}": profile(prose(i, 2)) for i in range(30)}
+    pairs = [(f"{i}", f"{i + 1}") for i in range(0, 30, 2)]
+    split, _ = arrange(profiles, {"val": 0.3, "test": 0.3}, pairs)
+    assert all(split[a] == split[b] for a, b in pairs)
+    assert set(split.values()) == {"train", "val", "test"}

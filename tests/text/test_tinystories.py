@@ -155,13 +155,10 @@ def test_a_fallback_takes_the_place_of_what_cannot_be_had(hub, capsys):
 
 @pytest.mark.full
 def test_of_two_processes_one_downloads_and_encodes(home):
-    root, code = (
-        home[0],
-        """
+    code = """
         import sys
         from dataclasses import replace
         from pathlib import Path
-from types import SimpleNamespace
         from huggingface_hub import constants
         constants.HUGGINGFACE_CO_URL_TEMPLATE = sys.argv[1]
         from tinygpt import load_corpus
@@ -171,15 +168,14 @@ from types import SimpleNamespace
             wanted = getattr(tinystories, name)
             setattr(tinystories, name, replace(wanted, size=int(size), sha256=sha256))
         print(len(load_corpus("tinystories").train))
-    """,
-    )
+    """
     folder = f"datasets/{tinystories.REPOSITORY}/resolve/{tinystories.COMMIT}"
     known = [f(c) for c in FILES.values() for f in (len, lambda c: hashlib.sha256(c).hexdigest())]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "no_proxy": "*"}
     with Server(library({f"{folder}/{name}": c for name, c in FILES.items()})) as server:
         template = server.base + "/{repo_id}/resolve/{revision}/{filename}"
         command = [sys.executable, "-c", textwrap.dedent(code), template, *map(str, known)]
-        run = {"stdout": subprocess.PIPE, "text": True, "env": environment, "cwd": root}
+        run = {"stdout": subprocess.PIPE, "text": True, "env": environment, "cwd": home[0]}
         both = [subprocess.Popen(command, **run) for _ in range(2)]
         said = [process.communicate()[0].splitlines()[-1] for process in both]
         assert len(server.visits) == 2

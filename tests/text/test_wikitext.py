@@ -118,10 +118,11 @@ def test_the_hubs_rows_are_the_lines(hub):
     assert corpus.contents.notes == ["raw form"]
 
 
-def test_without_the_text_for_training_it_is_said_how_to_go_on(hub):
+def test_without_the_text_for_training_it_is_said_how_to_go_on(hub, home):
     missing = hub(**{"train-00000-of-00001.parquet": status(404)})
     with missing, pytest.raises(CorpusError, match="404.*train.txt.*wikitext-2-valid"):
         load_corpus("wikitext-2")
+    assert not (home[0] / "data" / "wikitext-2").exists()
 
 
 def test_without_pyarrow_it_is_said_what_to_install(home, monkeypatch):

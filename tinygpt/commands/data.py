@@ -8,7 +8,10 @@ from tyro.conf import Positional, arg
 
 from ..text import CharTokenizer, Corpus, load_corpus
 from .arguments import read_arguments
-from .names import CORPORA, TOKENIZERS, corpus_name
+from .names import BOOKS, CORPORA, STORIES, TOKENIZERS, corpus_name
+
+SAMPLE = 60  # tokens
+UNDIVIDED = {"all": "whole text"}
 
 
 @dataclass(frozen=True)
@@ -19,22 +22,33 @@ class DataArgs:
     tokenizer: Annotated[str, arg(metavar="NAME", help=TOKENIZERS)] = "char"
     num_stories: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
     """of the corpus tinystories: so many; default: all"""
+    books: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
+    """of the corpus gutenberg-pt: so many; default: 100"""
 
 
 def data(arguments: Sequence[str]) -> None:
     """Fetch a text, and show what it holds."""
     args = read_arguments(DataArgs, "data", arguments)
-    corpus = load_corpus(corpus_name(args.corpus, args.num_stories), args.tokenizer)
+    name = corpus_name(args.corpus, args.num_stories, STORIES)
+    corpus = load_corpus(corpus_name(name, args.books, BOOKS), args.tokenizer)
     print(corpus)
     if corpus.contents is not None:
         _print_contents(corpus)
+    print(f"licence: {corpus.licence}")
     if isinstance(corpus.tokenizer, CharTokenizer):
         print(f"alphabet: {corpus.tokenizer.characters!r}")
+    print(f"it begins: {corpus.tokenizer.decode(corpus.train[:SAMPLE])!r}")
 
 
 def _print_contents(corpus: Corpus) -> None:
+    """A line for each split, then the notes."""
     contents = corpus.contents
     for split, tokens in contents.tokens.items():
-        size = f"{contents.documents[split]:,} documents, {contents.bytes[split]:,} bytes"
-        print(f"{split}: {size}, {tokens:,} tokens")
-    print("\n".join([f"licence: {corpus.licence}", *contents.notes]))
+        count = contents.documents[split]
+        print(
+            f"{UNDIVIDED.get(split, split)}: {count:,} document{'s' * (count > 1)}, "
+            f"{contents.bytes[split]:,} bytes, {tokens:,} tokens, "
+            f"{contents.bytes[split] / tokens:.2f} bytes per token"
+        )
+    for note in contents.notes:
+        print(note)

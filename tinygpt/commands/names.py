@@ -16,7 +16,7 @@ from .settings import read_settings_file
 if TYPE_CHECKING:
     from ..model import TinyGPT
 
-STORIES = "tinystories"
+STORIES, BOOKS = "tinystories", "gutenberg-pt"
 CORPORA = f"{', '.join(corpus_names())}, file:PATH or folder:PATH"
 TOKENIZERS = "char, gpt2, bpe:4000, wordpiece:4000 (any number), or the path of a tokenizer.json"
 
@@ -58,13 +58,14 @@ def run_named(name: str, others: dict[str, Iterable[str]] | None = None) -> Path
         raise CheckpointError(f"{error}{hint}") from None
 
 
-def corpus_name(name: str, num_stories: int | None = None) -> str:
-    """The corpus that is meant: of one of stories, so many of them."""
-    if num_stories is None:
+def corpus_name(name: str, count: int | None = None, kind: str = STORIES) -> str:
+    """The corpus that is meant: of one of stories, or of books, so many of them."""
+    if count is None:
         return name
-    if name != STORIES:
-        raise ConfigError(f"--num-stories is for the corpus {STORIES}, not for {name:.100}")
-    return f"{name}:{num_stories}"
+    if name != kind:
+        flag = "--num-stories" if kind == STORIES else "--books"
+        raise ConfigError(f"{flag} is for the corpus {kind}, not for {name:.100}")
+    return f"{name}:{count}"
 
 
 def model_named(source: str) -> "TinyGPT":

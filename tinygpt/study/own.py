@@ -91,7 +91,7 @@ def _loss(run: Run, saved: Checkpoint, corpus: Row, log: list[Row]) -> float:
     if math.isfinite(loss := best.get("whole_val_lm_loss", math.nan)):
         return loss
     print(f"{run.folder.name}: its log has no loss of the whole split; measuring", flush=True)
-    text = load_corpus(corpus["name"])
+    text = load_corpus(corpus["name"], saved.tokenizer)
     if identity(text)["sha256"] != corpus["sha256"]:
         raise ConfigError(
             f"{run.folder} was trained on another text than {corpus['name']} is by now; its loss "

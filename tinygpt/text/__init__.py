@@ -7,7 +7,6 @@ from .corpus import Corpus
 from .exchange import read_tokenizer, write_tokenizer
 from .load import corpus_names, load_corpus
 from .named import make_tokenizer, tokenizer_maker
-from .places import Remote, locate
 from .tinyplays import STYLES, write_plays
 from .tokenizer import Decoder, TextSize, Tokenizer
 from .wordpiece import WordPieceTokenizer
@@ -19,7 +18,6 @@ __all__ = [
     "CharTokenizer",
     "Corpus",
     "Decoder",
-    "Remote",
     "TextSize",
     "Tokenizer",
     "WordPieceTokenizer",
@@ -27,7 +25,6 @@ __all__ = [
     "corpus_names",
     "get_batch",
     "load_corpus",
-    "locate",
     "make_tokenizer",
     "read_tokenizer",
     "take",

@@ -66,6 +66,9 @@ def _gathered(limit: int) -> Path:
                 _gather(folder, limit)
     except OSError as error:
         raise CorpusError(f"could not write {folder}: {error}; make room there") from error
+    finally:
+        with suppress(OSError):  # there is something in it
+            folder.rmdir()
     return folder
 
 
@@ -88,9 +91,13 @@ def _gather(folder: Path, limit: int) -> None:
     with tqdm(total=limit, unit="book", desc=NAME) as bar:
         while len(found) < limit and (book := next(books, None)):
             path = folder / f"{book.number}.txt"
-            if _is_fetched(book, path, ask) and _is_usable(book, path):
-                found[str(book.number)] = sha256(path)
-                bar.update()
+            if not _is_fetched(book, path, ask):
+                continue
+            if refusal := _refusal(book, path):
+                print(refusal)
+                continue
+            found[str(book.number)] = sha256(path)
+            bar.update()
     if len(found) < limit:
         raise CorpusError(
             f"the catalogue has {len(found)} books of this kind that can be had, fewer than {limit}"
@@ -121,13 +128,13 @@ def _is_fetched(book: Book, path: Path, ask: "_Visitor") -> bool:
     return False
 
 
-def _is_usable(book: Book, path: Path) -> bool:
+def _refusal(book: Book, path: Path) -> str:
+    """Why a book cannot be used; nothing if it can."""
     try:
         strip(_text(path)[0])
     except Refused as reason:
-        print(f"{book.name} is not taken: {reason}")
-        return False
-    return True
+        return f"{book.name} is not taken: {reason}"
+    return ""
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -174,7 +181,8 @@ def _text(path: Path) -> tuple[str, str, int]:
 
 def _documents(folder: Path, numbers: list[str]) -> Iterator[Document | Note]:
     """The books alone, each in its split; and what was done to them."""
-    books = [b for b in read_catalogue(folder / CATALOGUE, LANGUAGE) if str(b.number) in numbers]
+    listed = read_catalogue(folder / CATALOGUE, LANGUAGE)
+    books = [book for book in listed if str(book.number) in numbers]
     done: Counter[str] = Counter()
     texts = {book.name: _stripped(folder / f"{book.number}.txt", done) for book in books}
     profiles = {name: profile(text) for name, text in texts.items()}
@@ -188,6 +196,10 @@ def _documents(folder: Path, numbers: list[str]) -> Iterator[Document | Note]:
                 yield Document(wanted, [texts[name]])
     yield from notes
     yield from (Note(f"{what}: {count:,}") for what, count in sorted(done.items()))
+    for book in (book for book in listed if book.number < max(map(int, numbers))):
+        path = folder / f"{book.number}.txt"
+        if path.is_file() and (refusal := _refusal(book, path)):
+            yield Note(refusal)
 
 
 def _stripped(path: Path, done: Counter[str]) -> str:

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from .. import hub
 from ..download import download
@@ -45,7 +45,8 @@ def shown(path: Path) -> str:
 
 def locate(corpus: str, remote: "Remote | hub.HubFile") -> Path:
     """The checked file; downloads it if it is nowhere on this machine."""
-    found = [f / remote.file for f in folders(corpus) if is_there(f / remote.file)]
+    name = PurePosixPath(remote.file).name  # without the folder that it has on the hub
+    found = [folder / name for folder in folders(corpus) if is_there(folder / name)]
     for path in found:
         if checksum(path) == remote.sha256:
             return path
@@ -55,7 +56,7 @@ def locate(corpus: str, remote: "Remote | hub.HubFile") -> Path:
             f"{remote.sha256[:12]}). Delete it, and it is fetched again; for a text of your own "
             f"use file:PATH"
         )
-    path = home(corpus) / remote.file
+    path = home(corpus) / name
     try:
         if isinstance(remote, Remote):
             download(remote.url, path, remote.sha256, remote.size)

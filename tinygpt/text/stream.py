@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +68,17 @@ def _make(folder: Path, texts: Texts, recipe: Recipe) -> None:
 
 
 def _fill(folder: Path, texts: Texts, recipe: Recipe) -> None:
-    start = time.perf_counter()
     with unchanged(texts):
         tokenizer = recipe.make(texts)
         tokenizer.save(folder / TOKENIZER)
+        documents = texts.read()
+        first = list(islice(documents, 1))  # which may have to be downloaded
+        start = time.perf_counter()
         with open(folder / TOKENS, "wb") as sink:
-            contents = encode(_watched(texts), tokenizer, sink)
+            contents = encode(_watched(chain(first, documents), texts), tokenizer, sink)
+    seconds = time.perf_counter() - start
     write_text(folder / CONTENTS, json.dumps(asdict(contents), indent=1) + "\n")
-    size, seconds = sum(contents.bytes.values()), time.perf_counter() - start
-    if size >= WORTH_TELLING:
+    if (size := sum(contents.bytes.values())) >= WORTH_TELLING:
         print(
             f"encoded {size / 1e6:,.1f} MB of {texts.name} in {seconds:.1f} s "
             f"({size / 1e6 / seconds:.1f} MB/s): {sum(contents.tokens.values()):,} tokens"
@@ -93,13 +96,13 @@ def unchanged(texts: Texts) -> Iterator[None]:
     texts.check()
 
 
-def _watched(texts: Texts) -> Iterator[Document | Note]:
+def _watched(documents: Iterable[Document | Note], texts: Texts) -> Iterator[Document | Note]:
     """The documents, with a progress bar beside those of large texts."""
     from tqdm.auto import tqdm
 
     named = {"total": texts.size, "unit": "B", "unit_scale": True, "desc": f"encoding {texts.name}"}
     with tqdm(**named, disable=texts.size < 10 * WORTH_TELLING) as bar:
-        for item in texts.read():
+        for item in documents:
             if isinstance(item, Note) or isinstance(item.pieces, list):
                 yield item
                 bar.update(sum(map(len, () if isinstance(item, Note) else item.pieces)))
