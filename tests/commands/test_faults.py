@@ -72,7 +72,7 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(arguments, words, ca
         ("generate labtop", "did you mean the run laptop?"),
         ("generate tiny-moe", "tiny-moe is a preset; train it: python -m tinygpt train --preset"),
         ("generate ../../etc", "no run '../../etc'"),
-        ("generate a/b", "no run 'a/b'"),
+        ("generate ./a/b", "no run './a/b'"),
         (f"generate {LONG}", "File name too long"),
         ("generate laptop --prompt ROMÉO\udcff", "'É' at position 3, '\\udcff' at position 5"),
         ("generate laptop --prompt=", "a prompt is empty"),

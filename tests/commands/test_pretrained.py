@@ -1,5 +1,7 @@
 """The commands that take trained models in and out: upcycle, export, and train --init."""
 
+import re
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -7,9 +9,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tinygpt import cli, load_run, save_pretrained
+from tinygpt.files import ROOT
 from tinygpt.training import latest_checkpoint, load_checkpoint, load_model
 
-from ..tools import LLAMA, same_state, shaken
+from ..tools import LLAMA, SHAPE, same_state, shaken
 from .conftest import one_line
 
 SHORT = [
@@ -48,9 +51,12 @@ def test_a_folder_is_upcycled_trained_on_and_taken_back(source, runs, text, tmp_
 
     flags = ["--corpus", text, "--block-size", "24", "--dropout", "0.1", *SHORT]
     assert cli.main(["train", "--init", "mixture", *flags, "--out", "tuned"]) == 0
+    capsys.readouterr()
     first = load_checkpoint(runs / "tuned" / "step_0000000").model
     assert (first.config.block_size, first.config.dropout) == (24, 0.1)
     assert same_state(first, mixture)
+    said = one_line(["train", "--init", "mixture", "--corpus", text, "--no-moe"], capsys)
+    assert "moe.n_experts 4 -> None" in said
     assert cli.main(["train", "--resume", "tuned", "--max-steps", "6"]) == 0
     assert load_checkpoint(latest_checkpoint(runs / "tuned")).state["step"] == 6
     assert "init: mixture" in (runs / "tuned" / "config.yaml").read_text()
@@ -63,10 +69,35 @@ def test_a_folder_is_upcycled_trained_on_and_taken_back(source, runs, text, tmp_
     assert words.encode("the") == best.tokenizer.encode("the")
 
 
+def test_the_readmes_commands_do_what_they_say(tmp_path, runs, text, corpus, monkeypatch):
+    """With a small GPT-2 of this machine in the place of the hub's, and few updates."""
+    model = shaken(replace(SHAPE, vocab_size=corpus.tokenizer.vocab_size))
+    model.tokenizer = corpus.tokenizer
+    save_pretrained(model, tmp_path / "gpt2")
+    monkeypatch.chdir(tmp_path)
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Models in and out")[2]
+    commands = re.search(r"```sh\n(.*?)```", section, re.DOTALL)[1].splitlines()
+    smaller = {"openai-community/gpt2": "./gpt2", "256": "16", "file:my_text.txt": text}
+    for line in commands:
+        _, _, _, *words = shlex.split(line, comments=True)
+        short = SHORT if words[0] == "train" else []
+        assert cli.main([smaller.get(word, word) for word in words] + short) == 0
+    assert len(commands) == 4
+    assert load_run("tuned-moe").config.moe.n_experts == 8
+    assert AutoModelForCausalLM.from_pretrained("tuned-for-transformers").config.n_positions == 16
+
+
+def test_a_folder_writes_and_is_described_as_it_is(source, capsys):
+    assert cli.main(["generate", str(source), "--prompt", "the", "--max-new-tokens", "9"]) == 0
+    assert capsys.readouterr().out.startswith("the")
+    assert cli.main(["info", str(source)]) == 0
+    assert "rmsnorm" in capsys.readouterr().out
+
+
 def test_an_init_keeps_its_shape_and_its_symbols(source, runs, tmp_path, capsys):
     init = ["train", "--init", str(source)]
     assert "n_layer 2 -> 3" in one_line([*init, "--n-layer", "3"], capsys)
-    assert "no longer block_size" in one_line([*init, "--block-size", "33"], capsys)
+    assert "block_size 32 -> 33" in one_line([*init, "--block-size", "33"], capsys)
     assert "leave --init away" in one_line([*init, "--resume", "mine"], capsys)
     (tmp_path / "text.txt").write_text("ÀÈ" * 999, encoding="utf-8")
     said = one_line([*init, "--corpus", f"file:{tmp_path / 'text.txt'}"], capsys)

@@ -70,7 +70,7 @@ def test_a_text_that_is_another_by_now_is_refused(trained, tmp_path):
     path = tmp_path / "mine.txt"
     path.write_text("to be or not to be\n" * 60, encoding="utf-8")
     name = trained("a", text=load_corpus(f"file:{path}"))
-    path.write_text("to be or not to eb\n" * 60, encoding="utf-8")
+    path.write_text("to be or not to bo\n" * 60, encoding="utf-8")
     compare_runs([name])  # the log knows
     Run.open(name).log.unlink()
     with pytest.raises(ConfigError, match="was trained on another text than file:"):

@@ -23,9 +23,9 @@ from tinygpt import (
 )
 from tinygpt.errors import CheckpointError, ConfigError, NonFiniteError
 from tinygpt.hub import COMMITS
-from tinygpt.training import load_model, run_names, save_run
+from tinygpt.training import load_model, pretrained_place, run_names, save_run
 
-from ..tools import LLAMA, same_state, shaken, trained, trained_model
+from ..tools import LLAMA, same_state, shaken, subword_model, subword_tokenizer
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def runs(tmp_path, monkeypatch):
 
 def gpt2_shaped():
     """A GPT-2 with a tokenizer that was trained."""
-    return trained_model(mlp="gelu", norm="layernorm", position="learned", qk_norm=False)
+    return subword_model(mlp="gelu", norm="layernorm", position="learned", qk_norm=False)
 
 
 def test_there_and_back_transformers_writes_the_same_text_from_the_same_words(tmp_path):
@@ -90,6 +90,17 @@ def test_a_model_of_the_hub_can_be_a_run_is_upcycled_trained_and_taken_back(tmp_
     torch.testing.assert_close(theirs(idx).logits, tuned(idx).logits, atol=1e-4, rtol=1e-4)
 
 
+def test_a_path_is_not_taken_for_a_name_on_the_hub(tmp_path, runs, monkeypatch):
+    """A run that is not there is said to be missing, without a word from the network."""
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert pretrained_place("openai-community/gpt2") == "openai-community/gpt2"
+    for source in ("runs/mine", "./mine", "mine"):
+        assert pretrained_place(source) is None
+        with pytest.raises(CheckpointError, match=r"no run '.*mine'"):
+            load_model(source)
+
+
 def test_without_a_tokenizer_there_is_no_run(tmp_path):
     with pytest.raises(ConfigError, match=r"has no tokenizer"):
         save_run(shaken(LLAMA), tmp_path / "run")
@@ -99,7 +110,7 @@ def test_without_a_tokenizer_there_is_no_run(tmp_path):
 def test_a_tokenizer_of_another_size_is_left_aside(tmp_path):
     model = gpt2_shaped()
     save_pretrained(model, tmp_path / "out")
-    other = trained()
+    other = subword_tokenizer()
     (tmp_path / "out" / "tinygpt_tokenizer.json").unlink()
     content = json.loads((tmp_path / "out" / "tokenizer.json").read_text())
     content["added_tokens"].append({"content": "<|pad|>", "id": other.vocab_size})

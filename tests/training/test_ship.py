@@ -314,7 +314,7 @@ def of_a_text(corpus, small, tmp_path):
 @pytest.mark.parametrize("how", ["gone", "another"])
 def test_without_its_text_a_run_is_shipped_without_a_loss(of_a_text, tmp_path, corpus, how):
     run, path = of_a_text
-    path.unlink() if how == "gone" else path.write_text("x y\n" * 999)
+    path.unlink() if how == "gone" else path.write_text(corpus.text[::-1], encoding="utf-8")
     with pytest.warns(match=r"summary\.json will hold no loss: .*(there is no file|another text)"):
         export_run(run, tmp_path / "shipped")
     found = told(tmp_path / "shipped")

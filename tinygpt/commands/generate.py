@@ -11,7 +11,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 from ..config import DecodingConfig, TrainConfig, check_value
 from ..errors import ConfigError
 from .arguments import read_arguments, with_line_ends
-from .names import run_named
+from .names import model_named
 
 MOST = 1000  # texts at once
 
@@ -24,7 +24,7 @@ class GenerateArgs:
     """
 
     run: Annotated[Positional[str], arg(metavar="RUN")]
-    """a name under checkpoints/, or a path"""
+    """a name under checkpoints/, or a path; also a folder of transformers, or a name on the hub"""
     prompt: Annotated[str, arg(help_behavior_hint=r"(default: \n)")] = "\n"
     """what the text begins with"""
     max_new_tokens: Annotated[int, arg(aliases=["--max-tokens"])] = 500
@@ -46,14 +46,14 @@ class GenerateArgs:
 
 def generate(arguments: Sequence[str]) -> None:
     """Write text with a trained model."""
-    from ..training import load_run
+    from ..runtime import pick_device
 
     args = read_arguments(GenerateArgs, "generate", arguments, repeatable=True)
     if args.seed is not None:
         check_value(TrainConfig, "seed", args.seed)
     if not 1 <= args.num_samples <= MOST:
         raise ConfigError(f"num_samples={args.num_samples} must be between 1 and {MOST}")
-    model = load_run(run_named(args.run), args.which, args.device)
+    model = model_named(args.run, args.which).to(pick_device(args.device))
     seed = secrets.randbelow(2**31) if args.seed is None else args.seed
     texts = (_streamed if args.stream else _written)(model, args, seed)
     for number, pieces in enumerate(texts):

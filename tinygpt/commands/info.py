@@ -24,7 +24,7 @@ class InfoArgs:
 def info(arguments: Sequence[str]) -> None:
     """Show what this machine and this package have, or what a run or preset is."""
     from ..runtime import environment
-    from ..training import Run
+    from ..training import Run, load_pretrained, pretrained_place
 
     args = read_arguments(InfoArgs, "info", arguments)
     if args.name is None:
@@ -38,6 +38,8 @@ def info(arguments: Sequence[str]) -> None:
         if args.name in run_list():
             its = f"{program()} info {path_of_run(args.name)}"
             print(f"\nThis is the preset. There is also a run of this name: {its}")
+    elif (place := pretrained_place(args.name)) is not None:
+        _describe(load_pretrained(place), None)
     else:
         saved = Run(run_named(args.name, {"the preset": PRESETS})).load()
         train = saved.settings.get("train")

@@ -68,19 +68,14 @@ def corpus_name(name: str, count: int | None = None, kind: str = STORIES) -> str
     return f"{name}:{count}"
 
 
-def model_named(source: str) -> "TinyGPT":
-    """The model of a run, of a folder of transformers, or of the hub; on the CPU.
+def model_named(source: str, which: str = "best") -> "TinyGPT":
+    """The model of a run, of a folder of transformers, or of the hub; on the CPU, in eval mode."""
+    from ..training import load_pretrained, load_run, pretrained_place
 
-    An error names what is near among the runs.
-    """
-    from ..training import load_model
-
-    try:
-        return load_model(source)
-    except CheckpointError as error:
-        known = run_list()
-        near = "" if source in known else did_you_mean(source, {"the run": known})
-        raise CheckpointError(f"{error}{near}") from None
+    place = pretrained_place(source)
+    if place is not None:
+        return load_pretrained(place)
+    return load_run(run_named(source), which, device="cpu")
 
 
 def run_to_resume(name: str, out: str | None, preset: str | None) -> tuple[Path, str]:

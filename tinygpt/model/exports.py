@@ -208,7 +208,8 @@ def _rewrite(state: dict[str, Tensor], at: str, moe: MoEConfig, shared: bool) ->
     )
     state.pop(f"{at}router.noise.weight", None)  # of training only
     down = state[f"{at}experts.c_proj.weight"]  # (E, C, F)
-    state[f"{at}experts.c_proj.weight"] = down * moe.routed_scaling_factor
+    if moe.routed_scaling_factor != 1:
+        state[f"{at}experts.c_proj.weight"] = down * moe.routed_scaling_factor
     if shared and not moe.n_shared:
         up = state[f"{at}experts.c_fc.weight"]
         state[f"{at}shared.c_fc.weight"] = torch.zeros_like(up[0])

@@ -2,7 +2,6 @@
 
 import re
 import warnings
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -73,44 +72,56 @@ def save_pretrained(model: TinyGPT, folder: str | Path) -> None:
 
 def load_model(source: str | Path) -> TinyGPT:
     """The model of a run, or what `load_pretrained` takes; on the CPU, in eval mode."""
+    place = pretrained_place(source)
+    return load_run(source, device="cpu") if place is None else load_pretrained(place)
+
+
+def pretrained_place(source: str | Path) -> str | Path | None:
+    """What `load_pretrained` takes where one might also name a run: a folder, or a name on the hub.
+
+    None if a run is meant, as by all that is neither.
+    """
     place = Run.place(source)
-    if not Run(place).exists():
-        if (place / "config.json").is_file():
-            return load_pretrained(place)
-        if ON_THE_HUB.fullmatch(str(source)) and not place.exists():
-            return load_pretrained(source)
-    return load_run(source, device="cpu")
+    if Run(place).exists():
+        return None
+    if (place / "config.json").is_file():
+        return place
+    is_path = place.parent.exists()  # runs/mine where there are runs
+    return None if is_path or not ON_THE_HUB.fullmatch(str(source)) else str(source)
 
 
 def with_settings(model: TinyGPT, config: ModelConfig) -> TinyGPT:
-    """The weights of a model with other settings: such as change nothing of what it says in eval.
+    """The same weights, shared, with other settings: such as change nothing of what it says.
 
     That is `dropout`, a shorter `block_size`, and how a mixture is trained. `ConfigError` names
     what else differs.
     """
-    before = _flat(model.config)
-    changed = {name: value for name, value in _flat(config).items() if value != before[name]}
-    other = [f"{name} {before[name]} -> {changed[name]}" for name in changed if name not in FREE]
+    old, new = _flat(model.config), _flat(config)
+    changed = [name for name in old | new if old.get(name) != new.get(name) and name not in FREE]
+    other = [f"{name} {old.get(name)} -> {new.get(name)}" for name in changed]
+    longest = model.config.block_size
+    if config.block_size > longest:
+        other.append(f"block_size {longest} -> {config.block_size}")
     check(
-        not other and config.block_size <= model.config.block_size,
-        f"weights of {model.config.block_size} positions hold for no longer block_size, and for no "
-        f"other shape: {', '.join(other) or f'block_size={config.block_size}'}; leave that away",
+        not other,
+        f"trained weights hold for their own shape, and for no longer block_size; leave away what "
+        f"is other: {', '.join(other[:5])}",
     )
     state = dict(model.state_dict())
     if config.tie_embeddings:
         del state["lm_head.weight"]
     if "wpe.weight" in state:
         state["wpe.weight"] = state["wpe.weight"][: config.block_size].clone()
-    other = assemble(config, state)
-    other.tokenizer = model.tokenizer
-    return other
+    same = assemble(config, state)
+    same.tokenizer = model.tokenizer
+    return same
 
 
 def _flat(config: ModelConfig) -> dict[str, Any]:
     """Settings by name, those of experts as `moe.top_k`."""
     moe = vars(config.moe) if config.moe else {}
     top = {name: value for name, value in vars(config).items() if name != "moe"}
-    return defaultdict(lambda: None, top | {f"moe.{name}": value for name, value in moe.items()})
+    return top | {f"moe.{name}": value for name, value in moe.items()}
 
 
 def save_run(model: TinyGPT, folder: str | Path) -> Path:
