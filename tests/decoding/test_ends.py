@@ -8,7 +8,7 @@ import torch
 from tinygpt import CharTokenizer, generate, generate_batch, generate_greedy, stream
 from tinygpt.decoding import beam_search, generate_details, generate_lookup, stream_tokens
 
-from ..parity import as_gpt2
+from ..parity import as_theirs
 from ..tools import ALPHABET, VARIANTS, ready, scripted, subword_model
 
 
@@ -25,7 +25,7 @@ def pair():
     """A model that ends its texts, and transformers' with the same weights."""
     model = ready(replace(VARIANTS["gpt2"], block_size=64))
     model.tokenizer = Ending(ALPHABET)
-    return model, as_gpt2(model)
+    return model, as_theirs(model)
 
 
 def theirs(model, prompt, new, seed, **options):

@@ -9,6 +9,7 @@ from tests.text.test_subwords import GPT2, gpt2, needs_gpt2
 from tinygpt import BPETokenizer
 from tinygpt.errors import CorpusError
 from tinygpt.text import gpt2_files as module
+from tinygpt.text import places
 
 MERGES = module.HEADER + b"a b\n"
 
@@ -25,7 +26,7 @@ def home(tmp_path, monkeypatch):
     def fetch(wanted, path):
         raise CorpusError("no network")
 
-    monkeypatch.setattr(module, "WORKSPACE", tmp_path)
+    monkeypatch.setattr(places, "WORKSPACE", tmp_path)
     monkeypatch.setattr(module, "FILES", files)
     monkeypatch.setattr(module, "fetch", fetch)
     monkeypatch.setenv("TINYGPT_DATA", str(tmp_path / "shared"))
@@ -71,6 +72,6 @@ def test_another_vocabulary_is_not_taken_for_gpt2s(home, other):
 
 @needs_gpt2
 def test_the_real_ones(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "WORKSPACE", tmp_path)
+    monkeypatch.setattr(places, "WORKSPACE", tmp_path)
     assert module.gpt2_folder() == GPT2
     assert BPETokenizer.from_gpt2() == gpt2()

@@ -135,6 +135,15 @@ def test_half_a_surrogate_pair_is_refused_everywhere(kind):
         kind.train(iter(["good", "\udfff"]))
 
 
+@each
+@given(many=st.lists(texts, max_size=4))
+def test_several_texts_at_once(kind, many):
+    tokenizer = subword_tokenizer(kind)
+    assert [a.tolist() for a in tokenizer.encode_many(many)] == [tokenizer.encode(t) for t in many]
+    with pytest.raises(UnknownCharacterError, match="surrogate"):
+        tokenizer.encode_many([*many, "\ud800"])
+
+
 # --- a text in pieces ----------------------------------------------------------------------------
 
 

@@ -1,12 +1,12 @@
 """The two files of GPT-2's tokenizer: found on this machine, or fetched."""
 
 import hashlib
-import os
 from pathlib import Path
 
 from ..errors import CorpusError
-from ..files import WORKSPACE
 from ..hub import HubFile, fetch
+from .places import folders, home
+from .textfiles import is_there, reading
 
 VOCABULARY, MERGES, FOLDER = "vocab.json", "merges.txt", "gpt2-bpe"
 REPOSITORY, COMMIT = "openai-community/gpt2", "607a30d783dfa663caf39e06633721c8d4cfcd7e"
@@ -33,29 +33,25 @@ def gpt2_folder() -> Path:
     """A folder with GPT-2's vocab.json and merges.txt, checked: data/gpt2-bpe/ or that in
     $TINYGPT_DATA, else data/gpt2-bpe/ after they have been fetched. `CorpusError` otherwise.
     """
-    home = WORKSPACE / "data" / FOLDER
-    shared = os.environ.get("TINYGPT_DATA")
-    for folder in [home, *([WORKSPACE / os.path.expanduser(shared) / FOLDER] if shared else [])]:
-        if all((folder / wanted.file).is_file() for wanted in FILES):
+    for folder in folders(FOLDER):
+        if all(is_there(folder / wanted.file) for wanted in FILES):
             for wanted in FILES:
                 _check(folder / wanted.file, wanted)
             return folder
     try:
         for wanted in FILES:
-            fetch(wanted, home / wanted.file)
+            fetch(wanted, home(FOLDER) / wanted.file)
     except CorpusError as error:
         raise CorpusError(
             f"GPT-2's tokenizer is not on this machine and could not be fetched ({error}). Put its "
-            f"{VOCABULARY} and {MERGES} in {home}, or train one: --tokenizer bpe:4000"
+            f"{VOCABULARY} and {MERGES} in {home(FOLDER)}, or train one: --tokenizer bpe:4000"
         ) from error
-    return home
+    return home(FOLDER)
 
 
 def _check(path: Path, wanted: HubFile) -> None:
-    try:
+    with reading(path):
         content = path.read_bytes()
-    except OSError as error:
-        raise CorpusError(f"{path} cannot be read: {error.strerror or error}") from error
     found = {hashlib.sha256(start + content).hexdigest() for start in (b"", HEADER)}
     if wanted.sha256 not in found:
         raise CorpusError(

@@ -104,16 +104,14 @@ class SubwordTokenizer(Tokenizer):
         refuse_surrogates(text)
         parts, found = _parts(text), []
         while some := list(islice(parts, PARTS)):
-            encoded = self._encoder.encode_batch_fast(some, add_special_tokens=False)
-            found += [np.array(part.ids, dtype=np.int32) for part in encoded]
+            found += self._encoded(some)
         return np.concatenate(found)
 
     def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each of several texts, which the threads of the library share."""
         for text in texts:
             refuse_surrogates(text)
-        encoded = self._encoder.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array(part.ids, dtype=np.int32) for part in encoded]
+        return self._encoded(list(texts))
 
     def cut(self, text: str) -> int:
         """After the last word that white space follows."""
@@ -127,6 +125,10 @@ class SubwordTokenizer(Tokenizer):
     def from_json(cls, content: dict[str, Any]) -> Self:
         """The tokenizer of stored tokens."""
         return cls(strings(content, "tokens"))
+
+    def _encoded(self, texts: list[str]) -> list[np.ndarray]:
+        encoded = self._encoder.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(each.ids, dtype=np.int32) for each in encoded]
 
     @cached_property
     def _encoder(self) -> "tokenizers.Tokenizer":
