@@ -1,12 +1,19 @@
 """How large the presets are, counted from tensors without numbers."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from tinygpt import ModelConfig, TinyGPT
-from tinygpt.measure import ParameterCount, count_parameters, flops_per_token
+from tinygpt.files import ROOT
+from tinygpt.measure import (
+    ParameterCount,
+    count_parameters,
+    flops_per_token,
+    training_memory,
+)
 from tinygpt.presets import PRESETS
 from tinygpt.runtime import shapes_only
 
@@ -34,6 +41,7 @@ EXACT = {  # in all; active; active without tables and head
 }
 
 
+@cache
 def shaped(config: ModelConfig) -> TinyGPT:
     with shapes_only():
         return TinyGPT(config)
@@ -99,3 +107,18 @@ def test_upcycled_gpt2_has_the_active_parts_of_gpt2():
     model = PRESETS["gpt2-moe"].model
     assert replace(model, moe=None) == PRESETS["gpt2"].model
     assert model.moe.n_inner == PRESETS["gpt2"].model.inner_size
+
+
+def test_the_readme_says_how_large_they_are():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.split("<!-- presets -->")[1].split("<!-- end of presets -->")[0]
+    told = [line.strip("| ").split(" | ") for line in table.strip().splitlines()[2:]]
+    expected = []
+    for name, preset in PRESETS.items():
+        if preset.tokenizer == "char":
+            continue
+        found, model = count(name), shaped(preset.model)
+        sizes = (found.total, found.active, found.active_inside)
+        needed = f"{training_memory(model, preset.train).total / 1e9:.1f} GB"
+        expected.append([f"`{name}`", preset.corpus, *(f"{n:,}" for n in sizes), needed])
+    assert told == expected

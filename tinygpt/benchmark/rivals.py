@@ -7,6 +7,7 @@ def transformers_gpt2(config: ModelConfig, train: TrainConfig | None = None):
     """transformers' GPT-2 with random weights in our shape; None where it would be another model,
     or is not installed."""
     same = config.norm == "layernorm" and config.position == "learned" and config.mlp == "gelu"
+    same = same and config.kv_heads == config.n_head and config.head_dim is None
     try:
         from transformers import GPT2Config, GPT2LMHeadModel
     except ImportError:
@@ -43,6 +44,7 @@ def transformers_mixtral(config: ModelConfig):
             num_hidden_layers=config.n_layer,
             num_attention_heads=config.n_head,
             num_key_value_heads=config.kv_heads,
+            head_dim=config.head_size,
             intermediate_size=config.moe.n_inner or config.inner_size,
             num_local_experts=config.moe.n_experts,
             num_experts_per_tok=config.moe.top_k,

@@ -87,7 +87,8 @@ class TinyGPT(nn.Module):
     """A GPT: embeddings, `n_layer` blocks, a final norm, and a head over the vocabulary.
 
     With LayerNorm, learned positions and gelu it is GPT-2 (Radford et al. 2019); with RMSNorm,
-    rope and swiglu, no biases and an untied head, it is Llama (Touvron et al. 2023).
+    rope and swiglu, no biases and an untied head, it is Llama (Touvron et al. 2023); `qkv_bias`
+    makes it Qwen2, `qk_norm` Qwen3.
     """
 
     def __init__(self, config: ModelConfig):
