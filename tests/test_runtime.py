@@ -133,3 +133,16 @@ def test_shapes_only_are_those_of_the_model(preset):
     real = TinyGPT(config)
     assert shapes == {name: (t.shape, t.dtype) for name, t in real.state_dict().items()}
     assert not any(p.is_meta for p in real.parameters())  # the context has ended
+
+
+def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert runtime.pick_device() == torch.device("cuda")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert [str(runtime.pick_device(name)) for name in ("auto", "cuda", "cuda:0", "cpu")] == [
+        *("cuda:1", "cuda:1", "cuda:0", "cpu")
+    ]
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ConfigError, match="use at most 2 processes on this machine"):
+        runtime.pick_device()

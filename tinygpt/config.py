@@ -204,6 +204,8 @@ class TrainConfig:
     device: str = "auto"  # CUDA when present, else CPU
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on CUDA, else fp32
     compile: bool = False  # torch.compile: slow start, faster steps
+    strategy: Literal["ddp", "fsdp"] = "ddp"  # under torchrun: whole copies, or shards (FSDP2)
+    activation_checkpointing: bool = False  # compute blocks twice, to keep less in memory
     log: Literal["tensorboard", "wandb", "trackio"] | None = None  # also log there, if installed
 
     def __post_init__(self):

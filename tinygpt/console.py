@@ -122,7 +122,8 @@ def drop_output() -> None:
 def fail(message: str) -> int:
     """Say in one line what is wrong; returns the exit code."""
     drop_output()
-    _say(f"error: {message}")
+    rank = os.environ.get("RANK", "0")  # which torchrun gives to each of its processes
+    _say(f"error: {message}" if rank == "0" else f"process {rank}: error: {message}")
     return 2
 
 

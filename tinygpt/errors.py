@@ -35,6 +35,10 @@ class NonFiniteError(TinyGPTError):
     """A loss, a gradient or logits became NaN or infinite; no update or text was made of them."""
 
 
+class GroupError(TinyGPTError):
+    """Of several processes that train one model, another has gone."""
+
+
 def _positions(positions: list[int], limit: int = 5) -> str:
     shown = ", ".join(map(str, positions[:limit]))
     more = f" and {len(positions) - limit} more" if len(positions) > limit else ""

@@ -28,10 +28,13 @@ def seed_all(seed: int) -> None:
 def pick_device(device: str = "auto") -> torch.device:
     """`"auto"` is CUDA when present, else the CPU; any other name is taken as it is.
 
-    Apple's MPS is used only when asked for: its numbers have differed too often.
+    Of several processes on a machine, which torchrun counts, each has a GPU of its own. Apple's MPS
+    is used only when asked for: its numbers have differed too often.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and "LOCAL_RANK" in os.environ:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         chosen = torch.device(device)
     except RuntimeError:
@@ -42,19 +45,25 @@ def pick_device(device: str = "auto") -> torch.device:
         raise ConfigError(f"device={device!r} cannot train; use 'auto', 'cpu', 'cuda' or 'mps'")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        raise ConfigError(f"device={device!r}, but torch sees {count} CUDA devices; use 'auto'")
+        way_out = f"at most {count} processes on this machine" if count else "'cpu'"
+        way_out = way_out if "LOCAL_RANK" in os.environ else "'auto'"
+        raise ConfigError(f"device={device!r}, but torch sees {count} CUDA devices; use {way_out}")
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(f"device={device!r}, but torch sees no MPS device; use 'auto' or 'cpu'")
     return chosen
 
 
-def autocast(device: torch.device, precision: str = "auto"):
-    """A context in which matrix products run in bf16 (`"auto"`: on CUDA only) or float32."""
+def computes_in(device: torch.device, precision: str = "auto") -> torch.dtype | None:
+    """bf16 (`"auto"`: on CUDA only), or None: what the weights are in."""
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" else "fp32"
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.bfloat16 if precision == "bf16" else None
+
+
+def autocast(device: torch.device, precision: str = "auto"):
+    """A context in which matrix products run in bf16 (`"auto"`: on CUDA only) or float32."""
+    dtype = computes_in(device, precision)
+    return torch.autocast(device.type, dtype=dtype) if dtype else nullcontext()
 
 
 class one_thread:

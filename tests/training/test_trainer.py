@@ -585,7 +585,7 @@ def script_losses(monkeypatch, trainer, losses):
     losses = iter(losses)
     monkeypatch.setattr(
         "tinygpt.training.trainer.evaluate",
-        lambda model, tokens, limit, precision: (
+        lambda model, tokens, limit, precision, ranks: (
             next(losses) if tokens is trainer._val and limit else 2.0
         ),
     )

@@ -12,6 +12,7 @@ from ..config import ModelConfig, MoEConfig, TrainConfig
 from ..console import patient_output
 from ..errors import ConfigError
 from ..files import resolve, write_text
+from ..ranks import join, leave
 from ..text import Corpus, load_corpus
 from .arguments import read_arguments, read_known, renamed, with_line_ends
 from .names import (
@@ -101,12 +102,19 @@ def train(arguments: Sequence[str]) -> None:
         raise ConfigError("--resume goes on with the run's own weights: leave --init away")
     flags = _all_flags(start, given)
     trainer, settings = _resumed(start, flags) if start.resume is not None else _new(flags)
-    with trainer.run.writing():
-        write_text(trainer.run.settings, write_settings(settings))
+    trainer.ranks.once(lambda: _keep(trainer.run, settings))
     with patient_output():
-        print(f"the run is in {trainer.run.folder}", flush=True)
+        if trainer.ranks.first:
+            print(f"the run is in {trainer.run.folder}", flush=True)
         trainer.fit()
-        _print_losses(trainer)
+        if trainer.ranks.first:
+            _print_losses(trainer)
+    leave()
+
+
+def _keep(run, settings: RunSettings) -> None:
+    with run.writing():
+        write_text(run.settings, write_settings(settings))
 
 
 def _print_losses(trainer) -> None:
@@ -155,7 +163,7 @@ def _new(flags: list[str]):
     tokenizer = _from_anywhere(args.tokenizer) if source is None else None
     settings = RunSettings(name, corpus.name, tokenizer, model, args.train, start.init)
     seed_all(args.train.seed)
-    out = args.out or Run.fresh(name)
+    out = args.out or join().once(lambda: Run.fresh(name))
     return Trainer(source or TinyGPT(model), corpus, args.train, out), settings
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..model import TinyGPT, evaluating
+from ..ranks import ALONE, Ranks
 from ..runtime import autocast
 from ..text import take
 
@@ -16,7 +17,11 @@ PASS, CPU_PASS = 1 << 14, 1 << 11
 
 @torch.inference_mode()
 def evaluate(
-    model: TinyGPT, tokens: Tensor, max_tokens: int | None = None, precision: str = "auto"
+    model: TinyGPT,
+    tokens: Tensor,
+    max_tokens: int | None = None,
+    precision: str = "auto",
+    ranks: Ranks = ALONE,
 ) -> float:
     """Mean cross-entropy in nats per token over a 1-D split, each token but the first once.
 
@@ -24,13 +29,25 @@ def evaluate(
     so the stride is T, too, and a prediction sees 1 to T tokens, (T + 1) / 2 in the mean: with more
     context, or windows that overlap (see `read`), the same model has a lower loss.
     With `max_tokens`, only so many tokens are predicted, in windows spread evenly over the split.
+    Several processes share the windows, and all get the loss of all.
     """
     losses, counted = [], 0
     for x, y in split_batches(model, tokens, max_tokens):
+        mine, count = _share(x, ranks)
         with evaluating(model), autocast(model.device, precision):
-            losses.append(model(x, y).lm_loss * x.numel())
+            losses.append(model(x[mine], y[mine]).lm_loss * count)
         counted += x.numel()
-    return torch.stack(losses).cpu().double().sum().item() / counted
+    return ranks.total(torch.stack(losses).cpu().double().sum()).item() / counted
+
+
+def _share(x: Tensor, ranks: Ranks) -> tuple[slice, int]:
+    """The rows of a batch that a process reads, and how many of their tokens count.
+
+    All make equally many forward passes, in which they may need each other; who has no row left
+    reads the first, which counts for another.
+    """
+    mine = slice(ranks.rank, None, ranks.world)
+    return (mine, x[mine].numel()) if len(x) > ranks.rank else (slice(1), 0)
 
 
 def count_predictions(model: TinyGPT, tokens: Tensor, max_tokens: int | None = None) -> int:

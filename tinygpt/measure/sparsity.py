@@ -67,12 +67,9 @@ def gradient_flow(model: TinyGPT, x: Tensor, y: Tensor) -> GradientFlow:
     experts = [m for m in model.modules() if isinstance(m, Experts)]
     weights = [p for module in (*routers, *experts) for p in module.parameters()]
     with evaluating(model), torch.enable_grad():
-        loss = model(x, y).lm_loss
-        found = torch.autograd.grad(
-            loss, [p for p in weights if p.requires_grad], allow_unused=True
-        )
-    learning = [id(p) for p in weights if p.requires_grad]
-    gradients = dict(zip(learning, found, strict=True))
+        learning = [p for p in weights if p.requires_grad]
+        found = torch.autograd.grad(model(x, y).lm_loss, learning, allow_unused=True)
+    gradients = {id(p): gradient for p, gradient in zip(learning, found, strict=True)}
 
     def norm(module: nn.Module, each: bool) -> Tensor:
         """Of all of a module's gradients; of a stack of experts for each."""

@@ -3,14 +3,23 @@
 B batch, T time, E experts, K experts per token
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from ..config import MoEConfig
 from .router import Router, Routing
 
+Total = Callable[[Tensor], Tensor]  # from a sum over own tokens to that over all processes
 
-def balance_loss(routing: Routing, valid: Tensor | None = None) -> Tensor:
+
+def alone(x: Tensor) -> Tensor:
+    """The `Total` of one process."""
+    return x
+
+
+def balance_loss(routing: Routing, valid: Tensor | None = None, total: Total = alone) -> Tensor:
     """E sum_i f_i P_i: 1 when even, E / K when K experts take all (Fedus et al. 2021, eq. 4-6).
 
     f is each expert's share of the choices (no gradient), P its mean probability, over the tokens
@@ -19,21 +28,21 @@ def balance_loss(routing: Routing, valid: Tensor | None = None) -> Tensor:
     p = routing.probs / routing.probs.sum(-1, keepdim=True)
     if valid is not None:
         p = p * valid[..., None]
-    counts, mass = routing.counts(valid), p.sum((0, 1))  # (E,)
+    counts, mass = total(routing.counts(valid)), total(p.sum((0, 1)))  # (E,)
     f = counts / counts.sum().clamp(min=1)
     P = mass / mass.sum().clamp(min=1e-9)
     return len(counts) * (f * P).sum()
 
 
-def z_loss(routing: Routing, valid: Tensor | None = None) -> Tensor:
+def z_loss(routing: Routing, valid: Tensor | None = None, total: Total = alone) -> Tensor:
     """Mean of (log sum exp of the logits)^2: keeps them small (Zoph et al. 2022, eq. 5)."""
     squared = routing.logits.logsumexp(-1).square()
     if valid is None:
         return squared.mean()
-    return (squared * valid).sum() / valid.sum().clamp(min=1)
+    return total((squared * valid).sum()) / total(valid.sum()).clamp(min=1)
 
 
-def importance_loss(routing: Routing, valid: Tensor | None = None) -> Tensor:
+def importance_loss(routing: Routing, valid: Tensor | None = None, total: Total = alone) -> Tensor:
     """Squared variation over the experts of their summed weight (Shazeer et al. 2017, eq. 6-7).
 
     With noisy top-k also that of their load, estimated as the probability that each expert is
@@ -41,32 +50,37 @@ def importance_loss(routing: Routing, valid: Tensor | None = None) -> Tensor:
     """
     B, T, E = routing.probs.shape
     gates = routing.weights.new_zeros(B, T, E + 1).scatter(-1, routing.experts, routing.weights)
-    loss = _squared_variation(gates[..., :E], valid)
-    return loss if routing.again is None else loss + _squared_variation(routing.again, valid)
+    loss = _squared_variation(gates[..., :E], valid, total)
+    if routing.again is None:
+        return loss
+    return loss + _squared_variation(routing.again, valid, total)
 
 
-def _squared_variation(shares: Tensor, valid: Tensor | None) -> Tensor:
+def _squared_variation(shares: Tensor, valid: Tensor | None, total: Total) -> Tensor:
     if valid is not None:
         shares = shares * valid[..., None]
-    total = shares.sum((0, 1))  # (E,)
-    return total.var(correction=0) / total.mean().clamp(min=1e-9).square()
+    sums = total(shares.sum((0, 1)))  # (E,)
+    return sums.var(correction=0) / sums.mean().clamp(min=1e-9).square()
 
 
-def auxiliary_loss(routings: list[Routing], config: MoEConfig, valid: Tensor | None) -> Tensor:
+def auxiliary_loss(
+    routings: list[Routing], config: MoEConfig, valid: Tensor | None, total: Total = alone
+) -> Tensor:
     """What is added to the cross-entropy: the weighted losses of all layers, summed.
 
     Each layer has its own losses, so that one layer's imbalance cannot hide another's. Under
-    gradient accumulation they are those of each forward pass on its own.
+    gradient accumulation they are those of each forward pass on its own; where several processes
+    share its rows, `total` makes them those of all rows.
     """
-    total = routings[0].logits.new_zeros(())
+    loss = routings[0].logits.new_zeros(())
     for routing in routings:
         if config.balance == "loss" and config.balance_weight:
-            total = total + config.balance_weight * balance_loss(routing, valid)
+            loss = loss + config.balance_weight * balance_loss(routing, valid, total)
         if config.z_weight:
-            total = total + config.z_weight * z_loss(routing, valid)
+            loss = loss + config.z_weight * z_loss(routing, valid, total)
         if config.cv_weight:
-            total = total + config.cv_weight * importance_loss(routing, valid)
-    return total
+            loss = loss + config.cv_weight * importance_loss(routing, valid, total)
+    return loss
 
 
 @torch.no_grad()

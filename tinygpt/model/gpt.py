@@ -5,14 +5,16 @@ B batch, T time, C channels (n_embd), H heads, V vocabulary
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from ..config import ModelConfig
 from ..errors import ConfigError
-from .balance import auxiliary_loss
+from .balance import Total, alone, auxiliary_loss
 from .cache import FixedCache, KVCache
 from .experts import MoE
 from .layers import MLP, Attention, AttentionMaps, Bigrams, Shift, make_norm, rotary_table
@@ -83,6 +85,15 @@ class Block(nn.Module):
         return x, Trace(maps, routing)
 
 
+def cross_entropy(logits: Tensor, targets: Tensor, total: Total | None = None) -> Tensor:
+    """Mean over the targets that are not ignored, nats per token; over those of all processes."""
+    logits, targets = logits.flatten(0, 1), targets.flatten()
+    if total is None:
+        return F.cross_entropy(logits, targets)
+    summed = F.cross_entropy(logits, targets, reduction="sum")
+    return total(summed) / total((targets != IGNORED).sum())
+
+
 class TinyGPT(nn.Module):
     """A GPT: embeddings, `n_layer` blocks, a final norm, and a head over the vocabulary.
 
@@ -134,6 +145,8 @@ class TinyGPT(nn.Module):
         return_routing: bool = False,
         cache: KVCache | None = None,
         only_last: bool = False,
+        recompute: bool = False,
+        total: Total | None = None,
     ) -> TinyGPTOutput:
         """Token ids `(B, T)`, and targets `(B, T)` for a loss; targets of -100 are ignored.
 
@@ -141,6 +154,11 @@ class TinyGPT(nn.Module):
         Logits are float32. To write on, those after the last token do: with `only_last` they are
         `(B, 1, V)`, and the last block is computed for no other place than its keys and values.
         That is for eval, without targets; the last layer's maps and routing are of one place, too.
+
+        With `recompute` (activation checkpointing; Chen et al. 2016) the backward pass computes
+        each block once more, instead of what it needs being kept. Where several processes share
+        the rows of a batch, `total` gives what a sum over own tokens is over all of theirs; losses
+        and `expert_load` are then those of the whole batch.
         """
         if only_last and targets is not None:
             raise ConfigError("only_last gives logits of one place, targets are of all: take one")
@@ -150,7 +168,8 @@ class TinyGPT(nn.Module):
         for block in self.blocks:
             # a shifted layer reads the position before, too
             last = only_last and block is self.blocks[-1] and block.shift is None
-            x, trace = block(x, rotary, mask, cache, return_attention, last)
+            call = partial(checkpoint, block, use_reentrant=False) if recompute else block
+            x, trace = call(x, rotary, mask, cache, return_attention, last)
             traces.append(trace)
         if cache is not None:
             cache.length += idx.shape[1]
@@ -158,12 +177,13 @@ class TinyGPT(nn.Module):
         out = TinyGPTOutput(self.lm_head(self.ln_f(x)).float())  # (B, T, V)
         routing = [trace.routing for trace in traces if trace.routing is not None]
         if targets is not None:
-            out.lm_loss = F.cross_entropy(out.logits.flatten(0, 1), targets.flatten())
+            out.lm_loss = cross_entropy(out.logits, targets, total)
             out.loss = out.lm_loss
             if routing:
                 valid = targets != IGNORED
-                out.loss = out.lm_loss + auxiliary_loss(routing, self.config.moe, valid)
-                out.expert_load = torch.stack([r.counts(valid) for r in routing])
+                total = total or alone
+                out.loss = out.lm_loss + auxiliary_loss(routing, self.config.moe, valid, total)
+                out.expert_load = total(torch.stack([r.counts(valid) for r in routing]))
         if return_attention:
             out.attentions = [trace.attention.weights for trace in traces]
             out.attention_scores = [trace.attention.scores for trace in traces]

@@ -4,6 +4,7 @@ config.json            model and training settings, corpus
 model.safetensors      weights
 tokenizer.json         tokenizer, of any kind
 training.safetensors   optimizer and random states (not in a shipped run)
+shard-….safetensors    in the place of these two, of a sharded training (FSDP2): see `shards.py`
 state.json             step, best step so far (likewise)
 summary.json           of a shipped run: what it came to, and what it cost; see `summary.py`
 samples.json           likewise: texts that it writes
@@ -13,7 +14,7 @@ manifest.json          sha256 of each file above, and of itself
 import errno
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,13 @@ from ..config import ModelConfig, TrainConfig, from_dict, to_dict
 from ..errors import CheckpointError, ConfigError
 from ..files import atomic_path
 from ..model import TinyGPT
+from ..ranks import ALONE, Ranks
 from ..text import Tokenizer
-from .manifest import ABOUT, read_json, verify, write_json, write_manifest
+from .manifest import ABOUT, SHARD, read_json, verify, write_json, write_manifest
+from .optim import is_sharded
+from .shards import load_shards, save_shards
 from .state import check_state
-from .tensors import load_tensors, load_weights, save_weights
+from .tensors import check_finite, load_tensors, load_weights, make_model, save_weights
 
 FORMAT = 1
 
@@ -47,14 +51,25 @@ class Checkpoint:
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, ranks: Ranks = ALONE) -> None:
     """Write a checkpoint into a new folder, which appears only when it is complete.
 
-    Raises `CheckpointError` when it cannot be written, and `NonFiniteError` when its weights are
-    ruined; nothing half-written is left behind.
+    Of several processes the first writes; of a sharded model each its part, on a file system that
+    all share. Raises `CheckpointError` when it cannot be written, and `NonFiniteError` when its
+    weights are ruined; nothing half-written is left behind.
     """
-    with new_folder(folder) as new:
-        write_checkpoint(new, checkpoint)
+    if is_sharded(checkpoint.model):
+        check_finite(checkpoint.model)
+    with ExitStack() as stack:
+        new = ranks.once(lambda: stack.enter_context(new_folder(folder)))
+        if is_sharded(checkpoint.model):
+            save_shards(new, checkpoint.model, checkpoint.training)
+
+        def finish() -> None:
+            write_checkpoint(new, checkpoint)
+            stack.close()
+
+        ranks.once(finish)
 
 
 @contextmanager
@@ -82,9 +97,11 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write the files of a checkpoint into an empty folder, which as a whole is put in place."""
     config = {"format": FORMAT, "model": to_dict(checkpoint.model.config), **checkpoint.settings}
     write_json(folder / "config.json", config)
-    save_weights(checkpoint.model, folder / "model.safetensors")
     checkpoint.tokenizer.save(folder / "tokenizer.json")
-    if checkpoint.training:
+    sharded = is_sharded(checkpoint.model)  # then the tensors are there already
+    if not sharded:
+        save_weights(checkpoint.model, folder / "model.safetensors")
+    if checkpoint.training and not sharded:
         tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.training.items()}
         save_file(tensors, folder / "training.safetensors")
     if checkpoint.state:
@@ -102,17 +119,28 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     folder = Path(folder)
     files = verify(folder)
     config = _read_config(folder)
-    model = load_weights(config.get("model"), folder / "model.safetensors")
+    model, training = _load_tensors(folder, config.get("model"), files)
     model.tokenizer = tokenizer = _load_tokenizer(folder / "tokenizer.json", model.config)
-    training = "training.safetensors"
     return Checkpoint(
         model,
         tokenizer,
         settings={k: v for k, v in config.items() if k not in ("format", "model")},
-        training=load_tensors(folder / training) if training in files else {},
+        training=training,
         state=_state(folder) if "state.json" in files else {},
         about={name: read_json(folder / name) for name in ABOUT if name in files},
     )
+
+
+def _load_tensors(
+    folder: Path, settings: Any, files: list[str]
+) -> tuple[TinyGPT, dict[str, Tensor]]:
+    """The model that settings describe, and the state of its training if there is one."""
+    if any(map(SHARD.fullmatch, files)):
+        weights, training = load_shards(folder)
+        shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+        return make_model(settings, shapes, lambda: weights, folder / "its shards"), training
+    model, training = load_weights(settings, folder / "model.safetensors"), "training.safetensors"
+    return model, load_tensors(folder / training) if training in files else {}
 
 
 def read_settings(folder: Path) -> tuple[ModelConfig, TrainConfig]:

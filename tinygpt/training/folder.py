@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..files import atomic_path, locked, sha256, sweep_temporaries, write_text
 from .log import MetricsLogger
-from .manifest import ABOUT, FILES, MANIFEST, SUMMARY, read_json, there
+from .manifest import ABOUT, FILES, MANIFEST, SUMMARY, read_json, shards_in, there
 from .tensors import load_tensors
 
 LOG, TABLES = "metrics.csv", "experts.safetensors"
@@ -233,6 +233,6 @@ def remove_checkpoint(folder: Path) -> None:
     such as a file that is in use on Windows, waits for the next time.
     """
     with suppress(OSError):
-        for name in (MANIFEST, *FILES, *ABOUT):
-            (folder / name).unlink(missing_ok=True)
+        for path in (*(folder / name for name in (MANIFEST, *FILES, *ABOUT)), *shards_in(folder)):
+            path.unlink(missing_ok=True)
         folder.rmdir()

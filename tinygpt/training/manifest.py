@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from ..errors import CheckpointError
 from ..files import sha256
 
 MANIFEST = "manifest.json"
-NEEDED = ("config.json", "model.safetensors", "tokenizer.json")
-TRAINING = ("training.safetensors", "state.json")  # a shipped run has neither
-FILES = (*NEEDED, *TRAINING)
+WORDS = ("config.json", "tokenizer.json")
+TENSORS = ("model.safetensors", "training.safetensors")  # in the place of both there may be shards
+STATE = "state.json"  # a shipped run has neither that nor training.safetensors
+FILES = (*WORDS, *TENSORS, STATE)
 SUMMARY, SAMPLES = ABOUT = ("summary.json", "samples.json")  # of a shipped run
+SHARD = re.compile(r"shard-\d{5}-model-00001-of-00001\.safetensors")  # of torch's own naming
 LARGEST = 1 << 24  # bytes of JSON: no file of ours comes near
 
 
@@ -42,6 +45,11 @@ def verify(folder: Path, names: Iterable[str] | None = None) -> list[str]:
         if found != files[name]:
             raise CheckpointError(f"{path} is damaged: its sha256 is not the one in {MANIFEST}")
     return list(files)
+
+
+def shards_in(folder: Path) -> list[Path]:
+    """The files of a folder in which a sharded training keeps its tensors: see `shards.py`."""
+    return sorted(folder.glob("shard-*.safetensors"))
 
 
 def there(path: Path) -> bool:
@@ -74,14 +82,16 @@ def _read_manifest(path: Path) -> dict[str, str]:
     files = read_json(path).get("files")
     if not isinstance(files, dict) or not _is_exactly(path, files):
         raise CheckpointError(f"{path} is damaged: its own checksum does not match")
-    unknown = sorted(files.keys() - {*FILES, *ABOUT})
-    missing = [name for name in NEEDED if name not in files]
+    shards = [name for name in files if SHARD.fullmatch(name)]
+    unknown = sorted(files.keys() - {*WORDS, *(shards or TENSORS), STATE, *ABOUT})
+    missing = [name for name in (*WORDS, *(shards or TENSORS[:1])) if name not in files]
     if unknown or missing:
         raise CheckpointError(
             f"{path} is no list of a checkpoint's files: it lacks {missing}, and lists {unknown}"
         )
     # a file that is not listed has not been checked, and must not be read
-    for name in (name for name in TRAINING if name not in files):
+    there_are = {p.name for p in path.parent.glob("*.safetensors")} if shards else set()
+    for name in sorted({*TENSORS, STATE, *there_are} - files.keys()):
         if there(path.with_name(name)):
             raise CheckpointError(f"{path.with_name(name)} is not in {MANIFEST}; remove it")
     return files

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..config import TrainConfig
 from ..model import MLP, Attention, Experts
+from ..ranks import part, whole
 
 Coefficients = tuple[float, float, float]
 
@@ -55,17 +56,23 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
     ]
     groups = [group for group in groups if group["params"]]
     device, betas = named[0][1].device, (config.beta1, config.beta2)
-    cuda, fused = device.type == "cuda", device.type in ("cuda", "cpu")  # fused: in one kernel
-    adamw = torch.optim.AdamW(groups, config.lr, betas, fused=fused, capturable=cuda)
+    fused = device.type in ("cuda", "cpu")  # in one kernel
+    recorded = device.type == "cuda" and not is_sharded(model)
+    adamw = torch.optim.AdamW(groups, config.lr, betas, fused=fused, capturable=recorded)
     optimizers = [adamw]
     if matrices:
         parts, settings = stacked_matrices(model), (config.muon_momentum, config.weight_decay)
         optimizers.append(Muon(matrices, parts, config.muon_lr, *settings))
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         group["initial_lr"] = group["lr"]
-        if cuda:  # where an update that was recorded finds it
+        if recorded:  # where such an update finds it
             group["lr"] = torch.tensor(group["lr"], device=device)
     return optimizers
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether each process holds a part of the weights only, as FSDP2 leaves it."""
+    return any(hasattr(p, "full_tensor") for p in model.parameters())
 
 
 Rows = list[tuple[int, int]]  # so many matrices of so many rows, one below the other
@@ -119,7 +126,8 @@ class Muon(torch.optim.Optimizer):
 
     For weights `(rows, columns)` and stacks of them `(E, rows, columns)`, each matrix on its own;
     `parts` says by a parameter's id which are fused in its rows, as `stacked_matrices` does.
-    Matrices of equal shape are treated in one batch. Weight decay is decoupled.
+    Matrices of equal shape are treated in one batch. Weight decay is decoupled. Where weights are
+    sharded, so is the momentum, and every process orthogonalizes the whole matrices.
     """
 
     def __init__(
@@ -142,40 +150,40 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            batches = defaultdict(list)  # (rows, columns) -> weights, gradients, their averages
-            for p in group["params"]:
-                if p.grad is not None:
-                    parts = (self._matrices(p, t) for t in (p, p.grad, self._average(p)))
-                    for matrices in zip(*parts, strict=True):
-                        batches[matrices[0].shape[1:]].append(matrices)
+            batches = defaultdict(list)  # (rows, columns) -> weights, and where to move them
+            params = [p for p in group["params"] if p.grad is not None]
+            weights = [whole(p) for p in params]
+            for p, weight in zip(params, weights, strict=True):
+                direction = whole(self._direction(p, group["momentum"]))
+                parts = (self._matrices(p, t) for t in (weight, direction))
+                for matrices in zip(*parts, strict=True):
+                    batches[matrices[0].shape[1:]].append(matrices)
             for batch in batches.values():
-                self._step(batch, **{k: group[k] for k in ("lr", "momentum", "weight_decay")})
+                self._step(batch, group["lr"], group["weight_decay"])
+            for p, weight in zip(params, weights, strict=True):
+                if weight is not p:
+                    p.copy_(part(weight, p))
         return loss
 
+    def _direction(self, p: Tensor, momentum: float) -> Tensor:
+        """The gradient after Nesterov's momentum."""
+        state = self.state[p]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(p)
+        average = state["momentum_buffer"].lerp_(p.grad, 1 - momentum)
+        return p.grad.lerp(average, momentum)
+
     def _step(
-        self,
-        batch: list[tuple[Tensor, Tensor, Tensor]],
-        lr: float | Tensor,
-        momentum: float,
-        weight_decay: float,
+        self, batch: list[tuple[Tensor, Tensor]], lr: float | Tensor, weight_decay: float
     ) -> None:
         """Move stacks `(n, rows, columns)` of matrices of one shape, in place."""
-        directions = []
-        for _, gradient, average in batch:
-            average.lerp_(gradient, 1 - momentum)
-            directions.append(gradient.lerp(average, momentum))  # Nesterov
+        directions = [direction for _, direction in batch]
         updates = orthogonalize(torch.cat(directions), self.steps)
         # a tall matrix turns inputs into more outputs: scale so that each output moves as much
         scale = max(1.0, updates.shape[1] / updates.shape[2]) ** 0.5
         updates, counts = updates * (lr * scale), [len(d) for d in directions]
-        for (weights, _, _), update in zip(batch, updates.split(counts), strict=True):
+        for (weights, _), update in zip(batch, updates.split(counts), strict=True):
             weights.mul_(1 - lr * weight_decay).sub_(update)
-
-    def _average(self, p: Tensor) -> Tensor:
-        state = self.state[p]
-        if not state:
-            state["momentum_buffer"] = torch.zeros_like(p)
-        return state["momentum_buffer"]
 
     def _matrices(self, p: Tensor, values: Tensor) -> list[Tensor]:
         """`values`, shaped like `p`, as stacks of matrices `(n, rows, columns)`: views."""

@@ -1,8 +1,8 @@
 """A run: its checkpoints written, kept and read."""
 
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import CheckpointError, ConfigError
 from ..files import INSTALLED, WORKSPACE, resolve
 from ..model import TinyGPT
+from ..ranks import ALONE, Ranks
 from ..runtime import pick_device
 from .checkpoint import Checkpoint, load_checkpoint, read_state, save_checkpoint
 from .folder import Folder, names, remove_checkpoint
@@ -145,15 +146,30 @@ class Run(Folder):
                     _warn(f"passing over a damaged checkpoint: {error}")
         raise CheckpointError(f"{self.folder} has no checkpoint that is whole")
 
-    def save(self, step: int, checkpoint: Checkpoint, keep_last: int) -> None:
+    @contextmanager
+    def writing_together(self, ranks: Ranks) -> Iterator[None]:
+        """`writing`, by the first of several processes for all of them."""
+        with ExitStack() as stack:
+            ranks.once(lambda: stack.enter_context(self.writing()))
+            yield
+
+    def save(self, step: int, checkpoint: Checkpoint, keep_last: int, ranks: Ranks = ALONE) -> None:
         """Write the checkpoint of a step, once; then only the newest and the best one are kept."""
         folder = self.step_folder(step)
-        if there(folder / MANIFEST):
-            return
-        remove_checkpoint(folder)  # half of one
-        save_checkpoint(folder, checkpoint)
-        self.started()
-        self.keep(keep_last, checkpoint.state["best_step"])
+
+        def is_new() -> bool:
+            if there(folder / MANIFEST):
+                return False
+            remove_checkpoint(folder)  # half of one
+            return True
+
+        def tidy() -> None:
+            self.started()
+            self.keep(keep_last, checkpoint.state["best_step"])
+
+        if ranks.once(is_new):
+            save_checkpoint(folder, checkpoint, ranks)
+            ranks.once(tidy)
 
     def keep(self, last: int, best_step: int) -> None:
         """Remove all checkpoints but the `last` ones and the best."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..ranks import part
 from ..text import Batches
 from .optim import Muon
 
@@ -81,6 +82,8 @@ def restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[st
             state.setdefault(number, {})[key] = value = tensors[name]
             if number >= len(params) or value.shape not in ((), params[number].shape):
                 raise _of_another(index, value)
+            if value.shape:
+                state[number][key] = part(value, params[number])
         for number, averages in state.items():
             if averages.keys() != AVERAGES[type(optimizer)]:
                 raise _of_another(str(number), *averages.values())

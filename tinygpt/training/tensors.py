@@ -3,7 +3,7 @@
 What a file claims is compared with what is there before any memory is taken for it.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from ..config import ModelConfig, from_dict
 from ..errors import CheckpointError, NonFiniteError
 from ..model import TinyGPT
+from ..ranks import whole
 from ..runtime import shapes_only
 
 TIED = ("lm_head.weight", "wte.weight")  # with tied embeddings one tensor, under either name
@@ -22,11 +23,16 @@ TIED = ("lm_head.weight", "wte.weight")  # with tied embeddings one tensor, unde
 
 def save_weights(model: TinyGPT, path: Path) -> None:
     """Write a model's weights; `NonFiniteError` if some are not finite, or as good as that."""
+    check_finite(model)
+    save_model(model, str(path))
+
+
+def check_finite(model: TinyGPT) -> None:
+    """Raise `NonFiniteError` for weights that must not be saved; of shards, in all processes."""
     if bad := not_finite(model):
         raise NonFiniteError(
             f"weights are NaN, infinite or as good as that in {_some(bad)}; they were not saved"
         )
-    save_model(model, str(path))
 
 
 def not_finite(model: TinyGPT) -> list[str]:
@@ -35,7 +41,7 @@ def not_finite(model: TinyGPT) -> list[str]:
     That finds NaN and infinity, and what the model's own norms could not square (1e19).
     """
     named = {name: t for name, t in model.state_dict().items() if t.is_floating_point()}
-    norms = [torch.linalg.vector_norm(t, dtype=_wide(t.dtype)) for t in named.values()]
+    norms = [whole(torch.linalg.vector_norm(t, dtype=_wide(t.dtype))) for t in named.values()]
     finite = torch.stack(norms).isfinite().tolist()  # waits for the device once
     return [name for name, fine in zip(named, finite, strict=True) if not fine]
 
@@ -45,8 +51,18 @@ def load_weights(settings: Any, path: Path) -> TinyGPT:
 
     `CheckpointError` if they do not fit each other. No random number is drawn.
     """
+    return make_model(settings, _shapes(path), lambda: load_tensors(path), path)
+
+
+def make_model(
+    settings: Any,
+    shapes: dict[str, tuple[int, ...]],
+    read: Callable[[], dict[str, Tensor]],
+    path: Path,
+) -> TinyGPT:
+    """The model of settings with the weights that `read` gives, once their shapes are found to
+    fit; `path` is where they come from."""
     try:
-        shapes = _shapes(path)
         _check_depth(settings, shapes)
         with shapes_only():
             model = TinyGPT(from_dict(ModelConfig, settings))
@@ -55,7 +71,7 @@ def load_weights(settings: Any, path: Path) -> TinyGPT:
         raise CheckpointError(
             f"{path.parent} does not fit its config.json: {error!s:.500}"
         ) from error
-    _fill(model, load_tensors(path))
+    _fill(model, read())
     if bad := not_finite(model):
         raise CheckpointError(f"{path} holds weights that are NaN or infinite, in {_some(bad)}")
     return model

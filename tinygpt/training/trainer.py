@@ -13,6 +13,7 @@ from ..decoding import generate
 from ..errors import CheckpointError, NonFiniteError
 from ..measure import count_predictions, evaluate
 from ..model import TinyGPT
+from ..ranks import join, whole
 from ..runtime import autocast, one_thread, peak_memory, pick_device, processor
 from ..text import Batches, Corpus, load_corpus
 from .checkpoint import Checkpoint, load_checkpoint
@@ -20,6 +21,7 @@ from .hooks import hooks_for
 from .log import MetricsLogger
 from .optim import make_optimizers, set_lr
 from .pace import Pace
+from .parallel import engine_for
 from .preflight import (
     changes,
     check_fit,
@@ -61,6 +63,9 @@ class Trainer:
     `best_step`, `best_val_loss` and patience compare those losses with each other and with nothing
     else. What a run has come to is told by the whole validation split, read once at its end:
     `whole_val_lm_loss[step]` is the loss of the last weights, and of the best if they were saved.
+
+    Started by torchrun, several processes make one such training, each with a share of every batch
+    (`config.strategy`): call the same in all. The first of them writes and prints.
     """
 
     def __init__(
@@ -74,17 +79,20 @@ class Trainer:
         saved: Checkpoint | None = None,
     ):
         self.config = config = config or TrainConfig()
+        self.ranks = ranks = join()
         check_fit(model, corpus, config)
         self.corpus, self.corpus_identity = corpus, identity(corpus)
         self.device = pick_device(config.device)
         self.model = model.to(self.device)
         model.tokenizer = corpus.tokenizer
-        self._forward = torch.compile(model) if config.compile else model
+        self.engine = engine_for(model, config, ranks)
+        self._forward = self.engine.forward()
         # on a GPU all tokens live there, so that no loader stands in the way
         resident = self.device if self.device.type == "cuda" else "cpu"
         self._train, self._val = corpus.train.to(resident), corpus.val.to(resident)
         block_size = model.config.block_size
-        self.batches = Batches(self._train, config.batch_size, block_size, config.seed)
+        share = (ranks.rank, ranks.world)
+        self.batches = Batches(self._train, config.batch_size, block_size, config.seed, *share)
         self.tokens_per_step = tokens_per_step(model, config)
         self.max_steps = updates(model, corpus, config)
         self.rounds = first_round(self.max_steps, config)
@@ -96,14 +104,19 @@ class Trainer:
         self.seconds, self.pace = 0.0, Pace()
         self.loss = self.grad_norm = math.nan  # of the last batch that was looked at
         self.useless: int | None = None  # the step at which an evaluation gave no finite loss
-        self.run = Run.claim(out_dir) if out_dir is not None else run
-        about = {"model": to_dict(model.config), "train": to_dict(config), "corpus": corpus.name}
-        self.metrics = MetricsLogger(self.run and self.run.log, config.log, about)
+        self.run = run
+        if out_dir is not None:
+            self.run = ranks.once(lambda: Run.claim(out_dir))
+        self.metrics = MetricsLogger()
+        if ranks.first:
+            about = {"model": to_dict(model.config), "train": to_dict(config)}
+            about["corpus"] = corpus.name
+            self.metrics = MetricsLogger(self.run and self.run.log, config.log, about)
         if saved:
             self._restore(saved)
-        self.hooks = hooks_for(model, self._val, config, self.run)
+        self.hooks = hooks_for(model, self._val, config, self.run if ranks.first else None)
         self.recorded = None
-        if can_record(model, config.precision):
+        if self.engine.recordable and can_record(model, config.precision):
             self.recorded = RecordedUpdate(self._update)
 
     @classmethod
@@ -125,7 +138,7 @@ class Trainer:
         """
         opened = Run.open(run)
         opened.check_trainable()
-        with opened.writing():
+        with opened.writing_together(join()):
             saved = opened.load(which)
             before, text = used_before(opened.folder, saved)
             config = config or before
@@ -142,33 +155,34 @@ class Trainer:
     def fit(self, progress: bool = True) -> MetricsLogger:
         """Train to the end (or until patience runs out), evaluating and saving on the way.
 
-        Ctrl-C and SIGTERM end the current update, save a checkpoint and then raise
-        `KeyboardInterrupt` or `SystemExit`. Raises `NonFiniteError` before an update that would
-        ruin the weights (where updates are recorded, one after it), and instead of saving what is
-        ruined; `CheckpointError` if somebody else trains in the folder.
+        Ctrl-C and SIGTERM end the current update (in all processes, if one gets the signal), save a
+        checkpoint and then raise `KeyboardInterrupt` or `SystemExit`. Raises `NonFiniteError`
+        before an update that would ruin the weights (where updates are recorded, one after it), and
+        instead of saving what is ruined; `CheckpointError` if somebody else trains in the folder;
+        `GroupError` if another process has gone.
         """
-        small = is_small(self.model, self.config)
-        with self.run.writing() if self.run else nullcontext(), one_thread(small):
+        alone = self.run.writing_together(self.ranks) if self.run else nullcontext()
+        with self.ranks.watching(), alone, one_thread(is_small(self.model, self.config)):
             try:
-                caught = self._loop(progress)
+                signal = self._loop(progress)
             finally:
                 self._forget_recording()
                 self.metrics.finish()
         self.model.eval()
-        if caught:
+        if signal:
             self._say_where_it_stopped()
-            act_on(caught[0])
+            act_on(signal)
         return self.metrics
 
-    def _loop(self, progress: bool) -> list[int]:
-        """The loop; gives the signals that ended it."""
-        bar = progress_bar(self.max_steps, self.step, progress)
+    def _loop(self, progress: bool) -> int:
+        """The loop; gives the signal that ended it, or 0."""
+        bar = progress_bar(self.max_steps, self.step, progress and self.ranks.first)
         with noted_signals() as caught, bar:
             if not self._evaluated():
                 torch.manual_seed(self.config.seed)  # dropout
                 self._evaluate(tokens_per_s=math.nan)
             mark_step, mark_time = self.step, time.perf_counter()
-            while self.step < self.max_steps and not caught and not self._out_of_patience():
+            while not (self._is_done() or self._signal(caught)):
                 with self.pace.update():
                     loss = self.train_step()
                 bar.update()
@@ -180,17 +194,21 @@ class Trainer:
                     self.seconds += time.perf_counter() - mark_time
                     self._evaluate(speed)
                     mark_step, mark_time = self.step, time.perf_counter()
-            if caught:
+            if self._signal(caught):
                 self._settle()
                 self.seconds += time.perf_counter() - mark_time
                 self._save()
-                self._tell(ended=False)
+                self.ranks.once(lambda: self._tell(ended=False))
             elif self.useless == self.step:
                 raise self._ruined(f"no finite loss at step {self.step}, which was not saved")
             else:
                 self._conclude()
                 self._tell(ended=True)
-        return caught
+        return self._signal(caught)
+
+    def _signal(self, caught: list[int]) -> int:
+        """What a process was told to end by, agreed on by all; 0: nothing."""
+        return self.ranks.largest(caught[0] if caught else 0)
 
     def train_step(self) -> float:
         """One update; returns the cross-entropy of its batch in nats per token.
@@ -199,6 +217,8 @@ class Trainer:
         """
         set_lr(self.optimizers, factor_at(self.rounds, self.step))
         self.model.train()
+        if self.ranks.world > 1:
+            torch.manual_seed(self.ranks.seed(self.config.seed, self.step))
         batches = [self.batches.draw() for _ in range(self.config.grad_accum_steps)]
         if self.recorded:
             self._look(self.recorded.start(batches))
@@ -218,16 +238,18 @@ class Trainer:
     def _backward(self, batches: list[Batch]) -> tuple[Tensor, list[Tensor | None]]:
         """Gradients of the mean over all batches, clipped; loss and norm `(2,)`, and loads."""
         config, total, loads = self.config, torch.zeros((), device=self.device), []
-        self.model.zero_grad()  # also of what was left by somebody else
-        for x, y in batches:
-            with autocast(self.device, config.precision):
-                out = self._forward(x.to(self.device), y.to(self.device))
-            (out.loss / len(batches)).backward()
+        for optimizer in self.optimizers:  # of the model they may be gathered copies (FSDP2)
+            optimizer.zero_grad()  # also of what was left by somebody else
+        for i, (x, y) in enumerate(batches, 1):
+            with self.engine.adding(last=i == len(batches)):
+                with autocast(self.device, config.precision):
+                    out = self._forward(x.to(self.device), y.to(self.device))
+                (out.loss / len(batches)).backward()
             total += out.lm_loss.detach() / len(batches)
             loads.append(out.expert_load)
         limit = config.grad_clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        return torch.stack([total, norm]), loads
+        return torch.stack([total, whole(norm)]), loads
 
     def _move(self, loads: list[Tensor | None]) -> None:
         for optimizer in self.optimizers:
@@ -313,14 +335,14 @@ class Trainer:
             try:
                 models[self.best_step] = self._best_model()
             except CheckpointError as error:
-                say(f"the best weights, of step {self.best_step}, are lost: {error}")
+                self._say(f"the best weights, of step {self.best_step}, are lost: {error}")
         for step, model in sorted(models.items()):
             self.whole_val_lm_loss[step] = loss = self._loss(model, self._val, None)
             self.metrics.amend(step, whole_val_lm_loss=loss)
 
     def _tell(self, ended: bool) -> None:
         """Leave in the run's folder what can be read and shown of it: see `products.py`."""
-        if self.run is None:
+        if self.run is None or not self.ranks.first:
             return
         if not ended:
             keep_weights(self.run, self.best_step)
@@ -339,13 +361,13 @@ class Trainer:
         try:
             best = self._best_model()
         except CheckpointError as error:
-            say(f"the best weights, of step {self.best_step}, are lost: {error}")
+            self._say(f"the best weights, of step {self.best_step}, are lost: {error}")
             self.best_val_loss = math.inf  # the next evaluation makes the best
         else:
             self.best_val_loss = self._loss(best, self._val, self.config.max_eval_tokens)
 
     def _loss(self, model: TinyGPT, tokens: Tensor, limit: int | None) -> float:
-        return evaluate(model, tokens, limit, self.config.precision)
+        return evaluate(model, tokens, limit, self.config.precision, self.ranks)
 
     def _best_model(self) -> TinyGPT:
         saved = load_checkpoint(self.run.step_folder(self.best_step))
@@ -355,24 +377,31 @@ class Trainer:
         """Whether there has been an evaluation: each makes a best loss, or counts as a bad one."""
         return self.best_val_loss < math.inf or self.bad_evaluations > 0
 
-    def _out_of_patience(self) -> bool:
-        return self.config.patience is not None and self.bad_evaluations >= self.config.patience
+    def _is_done(self) -> bool:
+        patience = self.config.patience
+        given_up = patience is not None and self.bad_evaluations >= patience
+        return self.step >= self.max_steps or given_up
+
+    def _say(self, text: str) -> None:
+        if self.ranks.first:
+            say(text)
 
     def _sample(self) -> None:
         if not self.config.sample_tokens or self.useless == self.step:
             return
         start, seed = time.perf_counter(), self.config.seed + self.step
         prompt, count = self.config.sample_prompt, self.config.sample_tokens
-        text = generate(self.model, prompt, count, temperature=0.8, seed=seed)
+        with self.engine.gathered():
+            text = generate(self.model, prompt, count, temperature=0.8, seed=seed)
         self.samples.append((self.step, text))
-        say(f"--- step {self.step}\n{text.strip()}\n")
+        self._say(f"--- step {self.step}\n{text.strip()}\n")
         self.seconds += time.perf_counter() - start
 
     def _save(self) -> None:
         if self.run is None:
             return
         if self.useless == self.step:
-            say(f"step {self.step} has no finite loss; its weights are not saved")
+            self._say(f"step {self.step} has no finite loss; its weights are not saved")
             return
         random = random_states(self.batches, self.device)
         checkpoint = Checkpoint(
@@ -388,7 +417,7 @@ class Trainer:
             | {"max_steps": self.max_steps, "rounds": to_numbers(self.rounds)},
         )
         try:
-            self.run.save(self.step, checkpoint, self.config.keep_last)
+            self.run.save(self.step, checkpoint, self.config.keep_last, self.ranks)
         except NonFiniteError as error:
             raise self._ruined(f"at step {self.step} {error}") from error
 
@@ -402,17 +431,21 @@ class Trainer:
         restore_random_states(saved.training, self.batches, self.device)
         if before.max_eval_tokens != self.config.max_eval_tokens:
             self._compare_anew()
+        self.ranks.once(self._forget_later)
+        if changed := changes(before, self.config):
+            self._say(f"from step {self.step} on: {', '.join(changed)}{words}")
+        elif self.step >= self.max_steps:
+            last = f"step {self.step} is the last of the run"
+            self._say(f"{last}; a larger max_steps makes it longer")
+
+    def _forget_later(self) -> None:
         self.run.forget_after(self.step)
         self.run.keep(self.config.keep_last, self.best_step)
         self.metrics.truncate(self.step)
-        if changed := changes(before, self.config):
-            say(f"from step {self.step} on: {', '.join(changed)}{words}")
-        elif self.step >= self.max_steps:
-            say(f"step {self.step} is the last of the run; a larger max_steps makes it longer")
 
     def _say_where_it_stopped(self) -> None:
         where = " (no out_dir: nothing saved)"
         if self.run and self.useless != self.step:
             folder = str(self.run.folder)
             where = f", saved in {folder}; go on with Trainer.resume({folder!r})"
-        say(f"stopped after step {self.step}{where}")
+        self._say(f"stopped after step {self.step}{where}")
