@@ -1,5 +1,6 @@
 """The command line itself, in this process where nothing hangs on its own (see test_console.py)."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import warnings
 import pytest
 
 from tinygpt import cli
+from tinygpt.commands.completion import FLAGS
 from tinygpt.files import ROOT
 
 from .commands.conftest import one_line
@@ -103,3 +105,28 @@ def test_importing_is_light():
 def test_commands_start_light(command):
     code = f"from tinygpt import cli; assert cli.main({command.split()}) == 0"
     assert heavy_modules(code) == ["tyro"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_complete_commands_and_flags(shell, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--tyro-print-completion", shell])
+    assert not stop.value.code
+    said = capsys.readouterr().out
+    for word in ("generate", "upcycle", "n-embd", "moe.top-k", "repetition-penalty"):
+        assert word in said
+
+
+def test_all_commands_with_flags_are_completed():
+    assert {*FLAGS, "lab"} == set(cli.COMMANDS)
+
+
+@pytest.mark.parametrize("command", sorted(FLAGS))
+def test_help_says_of_every_flag_what_it_is(command, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    lines = [line.strip("│ ") for line in capsys.readouterr().out.splitlines()]
+    entries = re.split(r"\n(?=-)", "\n".join(lines))[1:]
+    helps = {entry.split()[0]: re.split(r" {2,}|\n", entry, maxsplit=1)[1] for entry in entries}
+    assert [flag for flag, words in helps.items() if words.startswith(("(", "╰"))] == []

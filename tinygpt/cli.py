@@ -4,7 +4,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from .commands import COMMANDS, did_you_mean
+from .commands import COMMANDS, complete, did_you_mean
 from .console import (
     describe_os_error,
     drop_output,
@@ -65,7 +65,8 @@ def _run_command(argv: list[str]) -> int:
         return 0
     if any("\0" in word for word in argv):
         raise ConfigError("a flag holds a NUL character, which no name and no text may have")
-    command = COMMANDS.get(argv[0])
+    completion = argv[0].startswith("--tyro-")
+    command = (lambda _: complete(argv)) if completion else COMMANDS.get(argv[0])
     if command is None:
         near = did_you_mean(argv[0], {"": COMMANDS})
         raise ConfigError(f"there is no command {argv[0]!r}; there are {', '.join(COMMANDS)}{near}")

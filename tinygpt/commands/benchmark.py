@@ -32,6 +32,7 @@ class BenchmarkArgs:
     threads: int | None = None
     """CPU threads; default: torch's choice"""
     device: str = "auto"
+    """auto: CUDA when present, else CPU"""
     runs: str = str(WORKSPACE / "checkpoints" / "speedrun.csv")
     """the finished runs of time-to-loss: what is in this file is not made again"""
     out: str | None = None

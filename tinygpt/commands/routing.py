@@ -37,6 +37,7 @@ class RoutingArgs:
     batches: tuple[int, ...] = (1, 4, 16)
     """windows in a batch, for the memory of each"""
     device: str = "auto"
+    """auto: CUDA when present, else CPU"""
 
 
 def routing(arguments: Sequence[str]) -> None:

@@ -342,7 +342,7 @@ class Trainer:
 
     def _tell(self, ended: bool) -> None:
         """Leave in the run's folder what can be read and shown of it: see `products.py`."""
-        if self.run is None or not self.ranks.first:
+        if self.run is None:
             return
         if not ended:
             keep_weights(self.run, self.best_step)
