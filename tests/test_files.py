@@ -17,15 +17,7 @@ from importlib.util import find_spec
 import pytest
 
 from tinygpt import files
-from tinygpt.files import (
-    ROOT,
-    alone,
-    atomic_path,
-    locked,
-    resolve,
-    sweep_temporaries,
-    write_text,
-)
+from tinygpt.files import ROOT, alone, atomic_path, locked, resolve, sweep_temporaries, write_text
 
 
 def test_an_error_while_writing_keeps_the_old_file_and_leaves_nothing(tmp_path):
@@ -253,7 +245,7 @@ INSTALLED = """
     from tinygpt import ModelConfig, TinyGPT, TrainConfig, Trainer, load_corpus, load_run
     from tinygpt.errors import TinyGPTError
     from tinygpt.lab import open_lab
-    from tinygpt.text import corpus
+    from tinygpt.corpora import corpus
 
     assert "site-packages" in tinygpt.__file__
     for call in (lambda: load_run("laptop"), lambda: open_lab([])):

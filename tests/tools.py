@@ -16,8 +16,9 @@ import torch
 from hypothesis import strategies as st
 
 from tinygpt import ModelConfig, MoEConfig, TinyGPT, TrainConfig
+from tinygpt.corpora import write_plays
 from tinygpt.model import MLP, MoE, Router, Routing, rotary_table
-from tinygpt.text import BPETokenizer, CharTokenizer, Tokenizer, write_plays
+from tinygpt.text import BPETokenizer, CharTokenizer, Tokenizer
 from tinygpt.text.subwords import SubwordTokenizer
 from tinygpt.training import latest_checkpoint, load_checkpoint, save_checkpoint
 

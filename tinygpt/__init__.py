@@ -2,6 +2,7 @@
 
 from . import console  # noqa: F401  first: Ctrl-C may come while the others are imported
 from .config import DecodingConfig, ModelConfig, MoEConfig, TrainConfig
+from .corpora import load_corpus
 from .decoding import (
     generate,
     generate_batch,
@@ -18,7 +19,7 @@ from .errors import TinyGPTError, UnknownCharacterError
 from .model import TinyGPT, upcycle
 from .presets import PRESETS
 from .runtime import seed_all
-from .text import BPETokenizer, CharTokenizer, WordPieceTokenizer, load_corpus
+from .text import BPETokenizer, CharTokenizer, WordPieceTokenizer
 from .training import MetricsLogger, Trainer, load_pretrained, load_run, save_pretrained
 
 __version__ = "0.1.0"

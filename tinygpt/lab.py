@@ -6,9 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+from .corpora import load_corpus
 from .errors import ConfigError, TinyGPTError
 from .files import INSTALLED, ROOT, atomic_path, sha256, write_text
-from .text import load_corpus
 
 NOTEBOOKS = ROOT / "notebooks"
 WORK = ROOT / "my_work"

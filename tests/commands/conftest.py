@@ -7,7 +7,7 @@ from tinygpt import cli
 
 @pytest.fixture
 def text(tmp_path, corpus, monkeypatch):
-    monkeypatch.setattr("tinygpt.text.stream.WORKSPACE", tmp_path)  # where token files go
+    monkeypatch.setattr("tinygpt.corpora.stream.WORKSPACE", tmp_path)  # where token files go
     path = tmp_path / "text.txt"
     path.write_text(corpus.text, encoding="utf-8", newline="\n")
     return f"file:{path}"

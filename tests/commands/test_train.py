@@ -373,7 +373,7 @@ def test_a_number_of_stories_asks_for_the_stories(monkeypatch, capsys):
 
 def test_a_text_that_is_nowhere_and_no_network(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("TINYGPT_DATA", raising=False)
-    monkeypatch.setattr("tinygpt.text.places.WORKSPACE", tmp_path)
+    monkeypatch.setattr("tinygpt.places.WORKSPACE", tmp_path)
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     error = one_line(["train"], capsys)
     assert "tinyshakespeare is not on this machine and could not be fetched" in error

@@ -7,15 +7,7 @@ from torch._dynamo.utils import counters
 from torch._inductor import config
 
 import tinygpt
-from tinygpt import (
-    ModelConfig,
-    MoEConfig,
-    TinyGPT,
-    generate,
-    generate_batch,
-    generate_beam,
-    stream,
-)
+from tinygpt import ModelConfig, MoEConfig, TinyGPT, generate, generate_batch, generate_beam, stream
 from tinygpt.decoding import Step, Writer, generate_details, generate_lookup
 from tinygpt.errors import ConfigError
 from tinygpt.model import FixedCache, KVCache

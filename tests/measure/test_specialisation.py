@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 
+from tinygpt.corpora import Corpus, load_corpus, write_plays
 from tinygpt.errors import ConfigError
 from tinygpt.measure import (
     CLASSES,
@@ -17,7 +18,7 @@ from tinygpt.measure import (
     specialisation,
     token_labels,
 )
-from tinygpt.text import CharTokenizer, Corpus, load_corpus, write_plays
+from tinygpt.text import CharTokenizer
 
 from ..tools import model_of, random_ids
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tinygpt import ModelConfig, TrainConfig, load_corpus
+from tinygpt.corpora import Corpus
+from tinygpt.corpora.tinyplays import write_plays
 from tinygpt.presets import Preset
-from tinygpt.text import Corpus
-from tinygpt.text.tinyplays import write_plays
 
 
 @pytest.fixture(scope="session")

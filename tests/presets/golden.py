@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from tinygpt import ModelConfig, TinyGPT, TrainConfig, Trainer
+from tinygpt.corpora import Corpus
 from tinygpt.presets import PRESETS
 from tinygpt.runtime import seed_all
-from tinygpt.text import Corpus
 
 FILE = Path(__file__).parents[1] / "data" / "golden_losses.json"
 UPDATES = 20

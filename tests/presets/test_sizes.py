@@ -8,12 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from tinygpt import ModelConfig, TinyGPT
 from tinygpt.files import ROOT
-from tinygpt.measure import (
-    ParameterCount,
-    count_parameters,
-    flops_per_token,
-    training_memory,
-)
+from tinygpt.measure import ParameterCount, count_parameters, flops_per_token, training_memory
 from tinygpt.presets import PRESETS
 from tinygpt.runtime import shapes_only
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from tinygpt import TinyGPT, Trainer, generate, load_run
+from tinygpt.corpora import Corpus
 from tinygpt.measure import training_memory
 from tinygpt.presets import PRESETS
 from tinygpt.runtime import seed_all
-from tinygpt.text import CharTokenizer, Corpus
+from tinygpt.text import CharTokenizer
 
 STATUS = Path("/proc/self/status")
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from tinygpt import MetricsLogger, MoEConfig, TinyGPT, TrainConfig, Trainer, load_run, seed_all
+from tinygpt.corpora import load_corpus
 from tinygpt.errors import CheckpointError, ConfigError
 from tinygpt.measure import evaluate
 from tinygpt.study import compare_runs
-from tinygpt.text import load_corpus
 from tinygpt.training import Run
 
 TRAIN = TrainConfig(max_steps=4, batch_size=2, warmup_steps=1, eval_interval=2, max_eval_tokens=64)

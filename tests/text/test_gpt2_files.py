@@ -6,10 +6,9 @@ from dataclasses import replace
 import pytest
 
 from tests.text.test_subwords import GPT2, gpt2, needs_gpt2
-from tinygpt import BPETokenizer
+from tinygpt import BPETokenizer, places
 from tinygpt.errors import CorpusError
 from tinygpt.text import gpt2_files as module
-from tinygpt.text import places
 
 MERGES = module.HEADER + b"a b\n"
 

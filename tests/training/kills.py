@@ -18,9 +18,9 @@ import pandas as pd
 import torch
 
 from tinygpt import ModelConfig, MoEConfig, TinyGPT, TrainConfig, Trainer, load_corpus, load_run
+from tinygpt.corpora import Corpus
 from tinygpt.files import sha256
 from tinygpt.plots import plot_convergence
-from tinygpt.text import Corpus
 from tinygpt.training import (
     MetricsLogger,
     checkpoint,

@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from tinygpt import PRESETS, MoEConfig, TinyGPT, TrainConfig, Trainer
+from tinygpt.corpora import get_batch
 from tinygpt.measure import evaluate, measure_routing
 from tinygpt.model import Experts, rebalance
-from tinygpt.text import get_batch
 from tinygpt.training import (
     export_run,
     latest_checkpoint,

@@ -28,11 +28,11 @@ from tinygpt import (
     cli,
     load_run,
 )
+from tinygpt.corpora import Batches
 from tinygpt.errors import CheckpointError, ConfigError, GroupError
 from tinygpt.files import ROOT
 from tinygpt.measure import evaluate
 from tinygpt.ranks import join, whole
-from tinygpt.text import Batches
 from tinygpt.training import (
     Run,
     checkpoints,

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tinygpt import MoEConfig, TinyGPT, Trainer
+from tinygpt.corpora import Batches
 from tinygpt.errors import NonFiniteError
-from tinygpt.text import Batches
 from tinygpt.training import load_checkpoint
 from tinygpt.training.recorded import WARM_UP, RecordedUpdate, can_record
 

@@ -6,13 +6,7 @@ import pytest
 from tinygpt import TrainConfig
 from tinygpt.errors import CheckpointError
 from tinygpt.training import lr_factor
-from tinygpt.training.rounds import (
-    factor_at,
-    first_round,
-    from_numbers,
-    resumed_rounds,
-    to_numbers,
-)
+from tinygpt.training.rounds import factor_at, first_round, from_numbers, resumed_rounds, to_numbers
 
 COSINE = TrainConfig(max_steps=100, warmup_steps=10, min_lr_ratio=0.1)
 WSD = replace(COSINE, schedule="wsd", min_lr_ratio=0.0, decay_fraction=0.6)

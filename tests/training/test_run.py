@@ -6,13 +6,7 @@ import torch
 
 from tinygpt import TinyGPT, Trainer, generate, load_run
 from tinygpt.errors import CheckpointError, ConfigError
-from tinygpt.training import (
-    Run,
-    checkpoints,
-    find_run,
-    latest_checkpoint,
-    load_checkpoint,
-)
+from tinygpt.training import Run, checkpoints, find_run, latest_checkpoint, load_checkpoint
 
 from ..tools import QUICK, make_best
 

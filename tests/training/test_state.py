@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tinygpt import TinyGPT
+from tinygpt.corpora import Batches
 from tinygpt.errors import CheckpointError
-from tinygpt.text import Batches
 from tinygpt.training import make_optimizers
 from tinygpt.training.state import (
     optimizer_tensors,

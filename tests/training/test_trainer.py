@@ -24,6 +24,7 @@ from tinygpt import (
     load_corpus,
     load_run,
 )
+from tinygpt.corpora import Corpus, get_batch
 from tinygpt.errors import (
     CheckpointError,
     ConfigError,
@@ -33,7 +34,7 @@ from tinygpt.errors import (
 )
 from tinygpt.files import ROOT
 from tinygpt.measure import evaluate
-from tinygpt.text import Corpus, Tokenizer, get_batch
+from tinygpt.text import Tokenizer
 from tinygpt.training import checkpoints, find_run, latest_checkpoint, load_checkpoint, lr_factor
 from tinygpt.training.manifest import write_manifest
 from tinygpt.training.preflight import is_small

@@ -1,7 +1,7 @@
 import pytest
 
 from tinygpt import CharTokenizer
-from tinygpt.text import STYLES, write_plays
+from tinygpt.corpora import STYLES, write_plays
 from tinygpt.widgets.passages import passages, tinyplays_scene
 
 from ..tools import ByteTokenizer, byte_tokenizer

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tinygpt import CharTokenizer, ModelConfig, MoEConfig, TinyGPT, generateV2, plots
+from tinygpt.corpora import STYLES, write_plays
 from tinygpt.errors import ConfigError
 from tinygpt.measure import (
     classes,
@@ -19,7 +20,6 @@ from tinygpt.measure import (
     variation,
     without_expert,
 )
-from tinygpt.text import STYLES, write_plays
 from tinygpt.widgets import frame, routing_chart, routing_explorer, routing_figures, routing_history
 from tinygpt.widgets import routing as module
 from tinygpt.widgets.passages import LONGEST, passages

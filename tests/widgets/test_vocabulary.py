@@ -11,12 +11,7 @@ import torch
 
 from tinygpt import ModelConfig, MoEConfig, TinyGPT, generateV2
 from tinygpt.decoding import stream_tokens
-from tinygpt.widgets import (
-    attention_explorer,
-    routing_chart,
-    routing_explorer,
-    sampling_playground,
-)
+from tinygpt.widgets import attention_explorer, routing_chart, routing_explorer, sampling_playground
 from tinygpt.widgets.playground import AS_DRAWN, MENU
 
 from ..tools import ByteTokenizer

@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 
 from ..config import ModelConfig, TrainConfig, unusual
+from ..corpora import Corpus, load_corpus
 from ..files import locked
 from ..measure import count_parameters, evaluate, paired_difference
 from ..model import TinyGPT
 from ..presets import PRESETS
 from ..runtime import one_thread, pick_device
 from ..tables import Columns, Row, Table
-from ..text import Corpus, load_corpus
 from ..training import Trainer
 from . import tricks
 from .report import Report, machine

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ..text import CharTokenizer, Corpus, load_corpus
+from ..corpora import Corpus, load_corpus
+from ..text import CharTokenizer
 from .arguments import read_arguments
 from .names import BOOKS, CORPORA, STORIES, TOKENIZERS, corpus_name
 

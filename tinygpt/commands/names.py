@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..console import program
+from ..corpora import corpus_names
 from ..errors import CheckpointError, ConfigError
 from ..files import resolve
 from ..presets import PRESETS, Preset, find_preset
-from ..text import corpus_names
 from .settings import read_settings_file
 
 if TYPE_CHECKING:

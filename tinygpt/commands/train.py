@@ -10,10 +10,10 @@ from tyro.conf import AvoidSubcommands, FlagCreatePairsOff, OmitArgPrefixes, arg
 
 from ..config import ModelConfig, MoEConfig, TrainConfig
 from ..console import patient_output
+from ..corpora import Corpus, load_corpus
 from ..errors import ConfigError
 from ..files import resolve, write_text
 from ..ranks import join, leave
-from ..text import Corpus, load_corpus
 from .arguments import read_arguments, read_known, renamed, with_line_ends
 from .names import (
     CORPORA,

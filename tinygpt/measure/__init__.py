@@ -11,13 +11,7 @@ from .attention import (
     without_heads,
 )
 from .cost import ParameterCount, count_parameters, flops_per_token
-from .intervals import (
-    Difference,
-    bootstrap_interval,
-    holm,
-    paired_difference,
-    unpaired_difference,
-)
+from .intervals import Difference, bootstrap_interval, holm, paired_difference, unpaired_difference
 from .loss import count_predictions, evaluate, positions_read
 from .memory import Memory, inference_memory, training_memory
 from .peak import peak_bytes

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..corpora import take
 from ..errors import ConfigError
 from ..model import TinyGPT, evaluating
 from ..runtime import autocast
-from ..text import Tokenizer, take
+from ..text import Tokenizer
 from .intervals import holm, unpaired_difference
 from .loss import split_batches
 from .reading import sharing

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ..corpora import take
 from ..errors import ConfigError
 from ..model import TinyGPT, evaluating
 from ..ranks import ALONE, Ranks
 from ..runtime import autocast
-from ..text import take
 
 # tokens of one forward pass in an evaluation; on a CPU fewer, so that activations fit its cache
 PASS, CPU_PASS = 1 << 14, 1 << 11

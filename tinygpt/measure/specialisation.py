@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..corpora import Corpus, take
 from ..model import TinyGPT, choice_table
-from ..text import Corpus, take
 from .loss import positions_read
 from .routing import (
     RoutingReport,

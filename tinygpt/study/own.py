@@ -11,10 +11,10 @@ import pandas as pd
 
 from ..benchmark import Report
 from ..config import MoEConfig, TrainConfig, to_dict
+from ..corpora import load_corpus
 from ..errors import ConfigError
 from ..measure import count_parameters, evaluate, flops_per_token
 from ..tables import Row
-from ..text import load_corpus
 from ..training import Checkpoint, MetricsLogger, Run, identity, used_before
 from .report import differences_report
 from .verdict import Comparison, judge

@@ -10,10 +10,10 @@ from typing import Literal
 import pandas as pd
 import torch
 
+from ..corpora import Corpus, load_corpus
 from ..errors import ConfigError
 from ..runtime import pick_device
 from ..tables import Row
-from ..text import Corpus, load_corpus
 from .arms import ARMS, Arm, Size
 from .records import Records, fingerprint
 

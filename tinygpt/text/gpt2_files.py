@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ..errors import CorpusError
 from ..hub import HubFile, fetch
-from .places import folders, home
-from .textfiles import is_there, reading
+from ..places import folders, home
+from ..textfiles import is_there, reading
 
 VOCABULARY, MERGES, FOLDER = "vocab.json", "merges.txt", "gpt2-bpe"
 REPOSITORY, COMMIT = "openai-community/gpt2", "607a30d783dfa663caf39e06633721c8d4cfcd7e"

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import TrainConfig
+from ..corpora import Corpus, check_tokens, load_corpus
 from ..errors import CheckpointError, ConfigError, CorpusError
 from ..measure import flops_per_token
 from ..model import TinyGPT
-from ..text import Corpus, check_tokens, load_corpus
 from .checkpoint import Checkpoint, train_settings
 
 SMALL = 3e9  # floating-point operations of a forward pass

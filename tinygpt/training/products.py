@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from ..corpora import Corpus
 from ..errors import CheckpointError
 from ..files import atomic_path, write_text
-from ..text import Corpus
 from .checkpoint import load_checkpoint, new_folder, write_checkpoint
 from .folder import BEST, CURVES, GENERATIONS, remove_checkpoint
 from .log import MetricsLogger

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
+from ..corpora import Corpus
 from ..errors import CheckpointError, ConfigError, CorpusError, NonFiniteError
 from ..model import TinyGPT
 from ..runtime import pick_device
-from ..text import Corpus
 from .checkpoint import Checkpoint, new_folder, write_checkpoint
 from .folder import Folder
 from .log import MetricsLogger

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..corpora import Batches
 from ..errors import CheckpointError
 from ..ranks import part
-from ..text import Batches
 from .optim import Muon
 
 # what a checkpoint says of the training, beside tensors: attributes of the trainer, by their type

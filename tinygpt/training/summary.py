@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..corpora import Corpus
 from ..measure import (
     count_parameters,
     count_predictions,
@@ -17,7 +18,6 @@ from ..measure import (
     variation,
 )
 from ..model import TinyGPT
-from ..text import Corpus
 from .checkpoint import Checkpoint, train_settings
 from .manifest import SUMMARY
 from .preflight import tokens_per_step

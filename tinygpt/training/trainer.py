@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ..config import TrainConfig, to_dict
+from ..corpora import Batches, Corpus, load_corpus
 from ..decoding import generate
 from ..errors import CheckpointError, NonFiniteError
 from ..measure import count_predictions, evaluate
 from ..model import TinyGPT
 from ..ranks import join, whole
 from ..runtime import autocast, one_thread, peak_memory, pick_device, processor
-from ..text import Batches, Corpus, load_corpus
 from .checkpoint import Checkpoint, load_checkpoint
 from .hooks import hooks_for
 from .log import MetricsLogger

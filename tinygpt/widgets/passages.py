@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 
+from ..corpora import STYLES, write_plays
 from ..errors import ConfigError, UnknownCharacterError
-from ..text import STYLES, Tokenizer, write_plays
+from ..text import Tokenizer
 from .frame import unit, unknown
 from .inputs import check_text, kind
 

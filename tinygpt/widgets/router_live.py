@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import ipywidgets as widgets
 
+from ..corpora import Corpus, check_tokens, load_corpus
 from ..errors import ConfigError
-from ..text import Corpus, check_tokens, load_corpus
 from . import frame
 from . import router_chart as chart
 from .inputs import check_tokenizer, kind

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from ..config import ModelConfig, MoEConfig
+from ..corpora import Batches, Corpus
 from ..errors import NonFiniteError
 from ..measure import dead_experts, variation
 from ..model import Router, Routing, TinyGPT, evaluating, rebalance
 from ..runtime import one_thread
-from ..text import Batches, Corpus
 
 T, BATCH, CHANNELS, WIDTH = 32, 16, 64, 512  # WIDTH: of all experts together
 LR, BETAS, CLIP = 2e-3, (0.9, 0.99), 1.0

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import ipywidgets as widgets
 
+from ..corpora import Corpus
 from ..errors import ConfigError
-from ..text import Corpus
 from . import frame
 from .frame import slider, tile
 from .inputs import check_tokenizer, kind, whole_number

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from ..errors import CorpusError, UnknownCharacterError
 from ..files import WORKSPACE, alone, sha256, write_text
+from ..text import Tokenizer
 from .documents import Document, Note, Texts
 from .encoding import Contents, encode, id_type
 from .recipes import Recipe
-from .tokenizer import Tokenizer
 
 TOKENS, TOKENIZER, CONTENTS, RECORD = "tokens", "tokenizer.json", "contents.json", "record.json"
 WORTH_TELLING = 1_000_000  # bytes

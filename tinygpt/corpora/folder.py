@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ..errors import CorpusError
 from ..files import resolve
+from ..textfiles import checksum, guard, length, pieces
 from .documents import Document, Note, Texts, combined_checksum
 from .splitting import arrange, profile
-from .textfiles import checksum, guard, length, pieces
 
 SHARES = {"val": 0.1}
 

@@ -2,7 +2,8 @@ import hashlib
 
 import pytest
 
-from tinygpt.text import places, plain, stream
+from tinygpt import places
+from tinygpt.corpora import plain, stream
 
 
 @pytest.fixture

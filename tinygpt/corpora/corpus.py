@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .characters import CharTokenizer
+from ..text import CharTokenizer, TextSize, Tokenizer
 from .documents import UNDIVIDED, Document, Note, Texts
 from .encoding import BLANK_LINE, Contents, encode, id_type
 from .recipes import TRAIN_SHARE, Recipe, recipe
 from .stream import memory_mapped, unchanged
-from .tokenizer import TextSize, Tokenizer
 
 MEMMAP_BYTES = 64 << 20  # texts larger than this stay on disk
 

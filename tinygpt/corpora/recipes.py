@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ..text import TRAINED, Tokenizer, tokenizer_maker
 from .documents import UNDIVIDED, Note, Texts
 from .encoding import alphabet
-from .named import TRAINED, tokenizer_maker
-from .tokenizer import Tokenizer
 
 TRAIN_SHARE = 0.9  # of a text that is not divided into documents
 MOST = 100_000_000  # characters that a tokenizer is trained on

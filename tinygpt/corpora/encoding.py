@@ -9,9 +9,8 @@ from typing import BinaryIO
 import numpy as np
 
 from ..errors import CorpusError
-from .characters import CharTokenizer
+from ..text import CharTokenizer, Tokenizer
 from .documents import UNDIVIDED, Document, Note
-from .tokenizer import Tokenizer
 
 SHORT, TOGETHER = 1 << 16, 1 << 20  # characters of a short document, and of many at a time
 BLANK_LINE = "\n\n"  # between documents, for a tokenizer that has no mark for their end

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from ..errors import CorpusError
 from ..hub import HubFile
+from ..places import find, locate, shown
+from ..text import END_OF_TEXT
+from ..textfiles import checksum, guard, length, pieces
 from .documents import UNDIVIDED, Document, Note, Texts, combined_checksum
-from .places import find, locate, shown
 from .repair import repair
-from .textfiles import checksum, guard, length, pieces
-from .tokenizer import END_OF_TEXT
 
 LICENCE = "CDLA-Sharing-1.0"
 REPOSITORY, COMMIT = "roneneldan/TinyStories", "f54c09fd23315a6f9c86f9dc80f725de7d8f9c64"

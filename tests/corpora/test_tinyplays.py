@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygpt.text import STYLES, tinyplays, write_plays
-from tinygpt.text.tinyplays import Plays, Rule, log_probability, parse
+from tinygpt.corpora import STYLES, tinyplays, write_plays
+from tinygpt.corpora.tinyplays import Plays, Rule, log_probability, parse
 
 TINY_SHAKESPEARE = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 

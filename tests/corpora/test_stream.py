@@ -16,13 +16,14 @@ import pytest
 import torch
 
 from tests.tools import byte_tokenizer
-from tinygpt import CharTokenizer, load_corpus
+from tinygpt import CharTokenizer, load_corpus, textfiles
+from tinygpt.corpora import corpus as module
+from tinygpt.corpora import get_batch, stream
+from tinygpt.corpora.documents import Document
+from tinygpt.corpora.encoding import encode
 from tinygpt.errors import CorpusError
 from tinygpt.files import ROOT, alone, sha256
-from tinygpt.text import corpus as module
-from tinygpt.text import get_batch, stream, textfiles, tokenizer
-from tinygpt.text.documents import Document
-from tinygpt.text.encoding import encode
+from tinygpt.text import tokenizer
 
 
 def test_a_large_text_is_memory_mapped_and_the_same(home, monkeypatch):
@@ -226,7 +227,8 @@ def encoding():
     code = """
         import time
         from pathlib import Path
-        from tinygpt.text import corpus, load_corpus, places, stream
+        from tinygpt import places
+        from tinygpt.corpora import corpus, load_corpus, stream
         corpus.MEMMAP_BYTES, places.WORKSPACE, stream.WORKSPACE = 100, Path.cwd(), Path.cwd()
         encode = stream.encode
         def slowly(documents, tokenizer, sink):

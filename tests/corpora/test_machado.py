@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.text.library import prose
+from tests.corpora.library import prose
 from tinygpt import load_corpus
+from tinygpt.corpora import machado
 from tinygpt.errors import CorpusError
-from tinygpt.text import machado
 
 REAL = Path(os.environ.get("TINYGPT_DATA", "no folder")).absolute()
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.text.library import prose
+from tests.corpora.library import prose
 from tinygpt import load_corpus
 from tinygpt.errors import CorpusError
 

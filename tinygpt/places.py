@@ -4,10 +4,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from .. import hub
-from ..download import download
-from ..errors import CorpusError
-from ..files import WORKSPACE
+from . import hub
+from .download import download
+from .errors import CorpusError
+from .files import WORKSPACE
 from .textfiles import checksum, is_there
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from ..download import fetch_page
 from ..errors import CorpusError
 from ..files import alone, atomic_path, sha256, write_text
+from ..places import folders, home
+from ..textfiles import guard
 from .boilerplate import Refused, strip
 from .catalogue import Book, newest_editions, read_catalogue, same_work
 from .documents import Document, Note, Texts, combined_checksum
-from .places import folders, home
 from .repair import decode, repair_if_hurt
 from .splitting import arrange, profile
-from .textfiles import guard
 
 NAME, LANGUAGE, BOOKS = "gutenberg-pt", "pt", 100
 SITE = "https://www.gutenberg.org"  # its catalogue is meant for programs,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ..errors import CorpusError
 from ..hub import HubFile
+from ..places import find, locate, shown
+from ..textfiles import checksum, guard, length, pieces
 from .documents import Document, Note, Texts, combined_checksum
-from .places import find, locate, shown
-from .textfiles import checksum, guard, length, pieces
 
 LICENCE = "CC BY-SA 3.0"
 REPOSITORY, COMMIT = "Salesforce/wikitext", "b08601e04326c79dfdd32d625aee71d232d685c3"

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from ..errors import CorpusError
+from ..places import find, shown
+from ..textfiles import checksum, guard, length, pieces
 from .documents import Document, Note, Texts, combined_checksum
-from .places import find, shown
-from .textfiles import checksum, guard, length, pieces
 
 NOVELS = {  # in the order of their publication
     "ressurreicao.txt": "Ressurreição (1872)",

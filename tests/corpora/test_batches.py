@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from tinygpt.corpora import Batches, check_tokens, get_batch, take
 from tinygpt.errors import ConfigError
-from tinygpt.text import Batches, check_tokens, get_batch, take
 
 
 def test_batches_are_windows_and_their_successors():

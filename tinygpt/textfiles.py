@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import CorpusError
-from ..files import sha256
+from .errors import CorpusError
+from .files import sha256
 
 PIECE = 1 << 22  # characters
 

@@ -17,11 +17,11 @@ from huggingface_hub import constants
 
 from tests.server import Server, library, serve, status
 from tests.tools import marked_tokenizer
-from tinygpt import download, load_corpus
+from tinygpt import download, load_corpus, textfiles
+from tinygpt.corpora import corpus as corpora
+from tinygpt.corpora import encoding, tinystories
 from tinygpt.errors import CorpusError
 from tinygpt.files import ROOT
-from tinygpt.text import corpus as corpora
-from tinygpt.text import encoding, textfiles, tinystories
 
 REAL = Path(os.environ.get("TINYGPT_DATA", "no folder")).absolute()
 STORIES = ["the cat sat.\n\nthe cat sat at the hat.", "at tea the cat sat.", "that hat."]
@@ -162,7 +162,8 @@ def test_of_two_processes_one_downloads_and_encodes(home):
         from huggingface_hub import constants
         constants.HUGGINGFACE_CO_URL_TEMPLATE = sys.argv[1]
         from tinygpt import load_corpus
-        from tinygpt.text import places, stream, tinystories
+        from tinygpt import places
+        from tinygpt.corpora import stream, tinystories
         places.WORKSPACE = stream.WORKSPACE = Path.cwd()
         for name, size, sha256 in zip(("TRAIN", "VALID"), sys.argv[2::2], sys.argv[3::2]):
             wanted = getattr(tinystories, name)

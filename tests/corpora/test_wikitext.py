@@ -11,8 +11,8 @@ from huggingface_hub import constants
 
 from tests.server import Server, library, status
 from tinygpt import load_corpus
+from tinygpt.corpora import wikitext
 from tinygpt.errors import CorpusError
-from tinygpt.text import wikitext
 
 REAL = Path(os.environ.get("TINYGPT_DATA", "no folder")).absolute()
 

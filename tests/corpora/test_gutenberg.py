@@ -10,15 +10,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tests.corpora import library
 from tests.server import Server, serve, status
 from tests.server import library as server_of
-from tests.text import library
 from tinygpt import download as downloads
-from tinygpt import load_corpus
+from tinygpt import load_corpus, places
+from tinygpt.corpora import gutenberg
+from tinygpt.corpora.boilerplate import Refused, strip
+from tinygpt.corpora.catalogue import Book, read_catalogue
 from tinygpt.errors import CorpusError
-from tinygpt.text import gutenberg, places
-from tinygpt.text.boilerplate import Refused, strip
-from tinygpt.text.catalogue import Book, read_catalogue
 
 N = len(library.USABLE)
 
@@ -244,7 +244,8 @@ def test_of_two_processes_one_fetches(mirror, home, monkeypatch):
     code = f"""
         import tinygpt
         from pathlib import Path
-        from tinygpt.text import gutenberg, places, stream
+        from tinygpt import places
+        from tinygpt.corpora import gutenberg, stream
         places.WORKSPACE = stream.WORKSPACE = Path.cwd()
         gutenberg.PAUSE = 0.05
         print(len(tinygpt.load_corpus("gutenberg-pt:{N}").train))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ..errors import CorpusError
 from ..files import resolve
+from ..places import Remote, locate, shown
+from ..textfiles import checksum, guard, is_there, length, pieces
 from .documents import UNDIVIDED, Document, Texts
-from .places import Remote, locate, shown
-from .textfiles import checksum, guard, is_there, length, pieces
 
 FILES: dict[str, Remote] = {
     "tinyshakespeare": Remote(

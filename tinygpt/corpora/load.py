@@ -8,8 +8,8 @@ from functools import lru_cache
 import torch
 
 from ..errors import CorpusError
+from ..text import CharTokenizer, Tokenizer
 from . import tinyplays
-from .characters import CharTokenizer
 from .corpus import Corpus, encoded
 from .documents import UNDIVIDED, Document, Texts, combined_checksum
 from .folder import own_folder
@@ -17,7 +17,6 @@ from .gutenberg import gutenberg
 from .machado import machado
 from .plain import FILES, own_file, registered_file
 from .tinystories import tinystories, tinystories_sample
-from .tokenizer import Tokenizer
 from .wikitext import wikitext, wikitext_valid
 
 PLAYS, OWN = "tinyplays", ("file:", "folder:")
@@ -102,7 +101,7 @@ def _load_tinyplays(tokenizer: Tokenizer | str | None) -> Corpus:
     plays = _plays()
     texts = Texts(
         PLAYS,
-        source="the grammar in tinygpt/text/tinyplays.py",
+        source="the grammar in tinygpt/corpora/tinyplays.py",
         licence="MIT",
         checksum=combined_checksum(plays.text),
         size=len(plays.text),

@@ -6,9 +6,9 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.text.library import prose
-from tinygpt.text.duplicates import alike, joined, sketch
-from tinygpt.text.splitting import arrange, divide, profile
+from tests.corpora.library import prose
+from tinygpt.corpora.duplicates import alike, joined, sketch
+from tinygpt.corpora.splitting import arrange, divide, profile
 
 
 def shingles(text):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygpt.text.repair import decode, repair, repair_if_hurt
+from tinygpt.corpora.repair import decode, repair, repair_if_hurt
 
 LETTERS = "ãõçáéíóúâêôàÃÇÁÉÀ"
 QUOTES = "“‘’–—…•"

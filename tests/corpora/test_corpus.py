@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from tests.tools import byte_tokenizer
-from tinygpt import load_corpus
+from tinygpt import load_corpus, textfiles
+from tinygpt.corpora import Corpus, corpus, plain
 from tinygpt.errors import CorpusError
-from tinygpt.text import Corpus, TextSize, corpus, plain, textfiles
+from tinygpt.text import TextSize
 
 
 def put(folder, text):
@@ -189,7 +190,7 @@ def test_tinyplays_is_a_corpus_with_a_floor():
     unigram = -(share * np.log(share)).sum()
     assert 0 < corpus.floor < unigram / 2
     assert len(corpus.train) + len(corpus.val) == len(corpus.text)
-    assert "tinygpt/text/tinyplays.py" in corpus.source
+    assert "tinygpt/corpora/tinyplays.py" in corpus.source
 
 
 def test_the_size_of_a_validation_split_of_characters():
