@@ -318,6 +318,9 @@ def test_best_goes_back_to_the_best_checkpoint(text, runs):
     assert train(text, other, *flags) == 0
     ours, theirs = weights(runs / "mine"), weights(other)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    make_best(runs / "mine", 10)
+    assert cli.main(["train", "--resume", "best", "--out", "mine", "--max-steps", "12"]) == 0
+    assert latest_checkpoint(runs / "mine").name == "step_0000012"
 
 
 def test_a_checkpoint_is_gone_on_from_by_its_path(text, runs, capsys):
