@@ -48,7 +48,8 @@ class Trainer(Updater):
     else. What a run has come to is told by the whole validation split, read once at its end:
     `whole_val_lm_loss[step]` is the loss of the last weights, and of the best if they were saved.
 
-    Started by torchrun, several processes make one such training: the first writes and prints.
+    Started by torchrun, several processes make one such training: call the same in all. The first
+    of them writes and prints.
     """
 
     def __init__(
@@ -74,11 +75,8 @@ class Trainer(Updater):
         self.run = run if out_dir is None else ranks.once(lambda: Run.claim(out_dir))
         self.metrics = MetricsLogger()
         if ranks.first:
-            about = {
-                "model": to_dict(model.config),
-                "train": to_dict(config),
-                "corpus": corpus.name,
-            }
+            about = {"model": to_dict(model.config), "train": to_dict(config)}
+            about["corpus"] = corpus.name
             self.metrics = MetricsLogger(self.run and self.run.log, config.log, about)
         if saved:
             self._restore(saved)
