@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..download import fetch_page
 from ..errors import CorpusError
-from ..files import alone, atomic_path, sha256, write_text
+from ..files import alone, as_json, atomic_path, sha256, write_text
 from ..places import folders, home
 from ..textfiles import guard
 from .boilerplate import Refused, strip
@@ -102,7 +102,7 @@ def _gather(folder: Path, limit: int) -> None:
         raise CorpusError(
             f"the catalogue has {len(found)} books of this kind that can be had, fewer than {limit}"
         )
-    write_text(folder / LIST.format(limit), json.dumps(found, indent=1) + "\n")
+    write_text(folder / LIST.format(limit), as_json(found))
 
 
 def _catalogue(folder: Path, ask: "_Visitor") -> list[Book]:

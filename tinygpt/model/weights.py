@@ -4,7 +4,6 @@ They hold config.json and model.safetensors, or several such files with an index
 tensor by tensor into a model without numbers: memory holds little beside the model itself.
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +13,13 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..errors import CheckpointError
+from ..files import read_json, write_json
 from ..runtime import shapes_only
 from .exports import as_theirs, family, write_config
 from .families import read_config
 from .gpt import TinyGPT
 from .names import Source, sources
-from .shards import WEIGHTS, Shards, read_json
+from .shards import WEIGHTS, Shards
 
 CONFIG = "config.json"
 
@@ -58,8 +58,7 @@ def write_pretrained(model: TinyGPT, folder: Path, end: int | None = None) -> No
     tensors = {name: part.cpu().contiguous() for name, part in parts.items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     values = write_config(config, end) | {"dtype": str(model.wte.weight.dtype).split(".")[1]}
-    text = json.dumps(values, indent=2) + "\n"
-    (folder / CONFIG).write_text(text, encoding="utf-8", newline="\n")
+    write_json(folder / CONFIG, values)
 
 
 def assemble(config: ModelConfig, state: dict[str, Tensor]) -> TinyGPT:

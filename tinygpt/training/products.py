@@ -10,11 +10,11 @@ import torch
 
 from ..corpora import Corpus
 from ..errors import CheckpointError
-from ..files import atomic_path, write_text
+from ..files import as_json, atomic_path, write_text
 from .checkpoint import load_checkpoint, new_folder, write_checkpoint
 from .folder import BEST, CURVES, GENERATIONS, remove_checkpoint
 from .log import MetricsLogger
-from .manifest import SUMMARY, as_json, there, verify, write_manifest
+from .manifest import SUMMARY, there, verify, write_manifest
 from .run import Run
 from .samples import write_samples
 from .show import say
