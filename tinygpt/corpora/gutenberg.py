@@ -190,10 +190,7 @@ def _documents(folder: Path, numbers: list[str]) -> Iterator[Document | Note]:
     split, notes = arrange(profiles, SHARES, volumes)
     if len(set(split.values())) < 3:
         raise CorpusError(f"{len(books)} books are too few for three splits; take more")
-    for wanted in ("train", *SHARES):
-        for name in split:
-            if split[name] == wanted:
-                yield Document(wanted, [texts[name]])
+    yield from (Document(where, [texts[name]]) for name, where in split.items())
     yield from notes
     yield from (Note(f"{what}: {count:,}") for what, count in sorted(done.items()))
     for book in (book for book in listed if book.number < max(map(int, numbers))):
