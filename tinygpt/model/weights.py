@@ -17,7 +17,7 @@ from ..files import read_json, write_json
 from ..runtime import shapes_only
 from .exports import as_theirs, family, write_config
 from .families import read_config
-from .gpt import TinyGPT
+from .gpt import TinyGPT, own_tensors
 from .names import Source, sources
 from .shards import WEIGHTS, Shards
 
@@ -36,7 +36,8 @@ def read_pretrained(folder: Path, dtype: torch.dtype = torch.float32) -> TinyGPT
         _check_size(config, shards)
         if config.tie_embeddings and _has_own_head(shards):
             config = replace(config, tie_embeddings=False)
-        wanted = described(config)
+        with shapes_only():
+            wanted = own_tensors(TinyGPT(config))
         places = sources(values["model_type"], config, wanted)
         shards.check({n: t for name in wanted for n, t in places[name].split(wanted[name]).items()})
         state = {
@@ -65,21 +66,18 @@ def assemble(config: ModelConfig, state: dict[str, Tensor]) -> TinyGPT:
     """The model with these tensors, which become its own; a tied head is not among them."""
     with shapes_only():
         model = TinyGPT(config)
-    if config.tie_embeddings:
-        state = state | {"lm_head.weight": state["wte.weight"]}
-    model.load_state_dict(state, assign=True)
-    if config.tie_embeddings:
-        model.lm_head.weight = model.wte.weight
+    fill(model, state)
     return model
 
 
-def described(config: ModelConfig) -> dict[str, Tensor]:
-    """Every tensor of a model, without its numbers; a tied head is not among them."""
-    with shapes_only():
-        named = TinyGPT(config).state_dict()
-    if config.tie_embeddings:
-        del named["lm_head.weight"]
-    return named
+def fill(model: TinyGPT, state: dict[str, Tensor]) -> None:
+    """Give a model without numbers these tensors, as `own_tensors` names them."""
+    tied = model.config.tie_embeddings
+    if tied:
+        state = state | {"lm_head.weight": state["wte.weight"]}
+    model.load_state_dict(state, assign=True)
+    if tied:
+        model.lm_head.weight = model.wte.weight
 
 
 def _check_size(config: ModelConfig, shards: Shards) -> None:

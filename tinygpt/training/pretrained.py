@@ -12,7 +12,7 @@ from ..config import ModelConfig
 from ..errors import CheckpointError, ConfigError, some
 from ..files import resolve
 from ..hub import snapshot
-from ..model import TinyGPT, assemble, read_pretrained, write_pretrained
+from ..model import TinyGPT, assemble, own_tensors, read_pretrained, write_pretrained
 from ..text import read_tokenizer, write_tokenizer
 from .checkpoint import Checkpoint, new_folder, write_checkpoint
 from .run import Run, check_new, new_place
@@ -101,9 +101,7 @@ def with_settings(model: TinyGPT, config: ModelConfig) -> TinyGPT:
         f"trained weights hold for their own shape, and for no longer block_size; leave away what "
         f"is other: {some(other)}",
     )
-    state = dict(model.state_dict())
-    if config.tie_embeddings:
-        del state["lm_head.weight"]
+    state = own_tensors(model)
     if "wpe.weight" in state:
         state["wpe.weight"] = state["wpe.weight"][: config.block_size].clone()
     same = assemble(config, state)

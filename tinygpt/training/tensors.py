@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..config import ModelConfig, from_dict
 from ..errors import CheckpointError, NonFiniteError, some
-from ..model import TinyGPT
+from ..model import TinyGPT, fill
 from ..ranks import whole
 from ..runtime import shapes_only
 
@@ -122,12 +122,10 @@ def _fill(model: TinyGPT, tensors: dict[str, Tensor]) -> None:
     """Give a model without numbers its weights."""
     named = model.state_dict()
     tensors = {name: t.to(named[name].dtype) for name, t in tensors.items() if not _is_gone(name)}
-    if model.config.tie_embeddings:
-        (tied,) = (name for name in TIED if name in tensors)
-        tensors |= dict.fromkeys(TIED, tensors[tied])
-    model.load_state_dict(tensors, assign=True)
-    if model.config.tie_embeddings:
-        model.lm_head.weight = model.wte.weight
+    head, embedding = TIED
+    if model.config.tie_embeddings and head in tensors:
+        tensors[embedding] = tensors.pop(head)
+    fill(model, tensors)
 
 
 def _is_gone(name: str) -> bool:
