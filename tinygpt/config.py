@@ -123,8 +123,8 @@ class ModelConfig:
     qkv_bias: bool | None = None  # of queries, keys and values; None: as attn_bias (Qwen2: alone)
     mlp_bias: bool = True  # biases in the feed-forward layers
     zero_init: bool = False  # start each block as the identity: output projections at zero
-    bigrams: Whole = 0  # vectors for pairs of a token and the one before it, see `Bigrams`; 0: none
-    token_shift: bool = False  # feed-forward layers also read the position before, see `Shift`
+    bigrams: Whole = 0  # vectors for pairs of a token and the one before it; 0: none
+    token_shift: bool = False  # feed-forward layers also read the position before
     moe: MoEConfig | None = None  # experts instead of feed-forward layers; None: dense
 
     def __post_init__(self):
@@ -198,7 +198,7 @@ class TrainConfig:
     max_eval_tokens: Count | None = 1 << 13  # of each split, in an evaluation; None: of all
     patience: Count | None = None  # stop after so many evaluations without a better one
     keep_last: Count = 2  # checkpoints kept, beside the best
-    sample_tokens: Whole = 0  # characters written at each evaluation; 0: none
+    sample_tokens: Whole = 0  # tokens written at each evaluation; 0: none
     sample_prompt: str = "\n"  # what those samples start from
     seed: Seed = 1337  # of initial batches, dropout and samples
     device: str = "auto"  # CUDA when present, else CPU

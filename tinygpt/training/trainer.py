@@ -447,5 +447,6 @@ class Trainer:
         where = " (no out_dir: nothing saved)"
         if self.run and self.useless != self.step:
             folder = str(self.run.folder)
-            where = f", saved in {folder}; go on with Trainer.resume({folder!r})"
+            ways = f"Trainer.resume({folder!r}), or train --resume {folder}"
+            where = f", saved in {folder}; go on with {ways}"
         self._say(f"stopped after step {self.step}{where}")
