@@ -4,8 +4,10 @@ import os
 import shutil
 
 import pytest
+from docstring_parser import parse_from_object
 
 from tinygpt import PRESETS, TinyGPT, cli
+from tinygpt.commands.completion import FLAGS
 from tinygpt.measure import inference_memory, training_memory
 
 from .conftest import one_line, train
@@ -84,3 +86,17 @@ def test_a_shipped_run_needs_what_its_preset_does(name, capsys):
 def test_without_a_command_the_usage_is_shown(capsys):
     assert cli.main([]) == 0
     assert "benchmark" in capsys.readouterr().out
+
+
+def test_the_active_weights_between_the_tables_and_the_head(capsys):
+    """What is called non-embedding."""
+    assert cli.main(["info", "sparse-158m"]) == 0
+    assert line_of(capsys.readouterr().out, "without tables and head") == "18,949,120"
+
+
+def test_no_help_has_lines_of_the_source():
+    """What is wrapped there would be broken there in the help."""
+    for kind in FLAGS.values():
+        for owner in kind.__mro__[:-1]:
+            for field in parse_from_object(owner).params:
+                assert "\n" not in (field.description or ""), (kind, field.arg_name)

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygpt import PRESETS, ModelConfig, MoEConfig, TrainConfig
+from tinygpt.commands.arguments import read_known
 from tinygpt.commands.settings import RunSettings, as_flags, read_settings_file, write_settings
+from tinygpt.commands.train import StartArgs, _all_flags, _new_args
 from tinygpt.errors import ConfigError
 
 
@@ -137,6 +139,20 @@ def test_what_is_written_is_read_back_and_plain(name, read):
     assert (found["preset"], found["corpus"]) == (name, preset.corpus)
     assert yaml.safe_load(text)["train"]["max_steps"] == preset.train.max_steps
     assert "!!" not in text
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_flags_of_a_written_file_give_its_settings(name, tmp_path):
+    preset, path = PRESETS[name], tmp_path / "settings.yaml"
+    other = "tiny-moe" if name == "tiny" else "tiny"  # what the file says must win over it
+    path.write_text(write_settings(RunSettings(other, model=preset.model, train=preset.train)))
+    start, _ = read_known(StartArgs, "train", ["--config", str(path)])
+    flags = _all_flags(start, [])
+    start, _ = read_known(StartArgs, "train", flags)
+    args = _new_args(flags, start, other, None)
+    size = PRESETS[other].model.vocab_size  # which follows from the corpus
+    assert args.model == replace(preset.model, vocab_size=size)
+    assert args.train == preset.train
 
 
 @settings(max_examples=30)

@@ -289,7 +289,7 @@ def test_latest_is_the_run_that_was_at_work_last(text, runs, capsys):
         ("mine --config other.yaml", "the run's own model"),
         ("notes", "no run 'notes'"),
         ("shipped", "holds a model without its training state"),
-        ("mine/step_0000009", "no run"),
+        ("mine/step_0000009", "no checkpoint"),
     ],
 )
 def test_mixed_up_runs_are_refused_and_stay_as_they_are(
@@ -333,6 +333,27 @@ def test_a_checkpoint_is_gone_on_from_by_its_path(text, runs, capsys):
 
 
 # --- tokenizers ---
+
+
+def test_a_checkpoint_that_is_not_there(text, runs, capsys):
+    """The others of the run are named, since that is what is wrong."""
+    assert train(text, runs / "mine", "--max-steps", "1") == 0
+    capsys.readouterr()
+    error = one_line(["train", "--resume", str(runs / "mine" / "step_0000009")], capsys)
+    assert error.endswith("mine has no checkpoint 'step_0000009', but step_0000000, step_0000001")
+
+
+def test_another_text_is_told_from_the_run_s_without_their_whole_sums(
+    text, runs, tmp_path, corpus, capsys
+):
+    assert train(text, runs / "mine", "--max-steps", "1") == 0
+    other = tmp_path / "other.txt"
+    other.write_text(corpus.text * 2, encoding="utf-8")
+    capsys.readouterr()
+    error = one_line(["train", "--resume", "mine", "--corpus", f"file:{other}"], capsys)
+    assert f"{len(corpus.text) * 9 // 5:,} training tokens" in error
+    assert "leave that away" in error
+    assert "{" not in error
 
 
 @pytest.mark.parametrize("tokenizer", ["bpe:270", "wordpiece:530", "saved"])

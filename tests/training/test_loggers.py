@@ -64,6 +64,7 @@ def test_a_missing_package_is_named_before_anything_is_done(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConfigError, match=f"log='{name}'.*pip install {name}"):
         Trainer(TinyGPT(small), corpus, replace(QUICK, log=name), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_name_that_is_none_is_refused():

@@ -351,6 +351,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_puts_the_handlers_back(corpus, small
     interrupt_after(trainer, 7)
     assert checkpoints(tmp_path / "run")[-1].name == "step_0000007"
     assert "stopped after step 7" in (said := capsys.readouterr().out)
+    assert "or train --resume " in said
     assert "Trainer.resume" in said
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 

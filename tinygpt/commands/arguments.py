@@ -11,11 +11,17 @@ from tyro.conf import UseAppendAction, arg
 
 from ..console import program
 from ..errors import ConfigError
+from .names import did_you_mean
 
 Arguments = TypeVar("Arguments")
 
 # of a flag that may be left away, where the help says what happens then
 Described = arg(help_behavior_hint="")
+
+# how tyro says that a value is of none of several types, or none of the choices
+NO_TYPE = r"^Error parsing (\S+): no type matching (\S+) could be instantiated from \['(.*?)'\].*"
+CHOICE = r"^invalid choice '(.*?)' for argument \S+ Expected one of (.*)"
+QUOTED = r"'(.*?)'"
 
 
 def with_line_ends(text: str) -> str:
@@ -89,4 +95,7 @@ def _unboxed(box: str) -> str:
     asides = ("For full helptext", "Argument helptext")
     wanted = [" ".join(part.split()) for part in parts if not part.startswith(asides)]
     text = ". ".join(part.rstrip(".:") for part in wanted if part) or "these flags do not work"
-    return re.sub(r"^Error parsing \w+: ", "", text)  # the name of a group of flags
+    text = re.sub(r"^Error parsing \w+: ", "", text)  # the name of a group of flags
+    text = re.sub(NO_TYPE, r"\1: '\3' is not \2", text)
+    chosen = re.match(CHOICE, text)
+    return text + (did_you_mean(chosen[1], {"": re.findall(QUOTED, chosen[2])}) if chosen else "")

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from ..config import TrainConfig, check_value
 from ..errors import ConfigError
@@ -14,30 +14,36 @@ from ..presets import PRESETS, find_preset
 from .arguments import read_arguments
 from .names import preset_named, run_named
 
+Question = Literal["step", "decoding", "moe", "model", "scale", "time-to-loss"]
+WHAT = (
+    "a training step or writing against transformers; experts against none; a model against its "
+    "dense twins; the cost of a token as context, experts and batch grow; the quickest recipe to "
+    "a loss, trick by trick"
+)
+
 
 @dataclass(frozen=True)
 class BenchmarkArgs:
     """Measure speed on this machine."""
 
-    what: Positional[Literal["step", "decoding", "moe", "model", "scale", "time-to-loss"]] = "step"
-    """a training step or writing against transformers; experts against none; a model against its
-    dense twins; the cost of a token as context, experts and batch grow; the quickest recipe to a
-    loss, trick by trick"""
-    preset: str = "nanogpt-cpu"
+    what: Annotated[Positional[Question], arg(help=WHAT)] = "step"
+    preset: Annotated[str, arg(metavar="NAME")] = "nanogpt-cpu"
     """the model of the training step; of benchmark model a preset or, by its name or path, a run"""
     batch_size: int = 8
     """of benchmark model: windows in a batch"""
-    rounds: int | None = None
+    rounds: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
     """default: 50 steps, 3 texts, 20 steps with experts, 10 of a model or size, 5 seeds"""
-    threads: int | None = None
+    threads: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
     """CPU threads; default: torch's choice"""
     device: str = "auto"
     """auto: CUDA when present, else CPU"""
-    runs: str = str(WORKSPACE / "checkpoints" / "speedrun.csv")
-    """the finished runs of time-to-loss: what is in this file is not made again"""
-    out: str | None = None
+    runs: Annotated[str, arg(metavar="FILE", help_behavior_hint="")] = str(
+        WORKSPACE / "checkpoints" / "speedrun.csv"
+    )
+    """finished runs of time-to-loss, not made again; default: checkpoints/speedrun.csv"""
+    out: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")] = None
     """also write the figures, with the machine and the command, to this JSON file"""
-    plot: str | None = None
+    plot: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")] = None
     """of scale: also draw the costs, into this PNG or SVG file"""
 
 

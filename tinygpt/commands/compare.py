@@ -37,8 +37,7 @@ class CompareArgs:
     out: Annotated[str, arg(metavar="FOLDER", help_behavior_hint="")] = str(
         WORKSPACE / "checkpoints" / "study"
     )
-    """folder of the tables: what is in them is not made again; processes may share it;
-    default: checkpoints/study"""
+    """of the tables, which are made once and shared by processes; default: checkpoints/study"""
 
 
 def compare(arguments: Sequence[str]) -> None:

@@ -80,6 +80,7 @@ def _describe(model, train: TrainConfig | None) -> None:
     print(f"\nparameters                 {counts.total:,} ({counts.embedding:,} in embeddings)")
     if model.config.moe is not None:
         print(f"active                     {counts.active:,} that one token passes through")
+    print(f"without tables and head    {counts.active_inside:,}")
     print(f"training FLOPs             {flops_per_token(model):,} per token")
     training, writing = _memory(model, train or TrainConfig())
     if train is not None:

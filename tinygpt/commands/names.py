@@ -91,9 +91,13 @@ def run_to_resume(name: str, out: str | None, preset: str | None) -> tuple[Path,
     if out is not None or preset is not None:
         raise ConfigError("--resume goes on in the run's own folder: leave --out, --preset away")
     path = resolve(name)
-    if path in checkpoints(path.parent):
+    there_are = checkpoints(path.parent)
+    if path in there_are:
         return path.parent, path.name
-    return run_named(name), "latest"
+    if there_are and not path.exists():
+        found = ", ".join(folder.name for folder in there_are)
+        raise CheckpointError(f"{path.parent} has no checkpoint {path.name!r:.99}, but {found}")
+    return run_named(name, {"--resume": ("latest", "best")}), "latest"
 
 
 def _last_run(preset: str | None) -> Path:

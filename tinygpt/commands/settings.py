@@ -61,15 +61,16 @@ def read_settings_file(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}{error}") from None
 
 
-def as_flags(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+def as_flags(values: dict[str, Any], prefix: str = "", kind: type = RunSettings) -> Iterator[str]:
     """The flags of `train` that say the same as a file, in its order."""
     for name, value in values.items():
-        flag = name.replace("_", "-")
+        flag, rule = name.replace("_", "-"), rules(kind)[name]
         if isinstance(value, dict):
-            yield from as_flags(value, "" if name in SECTIONS else f"{prefix}{flag}.")
+            within = "" if name in SECTIONS else f"{prefix}{flag}."
+            yield from as_flags(value, within, rule.kind)
         elif name == "moe":
             yield "--no-moe"
-        elif isinstance(value, bool):
+        elif rule.kind is bool and not rule.optional:  # one that may be None takes a value
             yield f"--{prefix}{flag}" if value else f"--{prefix}no-{flag}"
         else:
             yield f"--{prefix}{flag}={value}"

@@ -31,6 +31,14 @@ HELP = ("-h", "--help")
 EXPERTS = (
     "Experts in place of feed-forward layers: each of these flags gives them to a dense model."
 )
+INIT = (
+    "start from trained weights: of a run, a folder of transformers, or a name on the hub; its "
+    "shape and tokenizer hold, and --preset says how it is trained"
+)
+RESUME = (
+    "go on with a run (a name under checkpoints/, or a path) or from a checkpoint of it (a path); "
+    "latest, best: of the run in --out, or of the last one of --preset; what came later is removed"
+)
 Given = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 
 
@@ -38,7 +46,7 @@ Given = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 class StartArgs:
     """The flags that say what the others start from, or that only some starts allow.
 
-    None: not given.
+    None: not given. They are read again with all others, numbers then as numbers.
     """
 
     config: str | None = None
@@ -47,9 +55,9 @@ class StartArgs:
     resume: str | None = None
     out: str | None = None
     tokenizer: str | None = None
-    num_stories: int | None = None
-    max_steps: int | None = None
-    vocab_size: int | None = None
+    num_stories: str | None = None
+    max_steps: str | None = None
+    vocab_size: str | None = None
     no_moe: FlagCreatePairsOff[bool] = False
 
 
@@ -57,7 +65,7 @@ class StartArgs:
 class TrainArgs:
     """Train a model: a preset, then --config, then whatever flags change of it.
 
-    --max_steps is --max-steps. Of a flag that is repeated the last one counts.
+    Of a flag that is repeated the last one counts. --max_steps is --max-steps.
     """
 
     preset: Annotated[str, arg(metavar="NAME")] = "tiny"
@@ -70,12 +78,8 @@ class TrainArgs:
     """of the corpus tinystories, which this asks for, so many stories; default: all"""
     out: Annotated[Given, arg(metavar="RUN")] = None
     """folder of the run, or a name under checkpoints/; default: a new one, named as the preset"""
-    init: Annotated[Given, arg(metavar="SOURCE")] = None
-    """start from trained weights: of a run, a folder of transformers, or a name on the hub; its
-    shape and tokenizer hold, and --preset says how it is trained"""
-    resume: Annotated[Given, arg(metavar="RUN|latest|best")] = None
-    """go on with a run (a name under checkpoints/, or a path) or from a checkpoint of it (a path);
-    latest, best: of the run in --out, or of the last one of --preset; what came later is removed"""
+    init: Annotated[Given, arg(metavar="SOURCE", help=INIT)] = None
+    resume: Annotated[Given, arg(metavar="RUN|latest|best", help=RESUME)] = None
     no_moe: Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")] = False
     """feed-forward layers in place of the preset's experts"""
     model: Annotated[OmitArgPrefixes[AvoidSubcommands[ModelConfig]], arg(help="")] = field(
@@ -180,11 +184,12 @@ def _new_args(flags: list[str], start: StartArgs, name: str, source) -> TrainArg
     return args
 
 
-def _text(args: TrainArgs, vocab_size: int | None, source) -> Corpus:
+def _text(args: TrainArgs, vocab_size: str | None, source) -> Corpus:
     """The text of a new run, in the tokens of the model that it starts from, if there is one."""
     tokenizer = source.tokenizer if source else args.tokenizer
     corpus = load_corpus(corpus_name(args.corpus, args.num_stories), tokenizer)
-    if vocab_size not in (None, symbols := corpus.tokenizer.vocab_size):
+    symbols = corpus.tokenizer.vocab_size
+    if vocab_size is not None and args.model.vocab_size != symbols:
         raise ConfigError(
             f"--vocab-size {vocab_size} follows from the corpus: {corpus.name} has {symbols} "
             f"symbols; leave it away"

@@ -18,8 +18,7 @@ class UpcycleArgs:
     """
 
     source: Annotated[Positional[str], arg(metavar="SOURCE")]
-    """a run (a name under checkpoints/, or a path), a folder of transformers, or a name on the
-    hub"""
+    """a run (its name or path), a folder of transformers, or a name on the hub"""
     out: Annotated[str, arg(metavar="RUN")]
     """folder of the new run: a name under checkpoints/, or a path"""
     n_experts: int = 8

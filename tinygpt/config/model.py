@@ -98,8 +98,8 @@ class ModelConfig:
     qkv_bias: bool | None = None  # of queries, keys and values; None: as attn_bias (Qwen2: alone)
     mlp_bias: bool = True  # biases in the feed-forward layers
     zero_init: bool = False  # start each block as the identity: output projections at zero
-    bigrams: Whole = 0  # vectors for pairs of a token and the one before it, see `Bigrams`; 0: none
-    token_shift: bool = False  # feed-forward layers also read the position before, see `Shift`
+    bigrams: Whole = 0  # vectors for pairs of a token and the one before it; 0: none
+    token_shift: bool = False  # feed-forward layers also read the position before
     moe: MoEConfig | None = None  # experts instead of feed-forward layers; None: dense
 
     def __post_init__(self):

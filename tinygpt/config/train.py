@@ -31,7 +31,7 @@ class TrainConfig:
     max_eval_tokens: Count | None = 1 << 13  # of each split, in an evaluation; None: of all
     patience: Count | None = None  # stop after so many evaluations without a better one
     keep_last: Count = 2  # checkpoints kept, beside the best
-    sample_tokens: Whole = 0  # characters written at each evaluation; 0: none
+    sample_tokens: Whole = 0  # tokens written at each evaluation; 0: none
     sample_prompt: str = "\n"  # what those samples start from
     seed: Seed = 1337  # of initial batches, dropout and samples
     device: str = "auto"  # CUDA when present, else CPU

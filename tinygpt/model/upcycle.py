@@ -63,7 +63,7 @@ def _with_experts(
     config: ModelConfig, n_experts: int, top_k: int, granularity: int, settings: dict
 ) -> ModelConfig:
     """The settings of a mixture whose outputs can be those of a dense model."""
-    check(config.moe is None, f"the model has experts already ({config.moe}); take a dense one")
+    check(config.moe is None, "the model has experts already; take a dense one")
     own = sorted(settings.keys() & set(OWN))
     check(not own, f"{', '.join(own)}: upcycling sets it itself, as the dense model asks for it")
     check(

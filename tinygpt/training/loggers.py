@@ -129,7 +129,7 @@ class Feed:
         self.step = 0  # at which the run was resumed
         self._logger: Logger | None = None
         self._failed = False
-        _import(name)
+        check_logger(name)
 
     def send(self, step: int, figures: Mapping[str, float]) -> None:
         """Log what is finite of the figures of a step."""
@@ -161,7 +161,8 @@ class Feed:
             )
 
 
-def _import(name: str) -> None:
+def check_logger(name: str) -> None:
+    """Raise `ConfigError` if the package of a logger is missing."""
     _, module, package = LOGGERS[name]
     if name == "trackio":  # it looks there when it is imported
         os.environ.setdefault("TRACKIO_DIR", str(WORKSPACE / "checkpoints" / "trackio"))

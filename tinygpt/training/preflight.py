@@ -15,6 +15,7 @@ from ..measure import flops_per_token
 from ..model import TinyGPT
 from ..runtime import processor
 from .checkpoint import Checkpoint, train_settings
+from .loggers import check_logger
 
 SMALL = 3e9  # floating-point operations of a forward pass
 
@@ -31,6 +32,8 @@ def check_fit(model: TinyGPT, corpus: Corpus, config: TrainConfig) -> None:
     check_tokens(corpus.val, shape.block_size, shape.vocab_size, "validation")
     if config.sample_tokens:
         corpus.tokenizer.encode(config.sample_prompt)
+    if config.log:
+        check_logger(config.log)
 
 
 def tokens_per_step(model: TinyGPT, config: TrainConfig) -> int:
@@ -94,7 +97,9 @@ def find_text(folder: Path, saved: Checkpoint, corpus: Corpus | None = None) -> 
         raise CorpusError(f"{folder} does not say what text it was trained on")
     corpus = corpus or load_corpus(wanted["name"], saved.tokenizer)
     if (found := identity(corpus))["sha256"] != wanted.get("sha256"):
-        raise CorpusError(f"{folder} was trained on another text ({wanted}) than this ({found})")
+        raise CorpusError(
+            f"{folder} was trained on another text ({_told(wanted)}) than this ({_told(found)})"
+        )
     return corpus
 
 
@@ -117,9 +122,17 @@ def to_go_on_with(
     found = identity(corpus)
     if found["sha256"] != wanted.get("sha256"):
         raise CheckpointError(
-            f"{folder} was trained on another text ({wanted}) than the one given ({found})"
+            f"{folder} was trained on another text ({_told(wanted)}) than the one given "
+            f"({_told(found)}); leave that away, or start a new run with it"
         )
     return corpus, config
+
+
+def _told(corpus: dict[str, Any]) -> str:
+    """An identity in words: two of the same name and number differ in what they say."""
+    name, tokens, digest = (corpus.get(key, "?") for key in ("name", "tokens", "sha256"))
+    count = f"{tokens:,}" if isinstance(tokens, int) else tokens
+    return f"{name!s:.99}, {count!s:.20} training tokens, sha256 {digest!s:.8}…"
 
 
 def changes(before: TrainConfig, config: TrainConfig) -> list[str]:

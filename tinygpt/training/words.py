@@ -21,7 +21,8 @@ def stopped(step: int, run: Run | None, useless: bool) -> str:
     where = " (no out_dir: nothing saved)"
     if run and not useless:
         folder = str(run.folder)
-        where = f", saved in {folder}; go on with Trainer.resume({folder!r})"
+        ways = f"Trainer.resume({folder!r}), or train --resume {folder}"
+        where = f", saved in {folder}; go on with {ways}"
     return f"stopped after step {step}{where}"
 
 
