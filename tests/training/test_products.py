@@ -69,6 +69,13 @@ def test_a_finished_run_tells_of_its_best_weights_on_both_splits(
     assert imread(run / "convergence.png").shape[0] > 100
 
 
+def test_a_run_in_bf16_is_told_of_in_float32_on_a_cpu_too(corpus, small, tmp_path):
+    trainer = overfitted(corpus, small, tmp_path / "run", precision="bf16")
+    exact = evaluate(trainer.run.load("best").model, corpus.val)
+    assert told(tmp_path / "run")["val_lm_loss"] == pytest.approx(exact, abs=1e-9)
+    assert trainer.whole_val_lm_loss[20] != pytest.approx(exact, abs=1e-9)
+
+
 def test_best_is_a_run_of_its_own_and_shares_the_disk_with_the_checkpoint(corpus, small, tmp_path):
     run = tmp_path / "run"
     overfitted(corpus, small, run)

@@ -17,7 +17,10 @@ def test_what_ruined_a_training_names_the_last_checkpoint_and_the_way_out(run):
 def test_where_a_training_stopped(run):
     nothing = "stopped after step 30 (no out_dir: nothing saved)"
     assert stopped(30, None, useless=False) == nothing
-    assert stopped(30, Run(run), useless=False).endswith(f"Trainer.resume({str(run)!r})")
+    ways = f"go on with Trainer.resume({str(run)!r}), or train --resume {run}"
+    assert stopped(30, Run(run), useless=False) == f"stopped after step 30, saved in {run}; {ways}"
+    useless = "stopped after step 30; its weights were not saved"
+    assert stopped(30, Run(run), useless=True) == useless
 
 
 def test_what_changes_when_a_run_goes_on():

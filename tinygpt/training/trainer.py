@@ -14,7 +14,7 @@ from ..errors import NonFiniteError
 from ..measure import evaluate
 from ..model import TinyGPT
 from ..ranks import join
-from ..runtime import one_thread, peak_memory
+from ..runtime import computes_in, one_thread, peak_memory
 from .checkpoint import Checkpoint
 from .evaluation import Losses, best_model, measure_both
 from .hooks import hooks_for
@@ -189,8 +189,8 @@ class Trainer(Updater):
         """Leave in the run's folder what can be read and shown of it: see `products.py`."""
         speed = self.pace.tokens_per_s(self.tokens_per_step)
         measured = {"tokens_per_s": speed, **peak_memory(self.device)}
-        in_float32 = self.config.precision == "fp32" or self.device.type == "cpu"
-        loss = self.whole_val_lm_loss.get(self.best_step) if in_float32 else None
+        half = computes_in(self.device, self.config.precision)
+        loss = None if half else self.whole_val_lm_loss.get(self.best_step)
         tell(self.run, self.best_step, self.corpus, self.device, self.metrics, measured, loss)
 
     def _evaluate(self, tokens_per_s: float) -> None:

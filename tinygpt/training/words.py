@@ -18,7 +18,7 @@ def ruined(what: str, run: Run | None, config: TrainConfig) -> NonFiniteError:
 
 def stopped(step: int, run: Run | None, useless: bool) -> str:
     """Where a signal stopped a training; `useless`: its last weights were not saved."""
-    where = " (no out_dir: nothing saved)"
+    where = " (no out_dir: nothing saved)" if run is None else "; its weights were not saved"
     if run and not useless:
         folder = str(run.folder)
         ways = f"Trainer.resume({folder!r}), or train --resume {folder}"
