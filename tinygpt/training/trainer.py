@@ -46,6 +46,8 @@ from .state import (
     restore_random_states,
 )
 
+LONG = 200_000  # tokens that take so long to read that it is said before
+
 
 class Trainer:
     """Trains a `TinyGPT` on a `Corpus`.
@@ -336,6 +338,8 @@ class Trainer:
                 models[self.best_step] = self._best_model()
             except CheckpointError as error:
                 self._say(f"the best weights, of step {self.best_step}, are lost: {error}")
+        if len(self._val) > LONG:
+            self._say(f"measuring on the whole validation split: {len(self._val):,} tokens")
         for step, model in sorted(models.items()):
             self.whole_val_lm_loss[step] = loss = self._loss(model, self._val, None)
             self.metrics.amend(step, whole_val_lm_loss=loss)
