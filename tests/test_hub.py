@@ -8,8 +8,8 @@ from huggingface_hub import constants
 
 from tests.test_download import Server, serve
 from tinygpt import download
-from tinygpt.errors import CorpusError
-from tinygpt.hub import HubFile, fetch
+from tinygpt.errors import CheckpointError, CorpusError
+from tinygpt.hub import HubFile, fetch, snapshot
 
 CONTENT = b"words" * 1000
 FILE = HubFile("org/words", "0" * 40, "words.txt", 5000, hashlib.sha256(CONTENT).hexdigest())
@@ -78,3 +78,13 @@ def test_without_a_network_the_error_comes_at_once(tmp_path, monkeypatch):
     with pytest.raises(CorpusError, match="could not download.*refused"):
         fetch(FILE, tmp_path / "home" / "words.txt")
     assert not (tmp_path / "home").exists()
+
+
+def test_a_model_is_not_asked_for_again_and_again_without_a_network(monkeypatch):
+    """The client waits half a minute between its tries."""
+    monkeypatch.setattr("tinygpt.hub.getproxies", dict)
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it waits"))
+    with pytest.raises(
+        CheckpointError, match="no network: nowhere.invalid has no address.*hf down"
+    ):
+        snapshot("owner/model", "http://nowhere.invalid")

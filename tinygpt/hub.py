@@ -1,8 +1,11 @@
 """Files of the Hugging Face Hub, each pinned by commit, size and SHA-256; and whole models."""
 
 import shutil
+import socket
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from .download import download
 from .errors import CheckpointError, CorpusError
@@ -59,14 +62,24 @@ def snapshot(model: str, endpoint: str | None = None) -> Path:
     server than the hub (else HF_ENDPOINT). `CheckpointError` if the model cannot be had, without a
     network at once.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
-    where = {"revision": COMMITS.get(model), "endpoint": endpoint}
+    host = urlsplit(endpoint or constants.ENDPOINT).hostname
+    known = _has_address(host)  # else the client would try again for half a minute
+    where = {"revision": COMMITS.get(model), "endpoint": endpoint, "local_files_only": not known}
     try:
         return Path(snapshot_download(model, allow_patterns=NEEDED, **where))
     except Exception as error:  # of the hub's client, whose errors have no name in common
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()) if known else f"no network: {host} has no address"
         raise CheckpointError(
             f"{model} is not on this machine, and the hub does not give it ({reason:.300}). On a "
             f"machine with a network, hf download {model} --local-dir FOLDER makes a folder to give"
         ) from error
+
+
+def _has_address(host: str | None) -> bool:
+    """Whether a server can be looked up; a proxy does that itself."""
+    try:
+        return bool(getproxies() or socket.getaddrinfo(host, None))
+    except OSError:
+        return False

@@ -144,6 +144,16 @@ def processor(device: torch.device) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def memory_size(device: torch.device) -> int | None:
+    """Bytes of memory that a GPU, or this machine, has; None where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows
+        return None
+
+
 def peak_memory(device: torch.device) -> dict[str, float]:
     """The most memory used so far, in GB, by the name of what it is: `peak_gpu_gb` of a GPU by
     torch, else `peak_rss_gb`, the resident set of the whole process; empty where that is not

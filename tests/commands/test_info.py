@@ -3,6 +3,7 @@
 import os
 import shutil
 
+import psutil
 import pytest
 from docstring_parser import parse_from_object
 
@@ -61,6 +62,7 @@ def test_all_presets_are_listed_with_their_counts_and_without_weights(capsys, mo
     listed = said[said.index("presets ") :].splitlines()[1:-1]
     assert [line.split()[0] for line in listed[::2]] == list(PRESETS)
     assert [line.strip() for line in listed[1::2]] == [p.description for p in PRESETS.values()]
+    assert line_of(said, "memory  ") == f"{psutil.virtual_memory().total / 1e9:.1f} GB"
     total, active, *_ = line_of(said, "sparse-158m ").split()
     assert (total, active) == ("158,623,744", "70,543,360")
     assert max(map(len, listed[::2])) <= 80

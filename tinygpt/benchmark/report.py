@@ -48,7 +48,8 @@ def machine(device: torch.device | None = None) -> dict[str, str]:
 
 def settings(device: torch.device, rounds: int | None = None) -> str:
     """The end of a question: where it was asked, and how often if always the same."""
-    where = f"{device.type}, {torch.get_num_threads()} threads"
+    count = torch.get_num_threads()
+    where = f"{device.type}, {count} thread{'s' * (count > 1)}"
     return where if rounds is None else f"{where}, {rounds} rounds"
 
 

@@ -23,12 +23,16 @@ class InfoArgs:
 
 def info(arguments: Sequence[str]) -> None:
     """Show what this machine and this package have, or what a run or preset is."""
-    from ..runtime import environment
+    from ..runtime import environment, memory_size, pick_device, processor
     from ..training import Run, load_pretrained, pretrained_place
 
     args = read_arguments(InfoArgs, "info", arguments)
     if args.name is None:
-        for name, value in environment().items():
+        device = pick_device()
+        size = memory_size(device)
+        facts = environment() | {"processor": processor(device)}
+        facts["memory"] = "unknown" if size is None else _size(size)
+        for name, value in facts.items():
             print(f"{name:12} {value}")
         _list_presets()
     elif args.name in PRESETS:

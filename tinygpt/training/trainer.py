@@ -31,6 +31,8 @@ from .state import STATE, restore_training, training_tensors
 from .updater import Updater
 from .words import resumed, stopped
 
+LONG = 200_000  # tokens that take so long to read that it is said before
+
 
 class Trainer(Updater):
     """Trains a `TinyGPT` on a `Corpus`.
@@ -180,6 +182,8 @@ class Trainer(Updater):
         models = {self.step: self.model}
         if self.run and self.best_step != self.step:
             models[self.best_step] = best_model(self.run, self.best_step, self.device, self._say)
+        if len(self._val) > LONG:
+            self._say(f"measuring on the whole validation split: {len(self._val):,} tokens")
         for step, model in sorted(models.items()):
             if model:
                 self.whole_val_lm_loss[step] = loss = self._loss(model, self._val, None)
