@@ -245,7 +245,8 @@ INSTALLED = """
     from tinygpt import ModelConfig, TinyGPT, TrainConfig, Trainer, load_corpus, load_run
     from tinygpt.errors import TinyGPTError
     from tinygpt.lab import open_lab
-    from tinygpt.corpora import corpus
+    from tinygpt.corpora import plain
+    from tinygpt.places import Remote
 
     assert "site-packages" in tinygpt.__file__
     for call in (lambda: load_run("laptop"), lambda: open_lab([])):
@@ -258,7 +259,7 @@ INSTALLED = """
     text = b"to be or not to be\\n" * 20
     Path("data", "hamlet", "hamlet.txt").write_bytes(text)
     digest = hashlib.sha256(text).hexdigest()
-    corpus.REGISTRY["hamlet"] = corpus.Remote("hamlet.txt", "", digest, len(text), "none")
+    plain.FILES["hamlet"] = Remote("hamlet.txt", "", digest, len(text))
     corpus = load_corpus("hamlet")
     print(corpus.source)
 

@@ -190,38 +190,12 @@ def gpt2():
     return ready(replace(VARIANTS["gpt2"], block_size=64))
 
 
+_ROTARY = ModelConfig(block_size=24, n_layer=3, n_embd=32, norm="rmsnorm", position="rope")
 VARIANTS = {
     "gpt2": ModelConfig(block_size=24, n_layer=3, n_embd=32),
-    "llama": ModelConfig(
-        block_size=24,
-        n_layer=3,
-        n_embd=32,
-        norm="rmsnorm",
-        position="rope",
-        mlp="swiglu",
-        tie_embeddings=False,
-        attn_bias=False,
-        mlp_bias=False,
-    ),
-    "modern": ModelConfig(
-        block_size=24,
-        n_layer=3,
-        n_embd=32,
-        norm="rmsnorm",
-        position="rope",
-        mlp="relu2",
-        qk_norm=True,
-        tie_embeddings=False,
-    ),
-    "shifted": ModelConfig(
-        block_size=24,
-        n_layer=3,
-        n_embd=32,
-        norm="rmsnorm",
-        position="rope",
-        bigrams=9999,
-        token_shift=True,
-    ),
+    "llama": replace(LLAMA, n_layer=3, n_head=4, n_embd=32),
+    "modern": replace(_ROTARY, mlp="relu2", qk_norm=True, tie_embeddings=False),
+    "shifted": replace(_ROTARY, bigrams=9999, token_shift=True),
 }
 VARIANTS["qwen"] = replace(  # two queries read each key, of heads wider than C / H
     VARIANTS["llama"], n_kv_head=2, head_dim=10, qkv_bias=True, qk_norm=True

@@ -1,5 +1,8 @@
 """The package's own exceptions. Each message names the value, the limit and the way out."""
 
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
+
 
 class TinyGPTError(Exception):
     """Base of every error that a user of the package can cause and mend."""
@@ -37,6 +40,21 @@ class NonFiniteError(TinyGPTError):
 
 class GroupError(TinyGPTError):
     """Of several processes that train one model, another has gone."""
+
+
+def some(names: Collection[str]) -> str:
+    """The first few of many names, for a message."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return (", ".join(sorted(names)[:5]) or "none") + more
+
+
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
+    """What a message says of a name that is none: which one is spelt nearly alike; or nothing.
+
+    `cutoff` is the least share of letters in common.
+    """
+    near = get_close_matches(name[:100], list(names), n=1, cutoff=cutoff)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _positions(positions: list[int], limit: int = 5) -> str:

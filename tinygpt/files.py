@@ -1,7 +1,8 @@
-"""Files that are either whole or not there: atomic writes, checksums, locks; where they lie."""
+"""Files that are whole or not there: atomic writes, JSON, checksums, locks; where they lie."""
 
 import errno
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -10,14 +11,18 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
+
+from .errors import CheckpointError
 
 ROOT = Path(__file__).resolve().parent.parent  # the repository, or where packages are installed
 INSTALLED = not all((ROOT / name).exists() for name in ("pyproject.toml", "notebooks"))
 # where data/ and checkpoints/ lie: the repository, or without one the folder that Python began in
 WORKSPACE = Path.cwd() if INSTALLED else ROOT
 GLANCE = 0.3  # seconds
+LARGEST_JSON = 1 << 24  # bytes: no file that is read here comes near
 
 
 def resolve(path: str | Path, home: Path | None = None) -> Path:
@@ -84,6 +89,29 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically, with the same line ends on every system."""
     with atomic_path(Path(path)) as new:
         new.write_text(text, encoding="utf-8", newline="\n")
+
+
+def as_json(content: Any) -> str:
+    """JSON as it is written here, byte by byte."""
+    return json.dumps(content, indent=1) + "\n"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON into a folder that as a whole is put in place; elsewhere `write_text` is due."""
+    path.write_text(as_json(content), encoding="utf-8", newline="\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; `CheckpointError` for anything else."""
+    try:
+        if (size := path.stat().st_size) > LARGEST_JSON:
+            raise ValueError(f"it has {size:,} bytes, and at most {LARGEST_JSON:,} are read")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__} where a dict is due")
+        return content
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
 def sweep_temporaries(folder: Path, name: str = "*") -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .corpora import load_corpus
 from .errors import ConfigError, TinyGPTError
-from .files import INSTALLED, ROOT, atomic_path, sha256, write_text
+from .files import INSTALLED, ROOT, as_json, atomic_path, sha256, write_text
 
 NOTEBOOKS = ROOT / "notebooks"
 WORK = ROOT / "my_work"
@@ -34,7 +34,7 @@ def make_working_copy(notebooks: Path = NOTEBOOKS, work: Path = WORK) -> list[st
         record = dict(before)
         messages = [_copy(source, work / source.name, record) for source in sources]
         if record != before:
-            write_text(work / RECORD, json.dumps(record, indent=1) + "\n")
+            write_text(work / RECORD, as_json(record))
     except FileExistsError:
         raise TinyGPTError(
             f"{work} is not a folder, and your copy of the notebooks goes there; rename it"

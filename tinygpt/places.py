@@ -43,7 +43,7 @@ def shown(path: Path) -> str:
     return f"{'data' if inside else '$TINYGPT_DATA'}/{path.parent.name}/{path.name}"
 
 
-def locate(corpus: str, remote: "Remote | hub.HubFile") -> Path:
+def locate(corpus: str, remote: Remote | hub.HubFile) -> Path:
     """The checked file; downloads it if it is nowhere on this machine."""
     name = PurePosixPath(remote.file).name  # without the folder that it has on the hub
     found = [folder / name for folder in folders(corpus) if is_there(folder / name)]

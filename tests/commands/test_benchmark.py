@@ -68,6 +68,7 @@ def test_a_picture_that_cannot_be_drawn_is_refused_before_the_work(command, caps
     assert "must be a .png or .svg file" in one_line(["benchmark", *command.split()], capsys)
 
 
+@pytest.mark.full
 def test_benchmark_of_decoding(capsys, monkeypatch):
     monkeypatch.setattr("tinygpt.benchmark.decoding.TOKENS", {1: 200, 3: 4})
     assert cli.main(["benchmark", "decoding", "--rounds", "1"]) == 0

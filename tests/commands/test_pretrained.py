@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tinygpt import cli, load_run, save_pretrained
+from tinygpt import cli, load_pretrained, load_run, save_pretrained
 from tinygpt.files import ROOT
-from tinygpt.training import latest_checkpoint, load_checkpoint, load_model
+from tinygpt.training import latest_checkpoint, load_checkpoint
 
 from ..tools import LLAMA, SHAPE, same_state, shaken
 from .conftest import one_line
@@ -43,7 +43,7 @@ def test_a_folder_is_upcycled_trained_on_and_taken_back(source, runs, text, tmp_
     experts = ["--n-experts", "4", "--top-k", "2"]
     assert cli.main(["upcycle", str(source), *experts, "--out", "mixture"]) == 0
     assert "parameters" in capsys.readouterr().out
-    mixture, dense = load_run("mixture"), load_model(source)
+    mixture, dense = load_run("mixture"), load_pretrained(source)
     idx = torch.arange(20)[None]
     torch.testing.assert_close(mixture(idx).logits, dense(idx).logits, atol=1e-5, rtol=1e-5)
     assert cli.main(["generate", "mixture", "--prompt", "the", "--max-new-tokens", "9"]) == 0

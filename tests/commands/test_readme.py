@@ -90,7 +90,9 @@ def place(runs, monkeypatch):
     return runs
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.full] * (page == "README.md")) for page in PAGES]
+)
 def test_the_commands_of_a_page(page, place, capsys):
     shown = commands(page)
     assert shown

@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoTokenizer, GPT2Tokenizer
 
 from tinygpt import BPETokenizer, CharTokenizer, WordPieceTokenizer
-from tinygpt.errors import ConfigError
+from tinygpt.errors import CheckpointError
 from tinygpt.text import read_tokenizer, write_tokenizer
 
 TEXT = "Thou art a villain.\n\nCoração e não 🙂 — two  spaces\tand\r\na tab, it's we'll 1234567.\n"
@@ -71,5 +71,5 @@ def test_without_files_there_is_none_and_a_broken_one_is_an_error(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     assert read_tokenizer(tmp_path) is None
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"tokenizer.json cannot be read"):
+    with pytest.raises(CheckpointError, match=r"tokenizer.json cannot be read"):
         read_tokenizer(tmp_path)

@@ -4,8 +4,9 @@ import shutil
 import pytest
 
 from tinygpt.errors import CheckpointError
+from tinygpt.files import LARGEST_JSON, read_json, write_json
 from tinygpt.training import latest_checkpoint, load_checkpoint, load_run, verify
-from tinygpt.training.manifest import LARGEST, _manifest, read_json, write_json
+from tinygpt.training.manifest import _manifest
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_json_that_is_none_of_ours(tmp_path, content, words):
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(CheckpointError, match=f"x.json cannot be read: .*{words}|{words}"):
         read_json(tmp_path / "x.json")
-    assert LARGEST < 50_000_000
+    assert LARGEST_JSON < 50_000_000
 
 
 @pytest.mark.parametrize(

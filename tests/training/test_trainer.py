@@ -521,7 +521,7 @@ def test_what_fails_while_a_sample_is_written_comes_after_the_checkpoint(
     def fail(*args, **options):
         raise MemoryError
 
-    monkeypatch.setattr("tinygpt.training.trainer.generate", fail)
+    monkeypatch.setattr("tinygpt.training.samples.generate", fail)
     config = replace(QUICK, sample_tokens=5)
     trainer = Trainer(model_for(corpus, small), corpus, config, tmp_path / "run")
     with pytest.raises(MemoryError):

@@ -1,6 +1,5 @@
 """`train`: a new run, or one that goes on."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -127,8 +126,9 @@ def _print_losses(trainer) -> None:
 
 
 def _quality(loss: float) -> str:
-    perplexity = math.exp(min(loss, 700))  # more is no float
-    return f"validation loss {loss:.4f} nats, perplexity {perplexity:.2f}, on the whole split"
+    from ..measure import perplexity
+
+    return f"validation loss {loss:.4f} nats, perplexity {perplexity(loss):.2f}, on the whole split"
 
 
 def _which(trainer, step: int) -> str:

@@ -3,7 +3,10 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
+
+from ..textfiles import checksum, guard, length
 
 UNDIVIDED = "all"  # of a text without documents: its tokens are divided, not its documents
 
@@ -41,6 +44,19 @@ class Texts:
     read: Callable[[], Iterator[Document | Note]]  # train before val before test
     check: Callable[[], None]
     slow: bool = False
+
+
+def texts_of_files(
+    name: str,
+    source: str,
+    licence: str,
+    paths: Iterable[Path],
+    read: Callable[[], Iterator[Document | Note]],
+) -> Texts:
+    """The texts that `read` makes of these files, as they are now."""
+    sums = {path: checksum(path) for path in paths}
+    combined = combined_checksum(name, list(sums.values()))
+    return Texts(name, source, licence, combined, sum(map(length, sums)), read, guard(sums))
 
 
 def combined_checksum(*parts: object) -> str:

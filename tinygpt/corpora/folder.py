@@ -53,8 +53,5 @@ def _documents(paths: dict[str, Path]) -> Iterator[Document | Note]:
             f"all these files are one text: {'; '.join(notes)}. It takes two to have one for "
             f"validation; a single text is file:PATH"
         )
-    for wanted in ("train", *SHARES):
-        for name in split:
-            if split[name] == wanted:
-                yield Document(wanted, pieces(paths[name]))
+    yield from (Document(where, pieces(paths[name])) for name, where in split.items())
     yield from notes

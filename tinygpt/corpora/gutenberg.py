@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..download import fetch_page
 from ..errors import CorpusError
-from ..files import alone, atomic_path, sha256, write_text
+from ..files import alone, as_json, atomic_path, sha256, write_text
 from ..places import folders, home
 from ..textfiles import guard
 from .boilerplate import Refused, strip
@@ -102,7 +102,7 @@ def _gather(folder: Path, limit: int) -> None:
         raise CorpusError(
             f"the catalogue has {len(found)} books of this kind that can be had, fewer than {limit}"
         )
-    write_text(folder / LIST.format(limit), json.dumps(found, indent=1) + "\n")
+    write_text(folder / LIST.format(limit), as_json(found))
 
 
 def _catalogue(folder: Path, ask: "_Visitor") -> list[Book]:
@@ -190,10 +190,7 @@ def _documents(folder: Path, numbers: list[str]) -> Iterator[Document | Note]:
     split, notes = arrange(profiles, SHARES, volumes)
     if len(set(split.values())) < 3:
         raise CorpusError(f"{len(books)} books are too few for three splits; take more")
-    for wanted in ("train", *SHARES):
-        for name in split:
-            if split[name] == wanted:
-                yield Document(wanted, [texts[name]])
+    yield from (Document(where, [texts[name]]) for name, where in split.items())
     yield from notes
     yield from (Note(f"{what}: {count:,}") for what, count in sorted(done.items()))
     for book in (book for book in listed if book.number < max(map(int, numbers))):

@@ -1,13 +1,12 @@
 """The corpora by name."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
 import torch
 
-from ..errors import CorpusError
+from ..errors import CorpusError, nearest
 from ..text import CharTokenizer, Tokenizer
 from . import tinyplays
 from .corpus import Corpus, encoded
@@ -84,10 +83,9 @@ def _check_known(name: str) -> None:
     if name in corpus_names() or name.startswith((*OWN, *counted)):
         return
     known = ", ".join(corpus_names())
-    near = difflib.get_close_matches(name[:100], corpus_names(), n=1)
     raise CorpusError(
         f"unknown corpus {name!r}; known are {known}, or file:PATH and folder:PATH for your own"
-        + (f"; did you mean {near[0]}?" if near else "")
+        f"{nearest(name, corpus_names())}"
     )
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from ..errors import CorpusError
 from ..places import find, shown
-from ..textfiles import checksum, guard, length, pieces
-from .documents import Document, Note, Texts, combined_checksum
+from ..textfiles import pieces
+from .documents import Document, Note, Texts, texts_of_files
 
 NOVELS = {  # in the order of their publication
     "ressurreicao.txt": "Ressurreição (1872)",
@@ -33,7 +33,6 @@ def machado() -> Texts:
             f"machado-pt lacks {', '.join(missing)}: put the texts of these novels, which are in "
             f"the public domain, into data/machado-pt as UTF-8"
         )
-    sums = {path: checksum(path) for path in paths.values()}
 
     def read() -> Iterator[Document | Note]:
         for file, path in paths.items():
@@ -41,12 +40,5 @@ def machado() -> Texts:
         for file, split in SPLIT.items():
             yield Note(f"{split}: {NOVELS[file]}")
 
-    return Texts(
-        "machado-pt",
-        f"ten novels in {shown(paths['esau.txt']).rpartition('/')[0]}",
-        "public domain",
-        combined_checksum("machado-pt", list(sums.values())),
-        sum(map(length, paths.values())),
-        read,
-        guard(sums),
-    )
+    source = f"ten novels in {shown(paths['esau.txt']).rpartition('/')[0]}"
+    return texts_of_files("machado-pt", source, "public domain", paths.values(), read)

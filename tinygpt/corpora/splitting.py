@@ -32,6 +32,7 @@ def arrange(
     """The split of each document, by its name, and notes; a copy of another one is left out.
 
     Documents that are alike for the most part, and pairs that are `related`, are in one split.
+    Those for training come first, then the splits in the order of `shares`.
     """
     first: dict[str, str] = {}
     copies = {name: first.setdefault(found[name].digest, name) for name in sorted(found)}
@@ -45,6 +46,8 @@ def arrange(
     split = divide(sizes, shares)
     notes = [Note(f"{a} is left out: a copy of {b}") for a, b in copies.items() if a != b]
     notes += [Note(f"{a} and {b} have most of their text in common: one split") for a, b in similar]
+    order = ["train", *shares]
+    kept.sort(key=lambda name: order.index(split[group[name]]))
     return {name: split[group[name]] for name in kept}, notes
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CorpusError, UnknownCharacterError
-from ..files import WORKSPACE, alone, sha256, write_text
+from ..files import WORKSPACE, alone, as_json, sha256, write_text
 from ..text import Tokenizer
 from .documents import Document, Note, Texts
 from .encoding import Contents, encode, id_type
@@ -61,7 +61,7 @@ def _make(folder: Path, texts: Texts, recipe: Recipe) -> None:
     folder.mkdir()
     try:
         _fill(folder, texts, recipe)
-        write_text(folder / RECORD, json.dumps(_record(folder, texts.checksum), indent=1) + "\n")
+        write_text(folder / RECORD, as_json(_record(folder, texts.checksum)))
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -77,7 +77,7 @@ def _fill(folder: Path, texts: Texts, recipe: Recipe) -> None:
         with open(folder / TOKENS, "wb") as sink:
             contents = encode(_watched(chain(first, documents), texts), tokenizer, sink)
     seconds = time.perf_counter() - start
-    write_text(folder / CONTENTS, json.dumps(asdict(contents), indent=1) + "\n")
+    write_text(folder / CONTENTS, as_json(asdict(contents)))
     if (size := sum(contents.bytes.values())) >= WORTH_TELLING:
         print(
             f"encoded {size / 1e6:,.1f} MB of {texts.name} in {seconds:.1f} s "

@@ -8,8 +8,8 @@ from ..errors import CorpusError
 from ..hub import HubFile
 from ..places import find, locate, shown
 from ..text import END_OF_TEXT
-from ..textfiles import checksum, guard, length, pieces
-from .documents import UNDIVIDED, Document, Note, Texts, combined_checksum
+from ..textfiles import pieces
+from .documents import UNDIVIDED, Document, Note, Texts, combined_checksum, texts_of_files
 from .repair import repair
 
 LICENCE = "CDLA-Sharing-1.0"
@@ -65,16 +65,8 @@ def tinystories_sample() -> Texts:
             f"there is no {SAMPLE}: put some TinyStories at data/tinystories/{SAMPLE}, or take the "
             f"whole data set, load_corpus('tinystories')"
         )
-    before = checksum(path)
-    return Texts(
-        "tinystories-sample",
-        f"{shown(path)}, a small sample of TinyStories",
-        LICENCE,
-        combined_checksum("tinystories-sample", before),
-        length(path),
-        lambda: _sampled(path),
-        guard({path: before}),
-    )
+    source = f"{shown(path)}, a small sample of TinyStories"
+    return texts_of_files("tinystories-sample", source, LICENCE, [path], lambda: _sampled(path))
 
 
 def stories(path: Path) -> Iterator[str]:
@@ -88,7 +80,7 @@ def stories(path: Path) -> Iterator[str]:
             f"{path} has no {END_OF_TEXT} between its stories (none in {SEEN:,} characters), so "
             f"they cannot be told apart; take a copy that has them"
         )
-    found = _marked(path) if form == "marked" else _quoted(path)
+    found = _divided(path, END_OF_TEXT) if form == "marked" else _quoted(path)
     return filter(None, map(str.strip, found))
 
 
@@ -102,24 +94,17 @@ def _form(path: Path) -> str:
     return "quoted" if quoted else "running"
 
 
-def _marked(path: Path) -> Iterator[str]:
-    rest = ""
-    for piece in pieces(path):
-        *whole, rest = (rest + piece).split(END_OF_TEXT)
-        yield from whole
-    yield rest
-
-
 def _quoted(path: Path) -> Iterator[str]:
-    for line in _lines(path):
+    for line in _divided(path, "\n"):
         yield line.strip()[1:-1].replace('""', '"')
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _divided(path: Path, mark: str) -> Iterator[str]:
+    """What lies between the marks of a file, read piece by piece."""
     rest = ""
     for piece in pieces(path):
-        *whole, rest = (rest + piece).split("\n")
-        yield from (f"{line}\n" for line in whole)
+        *whole, rest = (rest + piece).split(mark)
+        yield from whole
     yield rest
 
 

@@ -1,15 +1,15 @@
 """WikiText-2 (Merity et al. 2016, arXiv:1609.07843): good articles of the English Wikipedia."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import CorpusError
 from ..hub import HubFile
 from ..places import find, locate, shown
-from ..textfiles import checksum, guard, length, pieces
-from .documents import Document, Note, Texts, combined_checksum
+from ..textfiles import pieces
+from .documents import Document, Note, Texts, combined_checksum, texts_of_files
 
 LICENCE = "CC BY-SA 3.0"
 REPOSITORY, COMMIT = "Salesforce/wikitext", "b08601e04326c79dfdd32d625aee71d232d685c3"
@@ -60,7 +60,9 @@ def wikitext() -> Texts:
     def read() -> Iterator[Document | Note]:
         return _documents({split: "".join(pieces(path)) for split, path in paths.items()})
 
-    return _of_files("wikitext-2", list(paths.values()), read)
+    return texts_of_files(
+        "wikitext-2", ", ".join(map(shown, paths.values())), LICENCE, paths.values(), read
+    )
 
 
 def wikitext_valid() -> Texts:
@@ -82,7 +84,9 @@ def wikitext_valid() -> Texts:
         parts = {"train": text[:cut], "val": text[cut:], "test": "".join(pieces(test))}
         yield from _documents(parts)
 
-    return _of_files("wikitext-2-valid", [valid, test], read)
+    return texts_of_files(
+        "wikitext-2-valid", f"{shown(valid)}, {shown(test)}", LICENCE, [valid, test], read
+    )
 
 
 def _from_hub() -> Texts:
@@ -122,19 +126,6 @@ def _documents(texts: dict[str, str]) -> Iterator[Document | Note]:
     yield Note(f"tokenised form: {RARE} for rare words" if forms == {True} else "raw form")
     for split, text in texts.items():
         yield Document(split, [text])
-
-
-def _of_files(name: str, paths: list[Path], read: Callable[[], Iterator[Document | Note]]) -> Texts:
-    sums = {path: checksum(path) for path in paths}
-    return Texts(
-        name,
-        ", ".join(map(shown, paths)),
-        LICENCE,
-        combined_checksum(name, list(sums.values())),
-        sum(map(length, paths)),
-        read,
-        guard(sums),
-    )
 
 
 def _text(file: str) -> Path:

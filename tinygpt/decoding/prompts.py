@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Annotated
 
 import torch
@@ -10,7 +9,7 @@ from torch import nn
 
 from ..checks import Limit
 from ..config import DecodingConfig, check_value
-from ..errors import ConfigError
+from ..errors import ConfigError, nearest
 from ..model import TinyGPT
 from ..text import Tokenizer
 from .filters import NONE
@@ -77,9 +76,8 @@ def no_others(options: Iterable[str], known: Iterable[str]) -> None:
     """Raise `ConfigError` for an option that is not among the known ones."""
     names = [*known, "max_new_tokens", "seed", "tokenizer", "constraint"]
     for unknown in sorted(set(options) - set(known)):
-        near = get_close_matches(unknown, names, n=1)
-        guess = f" (did you mean {near[0]}?)" if near else ""
-        raise ConfigError(f"there is no option {unknown}{guess}; there are {', '.join(known)}")
+        near = nearest(unknown, names)
+        raise ConfigError(f"there is no option {unknown}{near}; there are {', '.join(known)}")
 
 
 def _check_model(model: TinyGPT) -> None:

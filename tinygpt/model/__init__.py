@@ -3,7 +3,7 @@
 from .balance import auxiliary_loss, balance_loss, importance_loss, rebalance, z_loss
 from .cache import FixedCache, KVCache
 from .experts import ExpertLinear, Experts, MoE, expert_width
-from .gpt import IGNORED, Block, TinyGPT, TinyGPTOutput, Trace, evaluating
+from .gpt import IGNORED, Block, TinyGPT, TinyGPTOutput, Trace, evaluating, own_tensors
 from .layers import (
     MLP,
     Attention,
@@ -19,7 +19,7 @@ from .layers import (
 )
 from .router import ROUNDING, Router, Routing, choice_table, fewest, float64
 from .upcycle import upcycle
-from .weights import assemble, read_pretrained, write_pretrained
+from .weights import assemble, fill, read_pretrained, write_pretrained
 
 __all__ = [
     "IGNORED",
@@ -48,11 +48,13 @@ __all__ = [
     "evaluating",
     "expert_width",
     "fewest",
+    "fill",
     "float64",
     "importance_loss",
     "in_float32",
     "make_norm",
     "masked_scores",
+    "own_tensors",
     "read_pretrained",
     "rebalance",
     "rotary_table",

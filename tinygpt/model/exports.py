@@ -12,7 +12,7 @@ from torch import Tensor
 from ..checks import check
 from ..config import ModelConfig, MoEConfig
 from .families import CLASSES
-from .gpt import TinyGPT
+from .gpt import TinyGPT, own_tensors
 
 _NO_CLASS = "is in no class of transformers"
 
@@ -172,9 +172,7 @@ def as_theirs(model: TinyGPT) -> tuple[ModelConfig, dict[str, Tensor]]:
     `ConfigError` if there is no class.
     """
     config, kind = model.config, family(model.config)
-    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
-    if config.tie_embeddings:
-        del state["lm_head.weight"]
+    state = own_tensors(model)
     if "qwen2" not in kind and (kind == "gpt2" or config.attn_bias or has_qkv_bias(config)):
         _add_biases(state, ".attn.c_")
         config = replace(config, attn_bias=True, qkv_bias=None)

@@ -234,6 +234,14 @@ class TinyGPT(nn.Module):
         return self.wte.weight.device
 
 
+def own_tensors(model: TinyGPT) -> dict[str, Tensor]:
+    """Every tensor of a model by its name, once: not the head where it is the embedding."""
+    state = dict(model.state_dict())
+    if model.config.tie_embeddings:
+        del state["lm_head.weight"]
+    return state
+
+
 class evaluating:
     """A context without dropout; afterwards the model is in the mode it was in before.
 

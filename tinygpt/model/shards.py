@@ -1,6 +1,5 @@
 """The tensors of a folder, in one safetensors file or in several, read one by one."""
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -8,26 +7,13 @@ from typing import Any, Self
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, some
+from ..files import read_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-LARGEST = 1 << 24  # bytes of JSON
 PREFIXES = ("transformer.", "model.")  # a file written from the model below the head lacks them
 BUFFERS = (["attn", "bias"], ["attn", "masked_bias"], ["rotary_emb", "inv_freq"])  # no weights
 FLOATS = ("F64", "F32", "F16", "BF16")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; `CheckpointError` for anything else."""
-    try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"it has more than {LARGEST:,} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it holds no object")
-        return content
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
 class Shards:
@@ -65,7 +51,7 @@ class Shards:
         if missing or unknown:
             raise CheckpointError(
                 f"{self.folder} does not hold what its config.json describes: missing are "
-                f"{_some(missing)}, unknown are {_some(unknown)}"
+                f"{some(missing)}, unknown are {some(unknown)}"
             )
         for name, tensor in names.items():
             header = self._get("slice", name)
@@ -125,8 +111,3 @@ def bare(name: str) -> str:
 
 def _is_file_name(name: Any) -> bool:
     return isinstance(name, str) and Path(name).name == name
-
-
-def _some(names: set[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return (", ".join(sorted(names)[:5]) or "none") + more

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from ..checks import check
 from ..config import ModelConfig, MoEConfig
-from .gpt import TinyGPT
+from .gpt import TinyGPT, own_tensors
 from .layers import MLP
 from .weights import assemble
 
@@ -46,14 +46,14 @@ def upcycle(
     check(0 <= reinit <= 1, f"reinit={reinit!r} must be between 0 and 1: a share of hidden units")
     config = _with_experts(dense.config, n_experts, top_k, granularity, settings)
     generator = torch.Generator().manual_seed(seed)
-    made, gone = {}, {"lm_head.weight"} if config.tie_embeddings else set()
+    made, gone = {}, set()
     for layer in filter(config.is_moe, range(config.n_layer)):
         at, ffn = f"blocks.{layer}.ffn.", dense.blocks[layer].ffn
         new = _router(config, granularity, generator)
         new |= _experts(ffn, config, granularity, reinit, generator)
         made |= {at + name: tensor.to(ffn.c_fc.weight) for name, tensor in new.items()}
         gone |= {at + name for name in ffn.state_dict()}
-    kept = {name: t.clone() for name, t in dense.state_dict().items() if name not in gone}
+    kept = {name: t.clone() for name, t in own_tensors(dense).items() if name not in gone}
     mixture = assemble(config, kept | made)
     mixture.tokenizer = dense.tokenizer
     return mixture.train(dense.training)

@@ -4,7 +4,6 @@ They hold config.json and model.safetensors, or several such files with an index
 tensor by tensor into a model without numbers: memory holds little beside the model itself.
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +13,13 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..errors import CheckpointError
+from ..files import read_json, write_json
 from ..runtime import shapes_only
 from .exports import as_theirs, family, write_config
 from .families import read_config
-from .gpt import TinyGPT
+from .gpt import TinyGPT, own_tensors
 from .names import Source, sources
-from .shards import WEIGHTS, Shards, read_json
+from .shards import WEIGHTS, Shards
 
 CONFIG = "config.json"
 
@@ -36,7 +36,8 @@ def read_pretrained(folder: Path, dtype: torch.dtype = torch.float32) -> TinyGPT
         _check_size(config, shards)
         if config.tie_embeddings and _has_own_head(shards):
             config = replace(config, tie_embeddings=False)
-        wanted = described(config)
+        with shapes_only():
+            wanted = own_tensors(TinyGPT(config))
         places = sources(values["model_type"], config, wanted)
         shards.check({n: t for name in wanted for n, t in places[name].split(wanted[name]).items()})
         state = {
@@ -58,29 +59,25 @@ def write_pretrained(model: TinyGPT, folder: Path, end: int | None = None) -> No
     tensors = {name: part.cpu().contiguous() for name, part in parts.items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     values = write_config(config, end) | {"dtype": str(model.wte.weight.dtype).split(".")[1]}
-    text = json.dumps(values, indent=2) + "\n"
-    (folder / CONFIG).write_text(text, encoding="utf-8", newline="\n")
+    write_json(folder / CONFIG, values)
 
 
 def assemble(config: ModelConfig, state: dict[str, Tensor]) -> TinyGPT:
     """The model with these tensors, which become its own; a tied head is not among them."""
     with shapes_only():
         model = TinyGPT(config)
-    if config.tie_embeddings:
-        state = state | {"lm_head.weight": state["wte.weight"]}
-    model.load_state_dict(state, assign=True)
-    if config.tie_embeddings:
-        model.lm_head.weight = model.wte.weight
+    fill(model, state)
     return model
 
 
-def described(config: ModelConfig) -> dict[str, Tensor]:
-    """Every tensor of a model, without its numbers; a tied head is not among them."""
-    with shapes_only():
-        named = TinyGPT(config).state_dict()
-    if config.tie_embeddings:
-        del named["lm_head.weight"]
-    return named
+def fill(model: TinyGPT, state: dict[str, Tensor]) -> None:
+    """Give a model without numbers these tensors, as `own_tensors` names them."""
+    tied = model.config.tie_embeddings
+    if tied:
+        state = state | {"lm_head.weight": state["wte.weight"]}
+    model.load_state_dict(state, assign=True)
+    if tied:
+        model.lm_head.weight = model.wte.weight
 
 
 def _check_size(config: ModelConfig, shards: Shards) -> None:

@@ -119,9 +119,9 @@ SIZES = {
         Size(
             "laptop",
             _LAPTOP.model,
-            replace(_LAPTOP.train, max_steps=2000),
+            replace(_LAPTOP.train, max_steps=1000),
             seeds=3,
-            sweep_updates=500,
+            sweep_updates=250,
             sweep_seeds=2,
             rounds=40,
             arms=("dense", "top-2", "dense-total", "dense-seconds-2"),  # hours of a core as it is

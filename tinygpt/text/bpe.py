@@ -50,8 +50,10 @@ class BPETokenizer(SubwordTokenizer):
         )
         learner.train_from_iterator(training_parts(texts), trainer)
         learned = json.loads(learner.to_str())["model"]
-        tokens = sorted(learned["vocab"], key=learned["vocab"].get)
-        return cls([*tokens, END_OF_TEXT], [" ".join(merge) for merge in learned["merges"]])
+        return cls(
+            [*by_id(learned["vocab"]), END_OF_TEXT],
+            [" ".join(merge) for merge in learned["merges"]],
+        )
 
     @classmethod
     def from_gpt2(cls, folder: str | Path | None = None) -> "BPETokenizer":
@@ -65,12 +67,9 @@ class BPETokenizer(SubwordTokenizer):
         try:
             ids = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
             lines = (folder / MERGES).read_text(encoding="utf-8").split("\n")
-            tokens = sorted(ids, key=ids.get)
-            if [ids[token] for token in tokens] != list(range(len(tokens))):
-                raise ConfigError(f"the ids are not 0 to {len(tokens) - 1}, each once")
             # the first line alone may be a comment: `## ##` is a pair
             merges = lines[1:] if lines[0].startswith("#version") else lines
-            return cls(tokens, [merge for merge in merges if merge])
+            return cls(by_id(ids), [merge for merge in merges if merge])
         except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigError(
                 f"{folder} does not hold GPT-2's two files, {VOCABULARY} and {MERGES}: {error}"
@@ -97,6 +96,14 @@ class BPETokenizer(SubwordTokenizer):
                 f"the pair {merge!r:.80} must be two tokens of the vocabulary, and joined a third"
             )
         return left, right
+
+
+def by_id(ids: dict[str, int]) -> list[str]:
+    """The tokens of a vocabulary in the order of their ids; `ConfigError` if one has a gap."""
+    tokens = sorted(ids, key=ids.get)
+    if [ids[token] for token in tokens] != list(range(len(tokens))):
+        raise ConfigError(f"the ids are not 0 to {len(tokens) - 1}, each once")
+    return tokens
 
 
 def _library_of(model: "tokenizers.models.Model") -> "tokenizers.Tokenizer":

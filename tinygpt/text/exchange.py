@@ -1,12 +1,13 @@
 """Tokenizers in the folders of transformers, in and out."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from .bpe import BPETokenizer
+from ..files import read_json, write_json
+from .bpe import BPETokenizer, by_id
 from .characters import CharTokenizer
+from .gpt2_files import MERGES, VOCABULARY
 from .tokenizer import END_OF_TEXT, Tokenizer
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 OURS = "tinygpt_tokenizer.json"  # as `save` writes it: whatever kind it is
 THEIRS, SETTINGS = "tokenizer.json", "tokenizer_config.json"
-GPT2_FILES = ("vocab.json", "merges.txt")
 PLAIN = {  # of a tokenizer.json that cuts a text as GPT-2 does, and then only joins bytes
     "normalizer": (None,),
     "pre_tokenizer.type": ("ByteLevel",),
@@ -31,15 +31,16 @@ PLAIN = {  # of a tokenizer.json that cuts a text as GPT-2 does, and then only j
 def read_tokenizer(folder: Path) -> Tokenizer | None:
     """The tokenizer in a folder with a model: what `write_tokenizer` wrote, or one like GPT-2's.
 
-    None if there is none, or another, which would need other code.
+    None if there is none, or another, which would need other code. `CheckpointError` for a file
+    that cannot be read, `ConfigError` for one that is no tokenizer.
     """
     if (folder / OURS).is_file():
         return Tokenizer.load(folder / OURS)
     if (folder / THEIRS).is_file():
-        content = _json(folder / THEIRS)
+        content = read_json(folder / THEIRS)
         return _bpe(content) if _is_like_gpt2(content) else None
-    is_gpt2 = _json(folder / "config.json").get("model_type") == "gpt2"
-    there = all((folder / name).is_file() for name in GPT2_FILES)
+    is_gpt2 = read_json(folder / "config.json").get("model_type") == "gpt2"
+    there = all((folder / name).is_file() for name in (VOCABULARY, MERGES))
     return BPETokenizer.from_gpt2(folder) if is_gpt2 and there else None
 
 
@@ -54,8 +55,7 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     settings["clean_up_tokenization_spaces"] = False
     if tokenizer.end_of_text is not None:
         settings |= {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT}
-    text = json.dumps(settings, indent=2) + "\n"
-    (folder / SETTINGS).write_text(text, encoding="utf-8", newline="\n")
+    write_json(folder / SETTINGS, settings)
 
 
 def _library(tokenizer: Tokenizer) -> "tokenizers.Tokenizer | None":
@@ -90,18 +90,7 @@ def _bpe(content: dict[str, Any]) -> BPETokenizer:
     try:
         ids = dict(content["model"]["vocab"])
         ids |= {token["content"]: token["id"] for token in content.get("added_tokens") or []}
-        tokens = sorted(ids, key=ids.get)
-        if [ids[token] for token in tokens] != list(range(len(tokens))):
-            raise ValueError(f"the ids are not 0 to {len(tokens) - 1}, each once")
         merges = content["model"]["merges"]
-        return BPETokenizer(tokens, [m if isinstance(m, str) else " ".join(m) for m in merges])
+        return BPETokenizer(by_id(ids), [m if isinstance(m, str) else " ".join(m) for m in merges])
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{THEIRS} is no tokenizer that can be read here: {error}") from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    return content if isinstance(content, dict) else {}

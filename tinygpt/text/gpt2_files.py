@@ -4,23 +4,23 @@ import hashlib
 from pathlib import Path
 
 from ..errors import CorpusError
-from ..hub import HubFile, fetch
+from ..hub import COMMITS, HubFile, fetch
 from ..places import folders, home
 from ..textfiles import is_there, reading
 
 VOCABULARY, MERGES, FOLDER = "vocab.json", "merges.txt", "gpt2-bpe"
-REPOSITORY, COMMIT = "openai-community/gpt2", "607a30d783dfa663caf39e06633721c8d4cfcd7e"
+REPOSITORY = "openai-community/gpt2"
 FILES = (
     HubFile(
         REPOSITORY,
-        COMMIT,
+        COMMITS[REPOSITORY],
         VOCABULARY,
         size=1_042_301,
         sha256="196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
     ),
     HubFile(
         REPOSITORY,
-        COMMIT,
+        COMMITS[REPOSITORY],
         MERGES,
         size=456_318,
         sha256="1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",

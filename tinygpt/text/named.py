@@ -1,10 +1,9 @@
 """Tokenizers by name, as presets and the command line give them."""
 
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from functools import partial
 
-from ..errors import ConfigError
+from ..errors import ConfigError, nearest
 from ..files import resolve
 from .bpe import BPETokenizer
 from .characters import CharTokenizer
@@ -42,15 +41,11 @@ def tokenizer_maker(name: str) -> Maker:
         saved = Tokenizer.load(resolve(name))
         return lambda texts: saved
     raise ConfigError(
-        f"unknown tokenizer {name!r}{_nearest(name)}; there are {', '.join(EXAMPLES)} (with any "
-        f"number of tokens), and the path of a tokenizer.json that was saved"
+        f"unknown tokenizer {name!r}{nearest(name, EXAMPLES, 0.5)}; there are "
+        f"{', '.join(EXAMPLES)} (with any number of tokens), and the path of a tokenizer.json that "
+        f"was saved"
     )
 
 
 def _of_characters(texts: Iterable[str]) -> CharTokenizer:
     return CharTokenizer(set().union(*texts))
-
-
-def _nearest(name: str) -> str:
-    found = get_close_matches(name, EXAMPLES, n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""

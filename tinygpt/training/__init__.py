@@ -7,9 +7,7 @@ from .manifest import verify
 from .optim import NEWTON_SCHULZ, Muon, lr_factor, make_optimizers, orthogonalize, set_lr
 from .preflight import find_text, identity, used_before
 from .pretrained import (
-    load_model,
     load_pretrained,
-    new_place,
     pretrained_place,
     save_pretrained,
     save_run,
@@ -25,6 +23,7 @@ from .run import (
     latest_checkpoint,
     load_expert_tables,
     load_run,
+    new_place,
     run_names,
     step_folder,
 )
@@ -51,7 +50,6 @@ __all__ = [
     "latest_checkpoint",
     "load_checkpoint",
     "load_expert_tables",
-    "load_model",
     "load_pretrained",
     "load_run",
     "lr_factor",

@@ -25,11 +25,11 @@ from torch import Tensor
 
 from ..config import ModelConfig, TrainConfig, from_dict, to_dict
 from ..errors import CheckpointError, ConfigError
-from ..files import atomic_path
+from ..files import atomic_path, read_json, write_json
 from ..model import TinyGPT
 from ..ranks import ALONE, Ranks
 from ..text import Tokenizer
-from .manifest import ABOUT, SHARD, read_json, verify, write_json, write_manifest
+from .manifest import ABOUT, SHARD, verify, write_manifest
 from .optim import is_sharded
 from .shards import load_shards, save_shards
 from .state import check_state

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..files import atomic_path, locked, sha256, sweep_temporaries, write_text
+from ..files import atomic_path, locked, read_json, sha256, sweep_temporaries, write_text
 from .log import MetricsLogger
-from .manifest import ABOUT, FILES, MANIFEST, SUMMARY, read_json, shards_in, there
+from .manifest import ABOUT, FILES, MANIFEST, SUMMARY, shards_in, there
 from .tensors import load_tensors
 
 LOG, TABLES = "metrics.csv", "experts.safetensors"

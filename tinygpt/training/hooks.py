@@ -56,6 +56,6 @@ class ExpertHooks(Hooks):
         return measure_routing(self.model, self.tokens, self.limit, self.precision)
 
 
-def hooks_for(model: TinyGPT, tokens: Tensor, config: TrainConfig, run: Run | None) -> Hooks:
+def hooks_for(model: TinyGPT, tokens: Tensor, config: TrainConfig, run: Run | None = None) -> Hooks:
     """The hooks that a model needs; `tokens` is the split that it is evaluated on."""
     return ExpertHooks(model, tokens, config, run) if model.config.moe else Hooks()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from ..files import sha256
+from ..files import as_json, read_json, sha256, write_json
 
 MANIFEST = "manifest.json"
 WORDS = ("config.json", "tokenizer.json")
@@ -17,7 +17,6 @@ STATE = "state.json"  # a shipped run has neither that nor training.safetensors
 FILES = (*WORDS, *TENSORS, STATE)
 SUMMARY, SAMPLES = ABOUT = ("summary.json", "samples.json")  # of a shipped run
 SHARD = re.compile(r"shard-\d{5}-model-00001-of-00001\.safetensors")  # of torch's own naming
-LARGEST = 1 << 24  # bytes of JSON: no file of ours comes near
 
 
 def write_manifest(folder: Path) -> None:
@@ -60,24 +59,6 @@ def there(path: Path) -> bool:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; `CheckpointError` for anything else."""
-    try:
-        if (size := path.stat().st_size) > LARGEST:
-            raise ValueError(f"it has {size:,} bytes, and none of these has more than {LARGEST:,}")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError(f"it holds a {type(content).__name__} where a dict is due")
-        return content
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write what `read_json` reads."""
-    path.write_text(as_json(content), encoding="utf-8", newline="\n")
-
-
 def _read_manifest(path: Path) -> dict[str, str]:
     files = read_json(path).get("files")
     if not isinstance(files, dict) or not _is_exactly(path, files):
@@ -108,8 +89,3 @@ def _is_exactly(path: Path, files: dict[str, str]) -> bool:
 def _manifest(files: dict[str, str]) -> dict[str, Any]:
     listed = json.dumps(files, sort_keys=True)
     return {"files": files, "sha256": hashlib.sha256(listed.encode()).hexdigest()}
-
-
-def as_json(content: dict[str, Any]) -> str:
-    """JSON as it is written here, byte by byte."""
-    return json.dumps(content, indent=1) + "\n"

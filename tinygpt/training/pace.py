@@ -1,4 +1,4 @@
-"""How quick the updates of a training are."""
+"""How quick the updates of a training are: the median, and those since the last evaluation."""
 
 import math
 import statistics
@@ -28,3 +28,23 @@ class Pace:
     def seconds(self) -> float:
         """Of the median update; nan if none was made."""
         return statistics.median(self._seconds[1:] or self._seconds or [math.nan])
+
+    def tokens_per_s(self, tokens_per_step: int) -> float | None:
+        """Of the median update; None if none was made."""
+        seconds = self.seconds()
+        return None if math.isnan(seconds) else tokens_per_step / seconds
+
+
+class Stretch:
+    """The updates from one evaluation to the next, and their time, from now on."""
+
+    def __init__(self, step: int, tokens_per_step: int):
+        self._from, self._tokens, self._start = step, tokens_per_step, time.perf_counter()
+
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.perf_counter() - self._start
+
+    def tokens_per_s(self, step: int) -> float:
+        """The mean speed up to an update."""
+        return self._tokens * (step - self._from) / self.seconds()

@@ -6,11 +6,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..config import TrainConfig
+import torch
+
+from ..config import TrainConfig, to_dict
 from ..corpora import Corpus, check_tokens, load_corpus
 from ..errors import CheckpointError, ConfigError, CorpusError
 from ..measure import flops_per_token
 from ..model import TinyGPT
+from ..runtime import processor
 from .checkpoint import Checkpoint, train_settings
 from .loggers import check_logger
 
@@ -61,6 +64,13 @@ def updates(model: TinyGPT, corpus: Corpus, config: TrainConfig) -> int:
     return math.ceil(count)
 
 
+def settings_of(
+    config: TrainConfig, corpus: dict[str, str | int], device: torch.device
+) -> dict[str, Any]:
+    """What a checkpoint says of how it was made, beside its model; `corpus`: its `identity`."""
+    return {"train": to_dict(config), "corpus": corpus, "processor": processor(device)}
+
+
 def used_before(folder: Path, saved: Checkpoint) -> tuple[TrainConfig, dict[str, Any]]:
     """The training settings of a run's checkpoint, and its corpus as `identity` has it.
 
@@ -93,9 +103,17 @@ def find_text(folder: Path, saved: Checkpoint, corpus: Corpus | None = None) -> 
     return corpus
 
 
-def check_goes_on(folder: Path, saved: Checkpoint, corpus: Corpus, config: TrainConfig) -> None:
-    """Raise `CheckpointError` if a run's checkpoint is of another optimizer or another text."""
+def to_go_on_with(
+    folder: Path, saved: Checkpoint, corpus: Corpus | str | None, config: TrainConfig | None
+) -> tuple[Corpus, TrainConfig]:
+    """The text and the settings that a run goes on with: those given, else as they were.
+
+    `CheckpointError` if its checkpoint is of another optimizer or another text.
+    """
     before, wanted = used_before(folder, saved)
+    config = config or before
+    if not isinstance(corpus, Corpus):
+        corpus = load_corpus(corpus or wanted["name"], saved.tokenizer)
     if config.optimizer != before.optimizer:
         raise CheckpointError(
             f"{folder} was trained with {before.optimizer}; its averages mean nothing to "
@@ -107,6 +125,7 @@ def check_goes_on(folder: Path, saved: Checkpoint, corpus: Corpus, config: Train
             f"{folder} was trained on another text ({_told(wanted)}) than the one given "
             f"({_told(found)}); leave that away, or start a new run with it"
         )
+    return corpus, config
 
 
 def _told(corpus: dict[str, Any]) -> str:

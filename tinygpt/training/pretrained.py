@@ -9,14 +9,14 @@ import torch
 
 from ..checks import check
 from ..config import ModelConfig
-from ..errors import CheckpointError, ConfigError, NonFiniteError
+from ..errors import CheckpointError, ConfigError, some
 from ..files import resolve
 from ..hub import snapshot
-from ..model import TinyGPT, assemble, read_pretrained, write_pretrained
+from ..model import TinyGPT, assemble, own_tensors, read_pretrained, write_pretrained
 from ..text import read_tokenizer, write_tokenizer
 from .checkpoint import Checkpoint, new_folder, write_checkpoint
-from .run import Run, load_run
-from .tensors import not_finite
+from .run import Run, check_new, new_place
+from .tensors import check_finite
 
 FREE = ("block_size", "dropout")  # settings that may be others for the same weights
 FREE += ("moe.capacity_factor", "moe.jitter", "moe.expert_dropout", "moe.bias_rate")
@@ -61,19 +61,13 @@ def save_pretrained(model: TinyGPT, folder: str | Path) -> None:
     nothing: `ConfigError` says why no class of transformers holds this model, `CheckpointError`
     that the folder exists or cannot be written.
     """
-    folder = _check_new(resolve(folder))
-    _check_finite(model)
+    folder = check_new(resolve(folder))
+    check_finite(model)
     end = model.tokenizer.end_of_text if model.tokenizer else None
     with new_folder(folder) as new:
         write_pretrained(model, new, end)
         if model.tokenizer:
             write_tokenizer(model.tokenizer, new)
-
-
-def load_model(source: str | Path) -> TinyGPT:
-    """The model of a run, or what `load_pretrained` takes; on the CPU, in eval mode."""
-    place = pretrained_place(source)
-    return load_run(source, device="cpu") if place is None else load_pretrained(place)
 
 
 def pretrained_place(source: str | Path) -> str | Path | None:
@@ -105,11 +99,9 @@ def with_settings(model: TinyGPT, config: ModelConfig) -> TinyGPT:
     check(
         not other,
         f"trained weights hold for their own shape, and for no longer block_size; leave away what "
-        f"is other: {', '.join(other[:5])}",
+        f"is other: {some(other)}",
     )
-    state = dict(model.state_dict())
-    if config.tie_embeddings:
-        del state["lm_head.weight"]
+    state = own_tensors(model)
     if "wpe.weight" in state:
         state["wpe.weight"] = state["wpe.weight"][: config.block_size].clone()
     same = assemble(config, state)
@@ -141,25 +133,9 @@ def save_run(model: TinyGPT, folder: str | Path) -> Path:
     return target
 
 
-def new_place(name: str | Path) -> Path:
-    """The folder that a new run would have; `CheckpointError` if there is something."""
-    return _check_new(Run.place(name))
-
-
-def _check_new(folder: Path) -> Path:
-    if folder.exists():
-        raise CheckpointError(f"{folder} exists; remove it, or choose another folder")
-    return folder
-
-
-def _check_finite(model: TinyGPT) -> None:
-    if bad := not_finite(model):
-        raise NonFiniteError(f"weights are NaN or infinite in {', '.join(bad[:5])}; not written")
-
-
 def _tokenizer(folder: Path):
     try:
         return read_tokenizer(folder)
-    except ConfigError as error:
+    except (CheckpointError, ConfigError) as error:
         warnings.warn(f"the tokenizer was left aside: {error}", stacklevel=3)
         return None

@@ -10,11 +10,11 @@ import torch
 
 from ..corpora import Corpus
 from ..errors import CheckpointError
-from ..files import atomic_path, write_text
+from ..files import as_json, atomic_path, write_text
 from .checkpoint import load_checkpoint, new_folder, write_checkpoint
 from .folder import BEST, CURVES, GENERATIONS, remove_checkpoint
 from .log import MetricsLogger
-from .manifest import SUMMARY, as_json, there, verify, write_manifest
+from .manifest import SUMMARY, there, verify, write_manifest
 from .run import Run
 from .samples import write_samples
 from .show import say
@@ -45,7 +45,7 @@ def tell(
         write_text(run.folder / SUMMARY, as_json(summary))
         samples = write_samples(model, corpus.name, TEXTS, LENGTH)
         write_text(run.folder / GENERATIONS, as_json({"step": step, "weights": "best"} | samples))
-        _keep_weights(run.step_folder(step), run.folder / BEST)
+        keep_weights(run, step)
         draw(metrics, run.folder / CURVES)
 
 
@@ -55,8 +55,22 @@ def keep_weights(run: Run, step: int) -> None:
     It is as a shipped run is, so `load_run` takes it. The files are the checkpoint's own where the
     disk has hard links, else copies; they stay when that checkpoint is removed.
     """
+    source, target = run.step_folder(step), run.folder / BEST
     with _said():
-        _keep_weights(run.step_folder(step), run.folder / BEST)
+        whole = there(source / WEIGHTS[0])
+        if whole:
+            verify(source, WEIGHTS)  # or what is damaged would be listed as it is
+        else:  # in shards
+            saved = load_checkpoint(source)
+            saved.training, saved.state = {}, {}
+        remove_checkpoint(target)
+        with new_folder(target) as new:
+            if whole:
+                for name in WEIGHTS:
+                    _link(source / name, new / name)
+                write_manifest(new)
+            else:
+                write_checkpoint(new, saved)
 
 
 @contextmanager
@@ -65,23 +79,6 @@ def _said() -> Iterator[None]:
         yield
     except (OSError, CheckpointError) as error:
         say(f"what tells of the run is not complete: {error}")
-
-
-def _keep_weights(source: Path, target: Path) -> None:
-    whole = there(source / WEIGHTS[0])
-    if whole:
-        verify(source, WEIGHTS)  # or what is damaged would be listed as it is
-    else:  # in shards
-        saved = load_checkpoint(source)
-        saved.training, saved.state = {}, {}
-    remove_checkpoint(target)
-    with new_folder(target) as new:
-        if whole:
-            for name in WEIGHTS:
-                _link(source / name, new / name)
-            write_manifest(new)
-        else:
-            write_checkpoint(new, saved)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -204,6 +204,18 @@ def load_run(name: str | Path, which: str = "best", device: str = "auto") -> Tin
     return Run.open(name).load(which).model.to(pick_device(device)).eval()
 
 
+def new_place(name: str | Path) -> Path:
+    """The folder that a new run would have; `CheckpointError` if there is something."""
+    return check_new(Run.place(name))
+
+
+def check_new(folder: Path) -> Path:
+    """The folder; `CheckpointError` if it exists."""
+    if folder.exists():
+        raise CheckpointError(f"{folder} exists; remove it, or choose another folder")
+    return folder
+
+
 def find_run(name: str | Path) -> Path:
     """The folder of a run: a name under checkpoints/, or a path."""
     return Run.open(name).folder

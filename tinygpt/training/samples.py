@@ -1,8 +1,10 @@
-"""Texts that a model writes from fixed prompts, so that runs can be read side by side."""
+"""Texts that a model writes: while it learns, and in the end from fixed prompts, so that runs can
+be read side by side."""
 
 from typing import Any
 
-from ..decoding import generate_batch
+from ..config import TrainConfig
+from ..decoding import generate, generate_batch
 from ..model import TinyGPT
 
 TEMPERATURE = 0.8
@@ -27,6 +29,12 @@ PROMPTS = {
     "machado-pt": NOVELS,
 }
 OTHERS = ("\n", "The ", "A ", "1", "- ")
+
+
+def write_sample(model: TinyGPT, config: TrainConfig, step: int) -> str:
+    """The text of a step, as the settings ask for; each step has a seed of its own."""
+    prompt, length, seed = config.sample_prompt, config.sample_tokens, config.seed + step
+    return generate(model, prompt, length, temperature=TEMPERATURE, seed=seed)
 
 
 def write_samples(model: TinyGPT, corpus: str, texts: int, length: int) -> dict[str, Any]:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..model import TinyGPT
-from .tensors import TIED
+from ..model import TinyGPT, own_tensors
 
 WEIGHTS = "model."  # before the names of the weights
 
@@ -23,9 +22,7 @@ def save_shards(folder: Path, model: TinyGPT, training: dict[str, Tensor]) -> No
     """
     from torch.distributed import checkpoint as dcp
 
-    weights = {WEIGHTS + name: tensor for name, tensor in model.state_dict().items()}
-    if model.config.tie_embeddings:
-        del weights[WEIGHTS + TIED[0]]  # the same tensor as the other
+    weights = {WEIGHTS + name: tensor for name, tensor in own_tensors(model).items()}
     writer = dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True)
     try:
         dcp.save(weights | training, storage_writer=writer)

@@ -11,14 +11,15 @@ import torch
 
 from ..corpora import Corpus
 from ..errors import CheckpointError, ConfigError, CorpusError, NonFiniteError
+from ..files import read_json
 from ..model import TinyGPT
 from ..runtime import pick_device
 from .checkpoint import Checkpoint, new_folder, write_checkpoint
 from .folder import Folder
 from .log import MetricsLogger
-from .manifest import SAMPLES, SUMMARY, read_json, there
+from .manifest import SAMPLES, SUMMARY, there
 from .preflight import find_text
-from .run import Run
+from .run import Run, new_place
 from .samples import write_samples
 from .summary import MEASURED, summarise, whole_loss
 from .tensors import not_finite
@@ -40,9 +41,7 @@ def export_run(
     """
     if dtype not in STORED:
         raise ConfigError(f"dtype={dtype!r} must be one of {', '.join(STORED)}")
-    source, target = Run.open(run), Run.place(folder)
-    if target.exists():
-        raise CheckpointError(f"{target} exists; remove it, or choose another folder")
+    source, target = Run.open(run), new_place(folder)
     best, tables = source.load("best"), source.load_tables()
     if bad := not_finite(best.model.to(STORED[dtype])):
         raise NonFiniteError(f"{dtype} cannot hold the weights in {', '.join(bad)}; choose another")

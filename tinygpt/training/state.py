@@ -91,6 +91,24 @@ def restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[st
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
+def training_tensors(
+    optimizers: list[torch.optim.Optimizer], batches: Batches, device: torch.device
+) -> dict[str, Tensor]:
+    """All that a training needs beside weights and numbers, to go on exactly where it stands."""
+    return random_states(batches, device) | optimizer_tensors(optimizers)
+
+
+def restore_training(
+    tensors: dict[str, Tensor],
+    optimizers: list[torch.optim.Optimizer],
+    batches: Batches,
+    device: torch.device,
+) -> None:
+    """Put back what `training_tensors` gave; `CheckpointError` if it did not."""
+    restore_optimizers(optimizers, tensors)
+    restore_random_states(tensors, batches, device)
+
+
 def _of_another(parameter: str, *found: Tensor) -> CheckpointError:
     shapes = ", ".join(str(tuple(value.shape)) for value in found)
     return CheckpointError(

@@ -3,7 +3,7 @@
 What a file claims is compared with what is there before any memory is taken for it.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_model
 from torch import Tensor
 
 from ..config import ModelConfig, from_dict
-from ..errors import CheckpointError, NonFiniteError
-from ..model import TinyGPT
+from ..errors import CheckpointError, NonFiniteError, some
+from ..model import TinyGPT, fill
 from ..ranks import whole
 from ..runtime import shapes_only
 
@@ -31,7 +31,7 @@ def check_finite(model: TinyGPT) -> None:
     """Raise `NonFiniteError` for weights that must not be saved; of shards, in all processes."""
     if bad := not_finite(model):
         raise NonFiniteError(
-            f"weights are NaN, infinite or as good as that in {_some(bad)}; they were not saved"
+            f"weights are NaN, infinite or as good as that in {some(bad)}; they were not saved"
         )
 
 
@@ -73,7 +73,7 @@ def make_model(
         ) from error
     _fill(model, read())
     if bad := not_finite(model):
-        raise CheckpointError(f"{path} holds weights that are NaN or infinite, in {_some(bad)}")
+        raise CheckpointError(f"{path} holds weights that are NaN or infinite, in {some(bad)}")
     return model
 
 
@@ -112,7 +112,7 @@ def _check_shapes(model: TinyGPT, shapes: dict[str, tuple[int, ...]]) -> None:
         del wanted[head if head not in found else embedding]
     missing, unknown = wanted.keys() - found.keys(), found.keys() - wanted.keys()
     if missing or unknown:
-        raise ValueError(f"missing are {_some(missing)}, unknown are {_some(unknown)}")
+        raise ValueError(f"missing are {some(missing)}, unknown are {some(unknown)}")
     for name, shape in wanted.items():
         if found[name] != shape:
             raise ValueError(f"{name} has the shape {found[name]} where {shape} is due")
@@ -122,12 +122,10 @@ def _fill(model: TinyGPT, tensors: dict[str, Tensor]) -> None:
     """Give a model without numbers its weights."""
     named = model.state_dict()
     tensors = {name: t.to(named[name].dtype) for name, t in tensors.items() if not _is_gone(name)}
-    if model.config.tie_embeddings:
-        (tied,) = (name for name in TIED if name in tensors)
-        tensors |= dict.fromkeys(TIED, tensors[tied])
-    model.load_state_dict(tensors, assign=True)
-    if model.config.tie_embeddings:
-        model.lm_head.weight = model.wte.weight
+    head, embedding = TIED
+    if model.config.tie_embeddings and head in tensors:
+        tensors[embedding] = tensors.pop(head)
+    fill(model, tensors)
 
 
 def _is_gone(name: str) -> bool:
@@ -137,8 +135,3 @@ def _is_gone(name: str) -> bool:
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
-
-
-def _some(names: Collection[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return (", ".join(sorted(names)[:5]) or "none") + more
