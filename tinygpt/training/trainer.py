@@ -179,6 +179,8 @@ class Trainer(Updater):
 
     def _conclude(self) -> None:
         """Measure the last and the best weights on the whole validation split."""
+        if len(self._val) > LONG:
+            self._say(f"measuring on the whole validation split: {len(self._val):,} tokens")
         models = {self.step: self.model}
         if self.run and self.best_step != self.step:
             models[self.best_step] = best_model(self.run, self.best_step, self.device, self._say)
