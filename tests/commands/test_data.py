@@ -58,4 +58,5 @@ def test_the_number_of_books_is_a_part_of_the_name(capsys, monkeypatch):
 
 
 def test_a_tokenizer_that_is_none(text, capsys):
-    assert "did you mean 'bpe:4000'?" in one_line(["data", text, "--tokenizer=bpee:4000"], capsys)
+    said = one_line(["data", text, "--tokenizer=bpee:4000"], capsys)
+    assert said.endswith("that was saved; did you mean bpe:4000?")

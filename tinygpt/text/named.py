@@ -41,9 +41,8 @@ def tokenizer_maker(name: str) -> Maker:
         saved = Tokenizer.load(resolve(name))
         return lambda texts: saved
     raise ConfigError(
-        f"unknown tokenizer {name!r}{nearest(name, EXAMPLES, 0.5)}; there are "
-        f"{', '.join(EXAMPLES)} (with any number of tokens), and the path of a tokenizer.json that "
-        f"was saved"
+        f"unknown tokenizer {name!r}; there are {', '.join(EXAMPLES)} (with any number of tokens), "
+        f"and the path of a tokenizer.json that was saved{nearest(name, EXAMPLES, 0.5)}"
     )
 
 
