@@ -171,7 +171,7 @@ def test_clean_text(text, clean):
         (("A",), {"stop": "abc"}, "stop takes several texts"),
         (("A",), {"past_block": "fly"}, "past_block='fly' must be one of crop, roll, stop"),
         (("A",), {"details": True}, "no option details"),
-        (("A",), {"top_q": 3}, "no option top_q; did you mean top_p.*; there are temp"),
+        (("A",), {"top_q": 3}, "no option top_q; there are temp.*; did you mean top_p"),
         (("A",), {"allowed": ""}, "leave no symbol"),
         (("A",), {"constraint": lambda text: ""}, "no symbol is left for row 0 after constraint"),
     ],

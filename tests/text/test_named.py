@@ -50,7 +50,7 @@ def test_gpt2_is_found_when_it_is_made(monkeypatch):
     [
         (
             "gpt-2",
-            "unknown tokenizer 'gpt-2'; did you mean gpt2?; there are char, gpt2, bpe:4000",
+            "unknown tokenizer 'gpt-2'; there are char, gpt2, bpe:4000",
         ),
         ("bpe", "did you mean bpe:4000?"),
         ("bpe:", "did you mean bpe:4000?"),

@@ -77,7 +77,7 @@ def no_others(options: Iterable[str], known: Iterable[str]) -> None:
     names = [*known, "max_new_tokens", "seed", "tokenizer", "constraint"]
     for unknown in sorted(set(options) - set(known)):
         near = nearest(unknown, names)
-        raise ConfigError(f"there is no option {unknown}{near}; there are {', '.join(known)}")
+        raise ConfigError(f"there is no option {unknown}; there are {', '.join(known)}{near}")
 
 
 def _check_model(model: TinyGPT) -> None:
