@@ -15,11 +15,12 @@ from urllib.error import URLError
 
 import pytest
 
-from tests.server import CONTENT, Server, drip, head, serve, status
 from tinygpt import download as module
 from tinygpt.download import download
 from tinygpt.errors import CorpusError
 from tinygpt.files import ROOT, alone
+
+from .server import CONTENT, Server, drip, head, serve, status
 
 SIZE, SHA = len(CONTENT), hashlib.sha256(CONTENT).hexdigest()
 

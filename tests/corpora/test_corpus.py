@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tools import byte_tokenizer
 from tinygpt import load_corpus, textfiles
 from tinygpt.corpora import Corpus, corpus, plain
 from tinygpt.errors import CorpusError
 from tinygpt.text import TextSize
+
+from ..tools import byte_tokenizer
 
 
 def put(folder, text):

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.corpora.library import prose
-from tests.tools import byte_tokenizer, marked_tokenizer
 from tinygpt import BPETokenizer, CharTokenizer, load_corpus, textfiles
 from tinygpt.corpora import encoding
 from tinygpt.corpora.documents import Document, Note
 from tinygpt.corpora.encoding import encode, id_type
 from tinygpt.errors import ConfigError, CorpusError
+
+from ..tools import byte_tokenizer, marked_tokenizer
+from .books import prose
 
 REAL = Path(os.environ.get("TINYGPT_DATA", "no folder")).absolute()
 DOCUMENTS = [

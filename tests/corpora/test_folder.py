@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.corpora.library import prose
 from tinygpt import load_corpus
 from tinygpt.errors import CorpusError
+
+from .books import prose
 
 
 @pytest.fixture

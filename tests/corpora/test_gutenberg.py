@@ -10,9 +10,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.corpora import library
-from tests.server import Server, serve, status
-from tests.server import library as server_of
 from tinygpt import download as downloads
 from tinygpt import load_corpus, places
 from tinygpt.corpora import gutenberg
@@ -20,7 +17,10 @@ from tinygpt.corpora.boilerplate import Refused, strip
 from tinygpt.corpora.catalogue import Book, read_catalogue
 from tinygpt.errors import CorpusError
 
-N = len(library.USABLE)
+from ..server import Server, library, serve, status
+from . import books
+
+N = len(books.USABLE)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def mirror(home, monkeypatch):
     monkeypatch.setenv("TINYGPT_CONTACT", "me@example.org")
 
     def start(**odd):
-        server = Server(server_of(library.files(), **odd))
+        server = Server(library(books.files(), **odd))
         monkeypatch.setenv("TINYGPT_GUTENBERG", server.base)
         return server
 
@@ -59,8 +59,8 @@ def test_the_books_alone_are_taken_in_whatever_form_they_are(mirror):
     with mirror():
         corpus = load()
     text = corpus.text
-    for number in library.USABLE:
-        assert all(body in text for body in library.BODIES[number]), number
+    for number in books.USABLE:
+        assert all(body in text for body in books.BODIES[number]), number
     for word in (
         "gutenberg",
         "redistribution",
@@ -114,8 +114,8 @@ def test_no_work_is_on_two_sides(mirror, monkeypatch, shares):
         assert len(text) > 1000
         runs = (text[i : i + 64] for i in range(0, len(text) - 64, 7))
         assert not any(run in train for run in runs)
-    volumes = [library.prose(50), library.prose(51)]
-    stories = [library.BODIES[60][0], library.BODIES[61][1]]
+    volumes = [books.prose(50), books.prose(51)]
+    stories = [books.BODIES[60][0], books.BODIES[61][1]]
     for together in (volumes, stories):
         sides = [[body in text for text in (train, *held_out)] for body in together]
         assert sides[0] == sides[1]
@@ -189,7 +189,7 @@ def test_a_book_that_cannot_be_had_ends_it_with_one_error_and_nothing_half_writt
 
 def test_a_busy_server_gets_the_time_that_it_asks_for(mirror):
     busy = iter([status(429, Retry_After="30")])
-    whole = serve(library.files()["cache/epub/12/pg12.txt"])
+    whole = serve(books.files()["cache/epub/12/pg12.txt"])
     with mirror(**{"pg12.txt": lambda to, start: next(busy, whole)(to, start)}):
         load()
     assert 30.0 in mirror.slept
@@ -202,16 +202,16 @@ def test_wrong_bytes_are_no_catalogue_and_no_book(mirror, home):
     (home[0] / "data" / "gutenberg-pt" / "pg_catalog.csv.gz").unlink()
     with mirror(**{"pg3.txt": serve(b"<html>come back</html>")}):
         corpus = load(N - 1)  # another book takes its place
-    assert library.prose(3) not in corpus.text
+    assert books.prose(3) not in corpus.text
 
 
 def test_a_changed_book_is_not_taken_for_the_one_that_was_listed(mirror, home):
     with mirror():
         before = load()
         book = home[0] / "data" / "gutenberg-pt" / "3.txt"
-        book.write_bytes(library.modern("Outra", library.prose(777)).encode())
+        book.write_bytes(books.modern("Outra", books.prose(777)).encode())
         after = load()
-    assert library.prose(777) in after.text
+    assert books.prose(777) in after.text
     with pytest.raises(CorpusError, match=r"3.txt is another text than when it was loaded"):
         _ = before.text
 
@@ -264,39 +264,37 @@ def test_of_two_processes_one_fetches(mirror, home, monkeypatch):
 # --- one book ------------------------------------------------------------------------------------
 
 
-BODY = library.prose(1)
+BODY = books.prose(1)
 
 
-@pytest.mark.parametrize("form", [library.modern, library.older, library.oldest])
+@pytest.mark.parametrize("form", [books.modern, books.older, books.oldest])
 def test_each_form_of_file_gives_the_same_book(form):
     assert strip(form("Um Livro", BODY)).text == BODY + "\n"
 
 
 def test_words_of_the_makers_within_a_book_stay():
-    inner = (
-        f"{library.prose(2)}\n\nFoi à Biblioteca Nacional, e de lá ao porto.\n\n{library.prose(4)}"
-    )
-    assert strip(library.modern("Um Livro", inner)).text == inner + "\n"
+    inner = f"{books.prose(2)}\n\nFoi à Biblioteca Nacional, e de lá ao porto.\n\n{books.prose(4)}"
+    assert strip(books.modern("Um Livro", inner)).text == inner + "\n"
 
 
 def test_what_is_between_the_first_start_and_the_last_end_is_kept():
     mark = "*** END OF THE PROJECT GUTENBERG EBOOK UM LIVRO ***"
-    found = strip(library.modern("Um Livro", f"{BODY}\n\n{mark}\n\n{library.prose(2)}"))
-    assert found.text == f"{BODY}\n\n{library.prose(2)}\n"
+    found = strip(books.modern("Um Livro", f"{BODY}\n\n{mark}\n\n{books.prose(2)}"))
+    assert found.text == f"{BODY}\n\n{books.prose(2)}\n"
     assert found.cut == {"mentions of the licence": 1}
 
 
 def test_a_note_after_its_heading_goes_and_the_chapter_after_it_stays():
-    for head in (library.NOTE, "Transcriber's Note: a few errors\nwere mended.", library.HTML):
-        assert strip(library.modern("Um Livro", BODY, head)).text == BODY + "\n"
+    for head in (books.NOTE, "Transcriber's Note: a few errors\nwere mended.", books.HTML):
+        assert strip(books.modern("Um Livro", BODY, head)).text == BODY + "\n"
 
 
 def test_a_book_of_which_too_much_goes_is_refused():
     licence = "This Project Gutenberg book is free."
     inner = "\n\n".join(f"{licence} {p}" for p in BODY.split("\n\n"))
     with pytest.raises(Refused, match="letters would be left"):
-        strip(library.modern("Um Livro", inner))
-    far = library.modern("Um Livro", BODY) + "x" * 60_000  # a mark that comes too early
+        strip(books.modern("Um Livro", inner))
+    far = books.modern("Um Livro", BODY) + "x" * 60_000  # a mark that comes too early
     with pytest.raises(Refused, match="letters would be left"):
         strip(far)
 
@@ -328,8 +326,8 @@ def test_works_and_editions():
 
 def test_the_catalogue_is_that_of_one_language(tmp_path):
     path = tmp_path / "catalogue.csv.gz"
-    path.write_bytes(library.files()["cache/epub/feeds/pg_catalog.csv.gz"])
-    assert [b.number for b in read_catalogue(path, "pt")] == sorted(library.TITLES)
+    path.write_bytes(books.files()["cache/epub/feeds/pg_catalog.csv.gz"])
+    assert [b.number for b in read_catalogue(path, "pt")] == sorted(books.TITLES)
     assert [b.title for b in read_catalogue(path, "en")] == ["A Book\nof two lines"]
     content = path.read_bytes()
     for damaged in (content[:100], b"", b"\x1f\x8b" + content[5:], json.dumps({}).encode()):

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.corpora.library import prose
 from tinygpt import load_corpus
 from tinygpt.corpora import machado
 from tinygpt.errors import CorpusError
+
+from .books import prose
 
 REAL = Path(os.environ.get("TINYGPT_DATA", "no folder")).absolute()
 

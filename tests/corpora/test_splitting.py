@@ -6,9 +6,10 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.corpora.library import prose
 from tinygpt.corpora.duplicates import alike, joined, sketch
 from tinygpt.corpora.splitting import arrange, divide, profile
+
+from .books import prose
 
 
 def shingles(text):

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tools import byte_tokenizer
 from tinygpt import CharTokenizer, load_corpus, textfiles
 from tinygpt.corpora import corpus as module
 from tinygpt.corpora import get_batch, stream
@@ -24,6 +23,8 @@ from tinygpt.corpora.encoding import encode
 from tinygpt.errors import CorpusError
 from tinygpt.files import ROOT, alone, sha256
 from tinygpt.text import tokenizer
+
+from ..tools import byte_tokenizer
 
 
 def test_a_large_text_is_memory_mapped_and_the_same(home, monkeypatch):

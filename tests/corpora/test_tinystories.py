@@ -15,13 +15,14 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from tests.server import Server, library, serve, status
-from tests.tools import marked_tokenizer
 from tinygpt import download, load_corpus, textfiles
 from tinygpt.corpora import corpus as corpora
 from tinygpt.corpora import encoding, tinystories
 from tinygpt.errors import CorpusError
 from tinygpt.files import ROOT
+
+from ..server import Server, library, serve, status
+from ..tools import marked_tokenizer
 
 REAL = Path(os.environ.get("TINYGPT_DATA", "no folder")).absolute()
 STORIES = ["the cat sat.\n\nthe cat sat at the hat.", "at tea the cat sat.", "that hat."]

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from tests.server import Server, library, status
 from tinygpt import load_corpus
 from tinygpt.corpora import wikitext
 from tinygpt.errors import CorpusError
+
+from ..server import Server, library, status
 
 REAL = Path(os.environ.get("TINYGPT_DATA", "no folder")).absolute()
 

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from tests.text.test_subwords import GPT2, gpt2, needs_gpt2
 from tinygpt import BPETokenizer, places
 from tinygpt.errors import CorpusError
 from tinygpt.text import gpt2_files as module
+
+from ..text.test_subwords import GPT2, gpt2, needs_gpt2
 
 MERGES = module.HEADER + b"a b\n"
 

@@ -2,10 +2,11 @@
 
 import pytest
 
-from tests.tools import subword_tokenizer
 from tinygpt import BPETokenizer, CharTokenizer, WordPieceTokenizer
 from tinygpt.errors import ConfigError, CorpusError
 from tinygpt.text import make_tokenizer, named, tokenizer_maker
+
+from ..tools import subword_tokenizer
 
 TEXTS = ["the word ", "the words\n"]
 

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tools import SAMPLE, subword_tokenizer
 from tinygpt import BPETokenizer, UnknownCharacterError, WordPieceTokenizer
 from tinygpt.errors import ConfigError
 from tinygpt.text import TextSize, Tokenizer, subwords
+
+from ..tools import SAMPLE, subword_tokenizer
 
 GPT2 = Path(os.environ.get("TINYGPT_DATA", "")) / "gpt2-bpe"
 KINDS = [BPETokenizer, WordPieceTokenizer]

@@ -9,12 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tools import ByteTokenizer, byte_tokenizer, subword_tokenizer
 from tinygpt import CharTokenizer, UnknownCharacterError
 from tinygpt.errors import ConfigError
 from tinygpt.files import ROOT
 from tinygpt.text import TextSize, Tokenizer, WordPieceTokenizer
 from tinygpt.text import tokenizer as module
+
+from ..tools import ByteTokenizer, byte_tokenizer, subword_tokenizer
 
 LETTERS = "the cat sat. é😀\n"  # what byte_tokenizer can write
 CHARACTERS, BYTES = CharTokenizer.from_text(LETTERS), byte_tokenizer()

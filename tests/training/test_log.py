@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.tools import interrupt_after, same_state
 from tinygpt import MetricsLogger, TinyGPT, TrainConfig, Trainer
 from tinygpt.errors import ConfigError, TinyGPTError
+
+from ..tools import interrupt_after, same_state
 
 
 def log_rows(logger, steps):
