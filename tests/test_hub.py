@@ -10,7 +10,7 @@ from tinygpt import download
 from tinygpt.errors import CheckpointError, CorpusError
 from tinygpt.hub import HubFile, fetch, snapshot
 
-from .test_download import Server, serve
+from .server import Server, serve
 
 CONTENT = b"words" * 1000
 FILE = HubFile("org/words", "0" * 40, "words.txt", 5000, hashlib.sha256(CONTENT).hexdigest())
