@@ -99,10 +99,9 @@ def expert_capacity(answer: Callable) -> str:
             (math.ceil(K * T / E), "the factor is missing"),
             (math.ceil(factor * K * T), "that is for all experts together"),
         ]
-        for rounded in (math.ceil, math.floor):  # first: with K = 1 nothing shows
-            value = rounded(factor * T / E)
+        if K > 1:  # a whole number here, however rounded
             why = "K is missing. Each token makes K choices, so an even share is K T / E"
-            mistakes += [(value, why)] * (K > 1)
+            mistakes.append((factor * T / E, why))
         _explain(seen, got, right, mistakes)
     return (
         "right. Without K, top-2 with a factor of 1.25 keeps at most 62.5 % of all choices, "
