@@ -145,6 +145,7 @@ class Live(widgets.VBox):
         self._moving = False
         self._later = Later(self._guarded)
         super().__init__([widgets.HTML(frame.STYLE + style), *above, self.message, *views])
+        self.add_class("tg-live")
 
     def _live_by(self, *controls: widgets.Widget) -> None:
         """Draw all, and from now on whenever one of these is moved."""

@@ -86,8 +86,10 @@ class SamplingPlayground(Live):
         self._pins: dict[int, int] = {}
         self._controls(prompt)
         self.picture, self.texts = widgets.HTML(), widgets.HTML()
-        views = [self.picture, self.texts]
-        super().__init__([self.panel, self.scrubber], views, chart.STYLE)
+        pair = widgets.HBox([self.picture, self.texts])
+        pair.add_class("tg-pair")
+        pair.add_class("tg-play")
+        super().__init__([self.panel, self.scrubber], [pair], chart.STYLE)
         self._live_by(*self.panel.children, *self.scrubber.children)
 
     # --- controls --------------------------------------------------------------------------------
@@ -276,10 +278,11 @@ class SamplingPlayground(Live):
     def _chart(self, now: Settings, found: list[Stage], written: int | None) -> str:
         counts = sample(found[-1].p, now.draws, now.seed) if now.draws else None
         args = found, self.tokenizer.pieces, written, counts
-        pair = f"<div class='wrap'>{chart.bars(*args, self.unit)}{chart.table(*args)}</div>"
+        numbers = f"<summary>The same in numbers</summary>{chart.table(*args)}"
         left_out = len(found[0].p) - MENU
         note = f"The menu offers the {MENU} most probable {self.unit}s, not the other {left_out:,}"
-        return pair + chart.key(found, now.draws, [note] if left_out > 0 else [])
+        key = chart.key(found, now.draws, [note] if left_out > 0 else [])
+        return f"{chart.bars(*args, self.unit)}{key}<details>{numbers}</details>"
 
 
 def sampling_playground(model: TinyGPT, prompt: str = "ROMEO:\n") -> SamplingPlayground:

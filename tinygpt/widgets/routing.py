@@ -80,8 +80,12 @@ class RoutingExplorer(Live):
         self._text = lru_cache(16)(self._text)  # each holds a KV cache
         self._history = lru_cache(64)(self._history)
         self._controls()
-        self.picture, self.loss, self.history = (widgets.HTML() for _ in range(3))
-        views = [self.picture, self.without, self.loss, self.training, self.history]
+        self.picture, self.loss, self.figures, self.history = (widgets.HTML() for _ in range(4))
+        pair = widgets.HBox([self.picture, self.loss])
+        pair.add_class("tg-pair")
+        pair.add_class("tg-routed")
+        self.figures.add_class("tg-figures")
+        views = [pair, self.figures, self.training, self.history]
         super().__init__([self.choice], views, chart.STYLE)
         controls = self.source, self.text, self.layer, self.drop, self.seed, self.step
         self._live_by(*controls)
@@ -92,7 +96,7 @@ class RoutingExplorer(Live):
         first = next(iter(self.passages.values())).text
         E = self.model.config.moe.n_experts
         self.source = widgets.Dropdown(options=[*self.passages, TYPED], description="show")
-        self.text = widgets.Textarea(first, description="text", rows=4)
+        self.text = widgets.Textarea(first, description="text", rows=3)
         self.layer = widgets.ToggleButtons(
             options=[(f"layer {name}", place) for place, name in enumerate(self.layers)],
             style={"button_width": "auto"},
@@ -103,14 +107,13 @@ class RoutingExplorer(Live):
         self.seed = widgets.BoundedIntText(1, 0, 2**31 - 1, description="seed")
         steps = list(self.tables) or [0]
         self.step = widgets.SelectionSlider(options=steps, value=steps[-1], description="step")
-        self.choice = _column(self.source, self.text, self.layer)
-        self.without = widgets.HBox([self.drop, self.seed])
-        self.training = _column(self.step)
+        controls = self.text, self.source, self.drop, self.layer, self.seed
+        self.choice, self.training = widgets.Box(controls), widgets.Box([self.step])
+        self.choice.add_class("tg-choice")
         self.training.layout.display = None if self.tables else "none"
         for control in (self.source, self.text, self.drop, self.seed, self.step):
-            control.style.description_width = "4em"
-        self.text.layout.width = "auto"
-        self.source.layout.width = self.step.layout.width = "420px"
+            control.style.description_width = "3em"
+        self.step.layout.width = "420px"
 
     def _follow(self, change) -> None:
         if change["owner"] is self.source and self.source.value != TYPED:
@@ -226,11 +229,10 @@ class RoutingExplorer(Live):
         parts = (
             f"<p><b>{self._name(now.place).capitalize()}</b>: {legend}</p>",
             chart.tiles(*chosen, now.off, self.unit),
-            figures.parts(load, ("All layers", rows)),
-            figures.parts(*tables),
             chart.facts(*chosen, passage.names, self.unit),
         )
         self._show(self.picture, "".join(parts))
+        self._show(self.figures, figures.parts(load, ("All layers", rows), *tables))
 
     def _crosstab(self, routing: Routing, labels: Tensor, names: Sequence[str], what: str) -> str:
         table = routing.table(labels[None], len(names))
@@ -310,7 +312,3 @@ def check_table(step: int, table: Tensor, wanted: tuple[int, ...]) -> None:
             f"the table of step {step} must hold counts from 0 on, some of them in each layer; "
             f"take the tables of a run"
         )
-
-
-def _column(*controls: widgets.Widget) -> widgets.VBox:
-    return widgets.VBox(controls, layout={"max_width": "1000px"})
