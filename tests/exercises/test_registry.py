@@ -137,7 +137,7 @@ def test_texts_that_fail_are_left_out(line, capsys):
 
 
 class Unhashable:
-    __name__ = []
+    __name__ = property(lambda self: [])
     __wrapped__ = property(lambda self: 1 / 0)
 
 

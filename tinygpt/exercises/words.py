@@ -12,7 +12,7 @@ def on_a_screen(text: str) -> str:
     """The text in lines that no window has to break; what is more than a screen becomes `…`."""
     lines: list[str] = []
     for paragraph in text.splitlines():
-        lines += textwrap.wrap(_cut(paragraph), COLUMNS, break_on_hyphens=False)
+        lines += textwrap.wrap(_cut(paragraph, COLUMNS), COLUMNS, break_on_hyphens=False)
         if len(lines) > ROWS:
             return "\n".join([*lines[: ROWS - 1], "…"])
     return "\n".join(lines)
@@ -20,7 +20,7 @@ def on_a_screen(text: str) -> str:
 
 def in_one_line(text: str, width: int) -> str:
     """The first words of a text, as far as `width` characters go."""
-    return textwrap.shorten(_cut(" ".join(text.split())), width, placeholder=" …")
+    return textwrap.shorten(_cut(" ".join(text.split()), LONGEST), width, placeholder=" …")
 
 
 def shown(value: Any, width: int = LONGEST) -> str:
@@ -36,6 +36,6 @@ def attempt(others: Callable[[], Any], otherwise: Any) -> Any:
         return otherwise
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, longest: int) -> str:
     words = text.split(" ")
-    return " ".join(w if len(w) <= LONGEST else f"{w[: LONGEST - 1]}…" for w in words)
+    return " ".join(w if len(w) <= longest else f"{w[: longest - 1]}…" for w in words)
