@@ -6,6 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from ..console import waiting
 from ..errors import ConfigError
 from .arguments import read_arguments
 
@@ -32,5 +33,6 @@ def progress(arguments: Sequence[str]) -> None:
         raise ConfigError("the name of the folder is empty; leave it away, or name one")
     if args.where is None and not WORK.is_dir():
         raise ConfigError(f"there is no {WORK} yet; `python -m tinygpt lab` makes it")
-    for line in progress_table(WORK if args.where is None else args.where):
-        print(line, flush=True)
+    with waiting("running your answers"):
+        for line in progress_table(WORK if args.where is None else args.where):
+            print(line, flush=True)
