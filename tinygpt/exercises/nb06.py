@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..model.layers import rotary_table, rotate
+from ..model import rotary_table, rotate
 from .registry import NotYet, exercise
 from .tools import expect, is_number, is_tensor
 
