@@ -34,10 +34,10 @@ STORIES = Design(
     "stories",
     named(
         Arm("dense", "dense"),
-        _mixture("top-2", "top-2 of 16 experts", _PLAIN),
+        _mixture("top-2", "top-2 of 16 without balance", _PLAIN),
         _mixture("loss", "top-2 with a balance loss", _EVEN),
         _mixture("bias", "top-2 with biases", replace(_PLAIN, balance="bias")),
-        _mixture("top-p", "as many of 16 as have 0.3", replace(_EVEN, top_k=4, top_p=0.3)),
+        _mixture("top-p", "top-p, as many as have 0.3", replace(_EVEN, top_k=4, top_p=0.3)),
         _mixture("dropout", "top-2 with expert dropout", replace(_EVEN, expert_dropout=0.4)),
         _mixture("context", "top-2 with 4 times the context", _EVEN, LongContext),
         Arm("dense-total", "dense 8 times as wide", width=8.0),
