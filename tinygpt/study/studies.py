@@ -2,5 +2,6 @@
 
 from .experts import BABY, LAPTOP, NOTEBOOK
 from .portuguese import PORTUGUESE
+from .stories import STORIES
 
-STUDIES = {design.name: design for design in (NOTEBOOK, LAPTOP, BABY, PORTUGUESE)}
+STUDIES = {design.name: design for design in (NOTEBOOK, LAPTOP, BABY, PORTUGUESE, STORIES)}
