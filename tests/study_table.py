@@ -3,8 +3,7 @@
 import re
 
 from tinygpt.files import ROOT, write_text
-from tinygpt.study import SIZES, open_study
-from tinygpt.study.verdict import judge, losses_of, summary
+from tinygpt.study import STUDIES, open_study, summary, verdicts
 
 README = ROOT / "README.md"
 BLOCK = re.compile(r"(<!-- study -->\n).*?(<!-- end of study -->)", re.DOTALL)
@@ -12,7 +11,7 @@ BLOCK = re.compile(r"(<!-- study -->\n).*?(<!-- end of study -->)", re.DOTALL)
 
 def results() -> str:
     """The arms as a table, and the verdicts as a list."""
-    study = open_study(SIZES["notebook"], ROOT / "checkpoints" / "study")
+    study = open_study(STUDIES["notebook"], ROOT / "checkpoints" / "study")
     runs, ms = study.runs(), study.ms()
     lines = [
         "| model | active parameters | all parameters | learning rate | updates | seconds "
@@ -30,9 +29,9 @@ def results() -> str:
             f"| x {run['lr_factor']:g} | {run['updates']:,} | {seconds:.0f} "
             f"| {losses.mean():.3f} ± {losses.std():.3f} ({len(losses)}) |"
         )
-    verdicts = judge(losses_of(runs))
-    lines += ["", *(f"- {verdict.words}" for verdict in verdicts)]
-    lines += [f"- **{said}**" for said in summary(verdicts)]
+    found = verdicts(study)
+    lines += ["", *(f"- {verdict.words}" for verdict in found)]
+    lines += [f"- **{said}**" for said in summary(found)]
     return "\n".join(lines) + "\n"
 
 

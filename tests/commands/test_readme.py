@@ -70,7 +70,7 @@ def reduced(words):
         kinds = ["train --init"] if "--init" in flags else ["train"]
         kinds = ["train --resume"] if "--resume" in flags else kinds
         kinds += ["train --moe"] if any(word.startswith("--moe.") for word in words) else []
-    if name == "compare" and "--size" not in words:
+    if name == "compare" and "--study" not in words:
         kinds = []
     return [word for word in words if word] + shlex.split(
         " ".join(REDUCED.get(k, "") for k in kinds)
