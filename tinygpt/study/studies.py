@@ -1,5 +1,6 @@
 """The studies that can be made, by name."""
 
 from .experts import BABY, LAPTOP, NOTEBOOK
+from .upcycled import UPCYCLING
 
-STUDIES = {design.name: design for design in (NOTEBOOK, LAPTOP, BABY)}
+STUDIES = {design.name: design for design in (NOTEBOOK, LAPTOP, BABY, UPCYCLING)}
