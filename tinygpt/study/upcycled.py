@@ -32,7 +32,11 @@ class Pretrained(Arm):
             return dense
         seed = int(torch.randint(1 << 31, ()))
         cut = (self.granularity, self.reinit, seed)
-        return upcycle(dense, moe.n_experts, moe.top_k, *cut, balance=moe.balance)
+        balance = {"balance": moe.balance, "balance_weight": moe.balance_weight}
+        return upcycle(dense, moe.n_experts, moe.top_k, *cut, **balance)
+
+
+_BALANCE = {"balance": "loss", "balance_weight": 0.1}  # a weaker one is too slow for so few updates
 
 
 def _copies(n_experts: int, top_k: int, granularity: int = 1) -> dict:
@@ -42,7 +46,7 @@ def _copies(n_experts: int, top_k: int, granularity: int = 1) -> dict:
         top_k=top_k,
         straight_through=True,
         routed_scaling_factor=float(granularity),
-        balance="loss",
+        **_BALANCE,
     )
     return {"moe": moe, "width": 1 / granularity, "granularity": granularity}
 
@@ -55,7 +59,7 @@ class Scratch(Arm):
         return replace(usual, lr=2 * usual.lr)
 
 
-_SCRATCH = {"moe": MoEConfig(n_experts=4, balance="loss")}
+_SCRATCH = {"moe": MoEConfig(n_experts=4, **_BALANCE)}
 _LONGER = _SCRATCH | {"like": "scratch"}
 ARMS = named(
     Pretrained("tuned", "dense, fine-tuned"),
