@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tinygpt import load_run
+from tinygpt.corpora import write_plays
 from tinygpt.measure import count_parameters, flops_per_token
 from tinygpt.model import Router
 from tinygpt.study import STUDIES, carry_out, open_study, updates, verdicts
@@ -82,7 +83,8 @@ def test_shares_of_the_pre_trainings_tokens(tmp_path):
 
 @pytest.mark.full
 def test_the_study_in_small_from_nothing_to_its_verdicts(tmp_path):
-    """On another text, which is always there."""
+    """On another text, and a short one."""
+    (tmp_path / "plays.txt").write_text(write_plays(20_000).text, encoding="utf-8")
     small = replace(
         DESIGN,
         train=replace(DESIGN.train, max_steps=2, batch_size=2, warmup_steps=0),
@@ -90,7 +92,8 @@ def test_the_study_in_small_from_nothing_to_its_verdicts(tmp_path):
         rounds=3,
         seeds=2,
     )
-    study = open_study(small, tmp_path, ("tuned", "groups"), corpus="tinyplays", device="cpu")
+    text = f"file:{tmp_path / 'plays.txt'}"
+    study = open_study(small, tmp_path, ("tuned", "groups"), corpus=text, device="cpu")
     carry_out(study)
     runs = study.runs()
     assert sorted(runs["arm"]) == ["groups", "groups", "tuned", "tuned"]
