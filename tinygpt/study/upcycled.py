@@ -68,16 +68,17 @@ ARMS = named(
     Pretrained("top-2", "upcycled to top-2 of 4 copies", **_copies(4, 2)),
     Pretrained("drop", "top-2 of 4 copies, half drawn anew", **_copies(4, 2), reinit=0.5),
     Scratch("scratch", "top-1 of 4 from scratch", **_SCRATCH),
-    Scratch("scratch-x3", "that with 3 times the updates", **_LONGER, budget=3.0),
-    Scratch("scratch-x10", "that with 10 times the updates", **_LONGER, budget=10.0),
+    Scratch("scratch-x3", "top-1 of 4 from scratch, 3 times as long", **_LONGER, budget=3.0),
+    Scratch("scratch-x10", "top-1 of 4 from scratch, 10 times as long", **_LONGER, budget=10.0),
 )
 COMPARISONS = (
     Comparison("top-1", "tuned", FLOPS),
     Comparison("groups", "tuned", FLOPS),
     Comparison("top-2", "tuned", "at equal updates, with twice the experts' work"),
     Comparison("drop", "top-2", "with all but the start alike"),
-    *(Comparison(arm, "tuned", "in fine-tuning") for arm in ("scratch", "scratch-x3")),
-    Comparison("scratch-x10", "tuned", "with the updates of its pre-training in fine-tuning"),
+    Comparison("scratch", "tuned", "at equal updates of fine-tuning"),
+    Comparison("scratch-x3", "tuned"),
+    Comparison("scratch-x10", "tuned", "at nearly equal tokens, pre-training counted"),
 )
 
 UPCYCLING = Design(
