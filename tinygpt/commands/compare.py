@@ -22,7 +22,7 @@ class CompareArgs:
     ] = ()
     """runs of your own to compare, in the place of a study: names under checkpoints/, or paths"""
     study: Annotated[
-        Literal["notebook", "laptop", "baby", "portuguese", "stories"] | None,
+        Literal["notebook", "laptop", "baby", "portuguese", "stories", "upcycling"] | None,
         Described,
     ] = None
     """which; default: notebook. baby is trained on a CUDA device only"""
