@@ -1,44 +1,49 @@
-"""The study's results in README, written from its tables: python -m tests.study_table."""
+"""The studies' results in README, written from their tables: python -m tests.study_table."""
 
 import re
 
 from tinygpt.files import ROOT, write_text
-from tinygpt.study import SIZES, open_study
-from tinygpt.study.verdict import judge, losses_of, summary
+from tinygpt.study import STUDIES, Arm, Study, open_study, summary, verdicts
 
 README = ROOT / "README.md"
-BLOCK = re.compile(r"(<!-- study -->\n).*?(<!-- end of study -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- study (\w+) -->\n).*?(<!-- end of study -->)", re.DOTALL)
+HEAD = """\
+| model | active parameters | all parameters | learning rate | updates | seconds | validation loss |
+|---|---|---|---|---|---|---|
+"""
 
 
-def results() -> str:
-    """The arms as a table, and the verdicts as a list."""
-    study = open_study(SIZES["notebook"], ROOT / "checkpoints" / "study")
-    runs, ms = study.runs(), study.ms()
-    lines = [
-        "| model | active parameters | all parameters | learning rate | updates | seconds "
-        "| validation loss |",
-        "|---|---|---|---|---|---|---|",
+def results(name: str) -> str:
+    """The arms as a table, where experts win, and below, folded, each comparison."""
+    study = open_study(STUDIES[name], ROOT / "checkpoints" / "study")
+    made = set(study.runs()["arm"])
+    found = verdicts(study)
+    parts = [
+        HEAD + "\n".join(_row(study, arm) for arm in study.arms if arm.name in made),
+        "\n".join(f"- **{said}**" for said in summary(found)),
+        f"<details><summary>The {len(found)} comparisons, one by one</summary>",
+        "\n".join(f"- {verdict.words}" for verdict in found),
+        "</details>\n",
     ]
-    for arm in study.arms:
-        own = runs[runs["arm"] == arm.name]
-        if own.empty:
-            continue
-        run, losses = own.iloc[0], own["best_val_loss"]
-        seconds = run["updates"] * ms[arm.name] / 1e3
-        lines.append(
-            f"| {arm.words} | {run['active_parameters']:,} | {run['total_parameters']:,} "
-            f"| x {run['lr_factor']:g} | {run['updates']:,} | {seconds:.0f} "
-            f"| {losses.mean():.3f} ± {losses.std():.3f} ({len(losses)}) |"
-        )
-    verdicts = judge(losses_of(runs))
-    lines += ["", *(f"- {verdict.words}" for verdict in verdicts)]
-    lines += [f"- **{said}**" for said in summary(verdicts)]
-    return "\n".join(lines) + "\n"
+    return "\n\n".join(part for part in parts if part)
+
+
+def _row(study: Study, arm: Arm) -> str:
+    runs = study.runs()
+    own = runs[runs["arm"] == arm.name]
+    run, losses = own.iloc[0], own["best_val_loss"]
+    seconds = run["updates"] * study.ms()[arm.name] / 1e3
+    return (
+        f"| {arm.words} | {run['active_parameters']:,} | {run['total_parameters']:,} "
+        f"| x {run['lr_factor']:g} | {run['updates']:,} | {seconds:,.0f} "
+        f"| {losses.mean():.3f} ± {losses.std():.3f} ({len(losses)}) |"
+    )
 
 
 def written() -> str:
     """README as it has to be."""
-    return BLOCK.sub(lambda m: m[1] + results() + m[2], README.read_text(encoding="utf-8"))
+    text = README.read_text(encoding="utf-8")
+    return BLOCK.sub(lambda m: m[1] + results(m[2]) + m[3], text)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ def test_the_picture_of_the_package_is_drawn_from_its_table_and_its_imports():
 
 def test_the_study_in_the_readme_is_that_of_the_tables():
     readme = study_table.README.read_text(encoding="utf-8")
+    assert "<!-- study notebook -->" in readme
     assert readme == study_table.written(), "write it anew: python -m tests.study_table"
 
 

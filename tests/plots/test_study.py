@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from tinygpt import plots
-from tinygpt.study import differences, judge
+from tinygpt.study import ARMS, COMPARISONS, differences, judge
 
 MS = {"dense": 20.0, "top-1": 25.0}
 
@@ -77,7 +77,7 @@ def test_differences_are_dots_with_intervals_and_only_sure_ones_are_filled():
         arm: dict(enumerate(mean + np.roll(noise, i)))
         for i, (arm, mean) in enumerate(means.items())
     }
-    table = differences(judge(losses))
+    table = differences(judge(losses, COMPARISONS, ARMS))
     figure = plots.plot_differences(table)
     left = figure.axes[0]
     zero, *lines = left.lines

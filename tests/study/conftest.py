@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 
 from tinygpt import ModelConfig, TrainConfig
-from tinygpt.study import Size, Study, open_study
+from tinygpt.study import ARMS, COMPARISONS, Design, Study, open_study
 
-SMALL = Size(
+SMALL = Design(
     "small",
+    ARMS,
+    COMPARISONS,
     ModelConfig(block_size=16, n_layer=2, n_head=2, n_embd=16),
     TrainConfig(max_steps=4, batch_size=2, warmup_steps=1),
     seeds=2,
@@ -23,14 +25,14 @@ SMALL = Size(
 def make_study(corpus, tmp_path):
     """Studies of `dense` and `top-1` in one folder, unless otherwise said."""
 
-    def make(size=SMALL, arms=("dense", "top-1"), **options) -> Study:
+    def make(design=SMALL, arms=("dense", "top-1"), **options) -> Study:
         options = {"corpus": corpus.name, "device": "cpu"} | options
-        return open_study(size, tmp_path / "study", arms, **options)
+        return open_study(design, tmp_path / "study", arms, **options)
 
     return make
 
 
 @pytest.fixture
 def plain():
-    """The size without a sweep of learning rates."""
+    """The study without a sweep of learning rates."""
     return replace(SMALL, factors=(1.0,))

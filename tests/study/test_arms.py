@@ -4,10 +4,10 @@ import torch
 from tinygpt import ModelConfig
 from tinygpt.measure import count_parameters, flops_per_token
 from tinygpt.model import Router
-from tinygpt.study import ARMS, SIZES
+from tinygpt.study import ARMS, STUDIES
 from tinygpt.training import make_optimizers
 
-SHAPES = {size.name: size.model for size in SIZES.values() if not size.cuda_only}
+SHAPES = {name: STUDIES[name].model for name in ("notebook", "laptop")}
 SMALL = ModelConfig(block_size=16, n_layer=2, n_head=2, n_embd=16)
 
 
@@ -42,7 +42,7 @@ def test_the_treatments_of_routers():
         model(idx, idx).loss.backward()
         trained = {
             id(p)
-            for optimizer in make_optimizers(model, SIZES["laptop"].train)
+            for optimizer in make_optimizers(model, STUDIES["laptop"].train)
             for group in optimizer.param_groups
             for p in group["params"]
         }
@@ -64,10 +64,13 @@ def test_a_detached_router_teaches_the_stream_nothing(name):
     assert layer(x)[0].requires_grad  # the experts' own gradient goes on
 
 
-def test_arms_and_sizes_name_what_there_is():
-    for arm in ARMS.values():
-        assert {arm.tuned_as, arm.seconds_of or arm.name} <= set(ARMS)
-        assert ARMS[arm.tuned_as].like is None
-    for size in SIZES.values():
-        assert set(size.arms) <= set(ARMS)
-        assert size.train.max_steps % size.looks == 0
+@pytest.mark.parametrize("design", STUDIES.values(), ids=STUDIES)
+def test_designs_name_what_there_is(design):
+    arms, compared = design.arms, design.comparisons
+    for arm in arms.values():
+        assert {arm.tuned_as, arm.seconds_of or arm.name} <= set(arms)
+        assert arms[arm.tuned_as].like is None
+    assert set(design.usual) <= set(arms)
+    assert design.train.max_steps % design.looks == 0
+    assert len(set(compared)) == len(compared)
+    assert {name for c in compared for name in (c.first, c.second)} == set(arms)

@@ -1,14 +1,16 @@
 """The command: python -m tinygpt compare."""
 
 from dataclasses import replace
+from typing import get_args, get_type_hints
 
 from tinygpt import cli, study
+from tinygpt.commands.compare import CompareArgs
 
 from .conftest import SMALL
 
 
 def test_it_makes_what_is_missing_and_prints_what_there_is(corpus, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(study, "SIZES", {"notebook": replace(SMALL, factors=(1.0,))})
+    monkeypatch.setattr(study, "STUDIES", {"notebook": replace(SMALL, factors=(1.0,))})
     command = ["compare", "--arms", "dense", "top-1", "--corpus", corpus.name, "--device", "cpu"]
     command += ["--out", str(tmp_path / "tables")]
     assert cli.main([*command, "--until", "report"]) == 0
@@ -28,3 +30,8 @@ def test_shipped_runs(capsys):
     assert "laptop-dense: laptop-dense (seed 3) 1.4250; moe=null, max_eval_tokens=8192\n" in said
     settings = "moe.n_experts=8, moe.top_k=2, moe.n_inner=172, moe.norm_topk_prob=true"
     assert f"(seed 1) 1.4299; {settings}, max_eval_tokens=null\n" in said
+
+
+def test_each_study_can_be_asked_for():
+    hints = get_type_hints(CompareArgs)
+    assert get_args(get_args(hints["study"])[0]) == tuple(study.STUDIES)

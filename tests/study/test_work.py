@@ -15,7 +15,7 @@ from tinygpt import Trainer, runtime
 from tinygpt.errors import ConfigError
 from tinygpt.files import ROOT
 from tinygpt.measure import evaluate, flops_per_token
-from tinygpt.study import ARMS, SIZES, Records, Trial, carry_out, lr_factor, missing, report, work
+from tinygpt.study import ARMS, STUDIES, Records, Trial, carry_out, lr_factor, missing, report, work
 from tinygpt.study.records import fingerprint
 from tinygpt.study.trial import make_trainer, run_row, train
 from tinygpt.tables import Table
@@ -262,7 +262,7 @@ def test_a_damaged_table_is_one_clear_error(make_study, plain):
     carry_out(study)
     path = study.records.runs.path
     path.write_text(path.read_text()[:-30])
-    with pytest.raises(ConfigError, match="runs.csv is not a table with the columns corpus, size"):
+    with pytest.raises(ConfigError, match="runs.csv is not a table with the columns corpus, study"):
         carry_out(study)
 
 
@@ -288,7 +288,7 @@ def test_runs_of_two_kinds_of_device_are_not_mixed(make_study, plain):
 
 
 def test_what_cannot_be_asked_for(make_study):
-    with pytest.raises(ConfigError, match="no arm top-3; there are dense, top-1"):
+    with pytest.raises(ConfigError, match="no arm top-3 in the study"):
         make_study(arms=("dense", "top-3"))
     for seeds in (0, 101):
         with pytest.raises(ConfigError, match=f"seeds={seeds} must be between 1 and 100"):
@@ -324,7 +324,8 @@ def test_what_is_shipped_is_of_todays_recipes():
     records = Records(ROOT / "checkpoints" / "study")
     for table in (records.runs, records.sweep):
         for row in table.read().itertuples():
-            assert row.recipe == fingerprint(ARMS[row.arm], SIZES[row.size]), row
+            design = STUDIES[row.study]
+            assert row.recipe == fingerprint(design.arms[row.arm], design), row
     for table in (records.evaluations, records.heads, records.experts, records.costs):
         table.read()
 

@@ -21,15 +21,18 @@ class CompareArgs:
         Positional[tuple[str, ...]], arg(metavar="[RUN ...]", help_behavior_hint="")
     ] = ()
     """runs of your own to compare, in the place of a study: names under checkpoints/, or paths"""
-    size: Annotated[Literal["notebook", "laptop", "baby"] | None, Described] = None
-    """of the models of a study; default: notebook. baby is trained on a CUDA device only"""
+    study: Annotated[Literal["notebook", "laptop", "baby"] | None, Described] = None
+    """which; default: notebook. baby is trained on a CUDA device only"""
     arms: Annotated[tuple[str, ...], arg(metavar="ARM ...", help_behavior_hint="")] = ()
-    """which of them; default: those of the size"""
+    """which of them; default: those of the study"""
     seeds: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
-    """runs of each arm; default: 12, of the larger sizes 3"""
+    """runs of each arm; default: 12, of the larger ones 3"""
     until: Literal["report", "costs", "sweep", "runs"] = "runs"
     """how far to go with what is missing: not at all, the time of an update, learning rates, all"""
-    corpus: Annotated[str, arg(metavar="NAME", help=CORPORA)] = "tinyshakespeare"
+    corpus: Annotated[
+        str | None,
+        arg(metavar="NAME", help=f"{CORPORA}; default: the study's", help_behavior_hint=""),
+    ] = None
     device: Annotated[str, Described] = "auto"
     """default: that of the runs so far, else CUDA when present"""
     compile: bool = False
@@ -42,7 +45,7 @@ class CompareArgs:
 
 def compare(arguments: Sequence[str]) -> None:
     """Make a study of models with and without experts, or compare runs of your own."""
-    from ..study import SIZES, carry_out, compare_runs, open_study, report
+    from ..study import STUDIES, carry_out, compare_runs, open_study, report
 
     args = read_arguments(CompareArgs, "compare", arguments)
     if args.runs:
@@ -56,7 +59,7 @@ def compare(arguments: Sequence[str]) -> None:
         raise ConfigError("--out is empty; name a folder, or leave it away")
     else:
         options = (args.arms, args.seeds, args.corpus, args.device, args.compile)
-        study = open_study(SIZES[args.size or "notebook"], resolve(args.out), *options)
+        study = open_study(STUDIES[args.study or "notebook"], resolve(args.out), *options)
         with patient_output():
             carry_out(study, args.until)
         reports = report(study)

@@ -16,12 +16,14 @@ from .base import (
     ORANGE,
     PINK,
     SKY,
+    TALLEST,
     VERMILION,
     Picture,
     heat,
     legend_beside,
     one_panel,
     row_of_panels,
+    title_first,
     visible,
 )
 
@@ -97,7 +99,20 @@ def plot_routing(
     axes.set_title(title, fontsize=10)
     swatches = [Patch(color=expert_colour(e), label=f"expert {e}") for e in range(n_experts)]
     legend_beside(figure, swatches, handlelength=1.0)
+    shares = np.bincount(experts[:, 0], minlength=n_experts)[:n_experts] / len(text)
+    figure.alt = (
+        f"{title_first(title, 'The expert of each character')}: of {len(text)} characters as first "
+        f"choice {_shares_in_words(shares)}."
+    )
     return figure
+
+
+def _shares_in_words(shares: np.ndarray) -> str:
+    """Of each expert, or if there are many, of the fullest and the emptiest."""
+    told = [f"expert {e} {100 * share:.0f} %" for e, share in enumerate(shares)]
+    if len(told) <= 8:
+        return ", ".join(told)
+    return f"{told[shares.argmax()]} (the most), {told[shares.argmin()]} (the least)"
 
 
 def plot_loads(loads: np.ndarray, labels: Sequence[str], title: str = "") -> Picture:
@@ -123,6 +138,9 @@ def plot_loads(loads: np.ndarray, labels: Sequence[str], title: str = "") -> Pic
         axes.set_title(label, fontsize=10)
     panels[0].set_ylabel("share of tokens")
     figure.suptitle(title, fontsize=10)
+    told = (f"{name}: {_shares_in_words(load)}" for name, load in zip(labels, loads, strict=True))
+    start = title_first(title, "Share of the tokens by expert")
+    figure.alt = f"{start}; an even one is {100 / n_experts:.0f} %. {'; '.join(told)}."
     return figure
 
 
@@ -133,7 +151,7 @@ def plot_expert_distribution(loads: np.ndarray, layers: Sequence[int], title: st
     loads = np.atleast_2d(np.asarray(loads, dtype=float))
     shares = loads / loads.mean(1, keepdims=True)
     n_layers, n_experts = loads.shape
-    height = 1.5 + 0.34 * max(n_layers, 3)
+    height = min(TALLEST, 1.5 + 0.34 * max(n_layers, 3))
     figure, (left, right) = row_of_panels(
         3.2 + min(0.42 * max(n_experts, 6), 9.0), height, 2, (3, 1)
     )

@@ -1,22 +1,24 @@
 """The honest comparison: arms that differ in one thing, seeds, and what follows from the tables."""
 
-from .arms import ARMS, SIZES, Arm, Size
+from .arms import Arm, Comparison, Design
+from .experts import ARMS, COMPARISONS
 from .own import compare_runs
 from .plan import Trial, lr_factor, missing, updates
 from .protocol import Study, open_study
 from .records import Records
 from .report import report
-from .verdict import COMPARISONS, Comparison, Verdict, differences, judge, losses_of, summary
+from .studies import STUDIES
+from .verdict import Verdict, differences, judge, losses_of, summary, verdicts
 from .work import carry_out
 
 __all__ = [
     "ARMS",
     "COMPARISONS",
-    "SIZES",
+    "STUDIES",
     "Arm",
     "Comparison",
+    "Design",
     "Records",
-    "Size",
     "Study",
     "Trial",
     "Verdict",
@@ -31,4 +33,5 @@ __all__ = [
     "report",
     "summary",
     "updates",
+    "verdicts",
 ]

@@ -20,7 +20,7 @@ def measure_costs(study: Study, arms: Sequence[Arm]) -> list[Row]:
     update by update, in one process: what slows the machine down slows all alike. On a CPU the time
     is that of one thread, however busy the machine is; on a GPU that of the clock.
     """
-    rounds, on_cpu = study.size.rounds, study.device.type == "cpu"
+    rounds, on_cpu = study.design.rounds, study.device.type == "cpu"
     warm_up = 1 + rounds // 5
     trainers = [make_trainer(study, Trial(arm, 0, 1.0, warm_up + rounds, 1)) for arm in arms]
     steps = {arm.name: trainer.train_step for arm, trainer in zip(arms, trainers, strict=True)}

@@ -16,8 +16,9 @@ from ..errors import ConfigError
 from ..measure import count_parameters, evaluate, flops_per_token
 from ..tables import Row
 from ..training import Checkpoint, MetricsLogger, Run, identity, used_before
+from .arms import Comparison
 from .report import differences_report
-from .verdict import Comparison, judge
+from .verdict import judge
 
 # settings that change nothing but chance: runs that differ in these alone are one arm
 CHANCE = ("seed", "device", "compile", "keep_last", "sample_tokens", "sample_prompt", "log")

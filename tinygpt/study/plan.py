@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from .arms import ARMS, Arm
+from .arms import Arm
 from .protocol import Study
 
 SWEEP_LOOKS = 5
-DENSE = ARMS["dense"]
 
 
 @dataclass(frozen=True)
@@ -24,20 +23,21 @@ class Trial:
 
 
 def untimed(study: Study) -> list[Arm]:
-    """The arms whose updates have to be timed: all together, `dense` first, if one has not been."""
-    names = {DENSE.name, *(arm.tuned_as for arm in study.arms)}
+    """The arms whose updates have to be timed: all together, if one has not been."""
+    arms = study.design.arms
+    names = {next(iter(arms)), *(arm.tuned_as for arm in study.arms)}
     names |= {arm.seconds_of for arm in study.arms}
-    wanted = [arm for arm in ARMS.values() if arm.name in names]
+    wanted = [arm for arm in arms.values() if arm.name in names]
     return wanted if {arm.name for arm in wanted} - set(study.costs()["arm"]) else []
 
 
 def untried(study: Study) -> list[Trial]:
     """The trials of learning rates that are missing; seeds outermost, so that they balance."""
-    size, done = study.size, set(_keys(study.sweep()))
-    tuned = {arm.tuned_as: ARMS[arm.tuned_as] for arm in study.arms}
-    factors = size.factors if len(size.factors) > 1 else ()
+    design, done = study.design, set(_keys(study.sweep()))
+    tuned = {arm.tuned_as: design.arms[arm.tuned_as] for arm in study.arms}
+    factors = design.factors if len(design.factors) > 1 else ()
     return [
-        Trial(arm, seed, factor, study.sweep_updates, min(SWEEP_LOOKS, size.looks))
+        Trial(arm, seed, factor, study.sweep_updates, min(SWEEP_LOOKS, design.looks))
         for seed in study.sweep_seeds
         for arm in tuned.values()
         for factor in factors
@@ -50,7 +50,7 @@ def missing(study: Study) -> list[Trial]:
     done = set(_keys(study.runs()))
     plans = [(arm, lr_factor(study, arm), updates(study, arm)) for arm in study.arms]
     return [
-        Trial(arm, seed, factor, count, study.size.looks)
+        Trial(arm, seed, factor, count, study.design.looks)
         for seed in study.seed_range
         for arm, factor, count in plans
         if (arm.name, seed, factor) not in done
@@ -59,7 +59,7 @@ def missing(study: Study) -> list[Trial]:
 
 def lr_factor(study: Study, arm: Arm) -> float:
     """That with the lowest mean loss over the sweep's seeds."""
-    factors = list(study.size.factors)
+    factors = list(study.design.factors)
     if len(factors) == 1:
         return factors[0]
     tried = study.sweep()
@@ -68,19 +68,20 @@ def lr_factor(study: Study, arm: Arm) -> float:
 
 
 def updates(study: Study, arm: Arm) -> int:
-    """The size's, or as many as take another arm's seconds.
+    """The design's, or as many as take another arm's seconds.
 
     All runs of an arm make equally many, also if costs have been measured anew since. It is a
     multiple of the looks, so that there are equally many in each arm.
     """
-    usual, looks = study.size.train.max_steps, study.size.looks
+    looks = study.design.looks
+    rounds = arm.budget * study.design.train.max_steps / looks
     if arm.seconds_of is None:
-        return usual
+        return looks * round(rounds)
     runs = study.runs()
     if made := runs.loc[runs["arm"] == arm.name, "updates"].tolist():
         return made[0]
     ms = study.ms()
-    return looks * round(usual / looks * ms[arm.seconds_of] / ms[arm.name])
+    return looks * round(rounds * ms[arm.seconds_of] / ms[arm.name])
 
 
 def _keys(runs: pd.DataFrame) -> list[tuple]:

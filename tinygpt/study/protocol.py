@@ -14,7 +14,7 @@ from ..corpora import Corpus, load_corpus
 from ..errors import ConfigError
 from ..runtime import pick_device
 from ..tables import Row
-from .arms import ARMS, Arm, Size
+from .arms import Arm, Design
 from .records import Records, fingerprint
 
 FIRST_SEED = 1
@@ -23,17 +23,17 @@ SWEEP_SEED = 101  # the first of those for learning rates, which are not reporte
 
 @dataclass(frozen=True)
 class Study:
-    """Arms of one size on one text, with so many seeds.
+    """Arms of one design on one text, with so many seeds.
 
     What is in the tables is never made again, unless its recipe is another by now. A study goes on
     with the kind of device that its runs so far were made on.
     """
 
-    size: Size
+    design: Design
     folder: Path
     arms: Sequence[Arm]
     seeds: int
-    corpus_name: str = "tinyshakespeare"
+    corpus_name: str
     wanted_device: str = "auto"
     compile: bool = False
 
@@ -45,7 +45,7 @@ class Study:
     @cached_property
     def corpus(self) -> Corpus:
         """The text; loaded when something is trained on it."""
-        return load_corpus(self.corpus_name)
+        return load_corpus(self.corpus_name, self.design.tokenizer)
 
     @cached_property
     def device(self) -> torch.device:
@@ -62,10 +62,10 @@ class Study:
     def check_device(self) -> None:
         """Raise `ConfigError` if nothing can be trained here, or not as the runs so far were."""
         here, made = pick_device(str(self.device)), self.devices()
-        if self.size.cuda_only and here.type != "cuda":
+        if self.design.cuda_only and here.type != "cuda":
             raise ConfigError(
-                f"the size {self.size.name} is trained on a CUDA device only, and device is "
-                f"{here.type}; on this machine compare another size, or print what there is "
+                f"the study {self.design.name} is trained on a CUDA device only, and device is "
+                f"{here.type}; on this machine make another, or print what there is "
                 f"(--until report)"
             )
         if set(made) - {here.type}:
@@ -99,20 +99,21 @@ class Study:
     def ms(self) -> dict[str, float]:
         """Milliseconds per update of each arm; of a model that was not timed, its like's."""
         timed = self.costs().set_index("arm")["ms"]
-        return {name: timed.get(arm.tuned_as, math.nan) for name, arm in ARMS.items()}
+        return {name: timed.get(arm.tuned_as, math.nan) for name, arm in self.design.arms.items()}
 
     @property
     def unit(self) -> Row:
         """What its rows of all tables have in common."""
-        return {"corpus": self.corpus_name, "size": self.size.name}
+        return {"corpus": self.corpus_name, "study": self.design.name}
 
     def _mine(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows of a table that are of this size and text."""
-        return table[(table["size"] == self.size.name) & (table["corpus"] == self.corpus_name)]
+        """The rows of a table that are of this study and text."""
+        return table[(table["study"] == self.design.name) & (table["corpus"] == self.corpus_name)]
 
     def _made(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of runs that would be made alike now."""
-        recipes = {name: fingerprint(arm, self.size) for name, arm in ARMS.items()}
+        arms = self.design.arms
+        recipes = {name: fingerprint(arm, self.design) for name, arm in arms.items()}
         table = self._mine(table)
         return table[table["recipe"] == table["arm"].map(recipes)]
 
@@ -124,30 +125,34 @@ class Study:
     @property
     def sweep_seeds(self) -> range:
         """The seeds with which learning rates are tried."""
-        return range(SWEEP_SEED, SWEEP_SEED + self.size.sweep_seeds)
+        return range(SWEEP_SEED, SWEEP_SEED + self.design.sweep_seeds)
 
     @property
     def sweep_updates(self) -> int:
         """How many updates a trial of a learning rate makes."""
-        return self.size.sweep_updates or self.size.train.max_steps
+        return self.design.sweep_updates or self.design.train.max_steps
 
 
 def open_study(
-    size: Size,
+    design: Design,
     folder: Path,
     arms: Sequence[str] = (),
     seeds: int | None = None,
-    corpus: str = "tinyshakespeare",
+    corpus: str | None = None,
     device: str = "auto",
     compile: bool = False,
 ) -> Study:
-    """A study by the names of its arms; without any, those of its size, and so with the seeds."""
-    if unknown := [name for name in arms if name not in ARMS]:
-        raise ConfigError(f"there is no arm {', '.join(unknown)}; there are {', '.join(ARMS)}")
-    seeds, most = size.seeds if seeds is None else seeds, SWEEP_SEED - FIRST_SEED
+    """A study by the names of its arms; without any, those of its design, and so with the rest."""
+    if unknown := [name for name in arms if name not in design.arms]:
+        raise ConfigError(
+            f"there is no arm {', '.join(unknown)} in the study {design.name}; "
+            f"there are {', '.join(design.arms)}"
+        )
+    seeds, most = design.seeds if seeds is None else seeds, SWEEP_SEED - FIRST_SEED
     if not 1 <= seeds <= most:
         raise ConfigError(
             f"seeds={seeds} must be between 1 and {most}; later ones are for learning rates"
         )
-    chosen = [arm for name, arm in ARMS.items() if name in (arms or size.arms)]
-    return Study(size, folder, chosen, seeds, corpus, device, compile)
+    wanted = arms or design.usual or design.arms
+    chosen = [arm for name, arm in design.arms.items() if name in wanted]
+    return Study(design, folder, chosen, seeds, corpus or design.corpus, device, compile)

@@ -7,9 +7,9 @@ from pathlib import Path
 from ..config import unusual
 from ..measure import FIGURES
 from ..tables import Columns, Table
-from .arms import Arm, Size
+from .arms import Arm, Design
 
-STUDY: Columns = {"corpus": str, "size": str}
+STUDY: Columns = {"corpus": str, "study": str}
 RUN: Columns = {**STUDY, "arm": str, "seed": int}
 MACHINE: Columns = {"commit": str, "device": str, "processor": str, "torch": str}
 LOSSES: Columns = {"val_loss": float, "train_loss": float, "load_cv": float}  # nats per token
@@ -84,12 +84,13 @@ class Records:
         )
 
 
-def fingerprint(arm: Arm, size: Size) -> str:
+def fingerprint(arm: Arm, design: Design) -> str:
     """Another one for another recipe: an arm that is made or trained otherwise.
 
     Only what is not the default counts, so that a setting that is added later, and off, changes
     nothing. How long an arm trains for another's seconds is not part of it.
     """
     treatment = {k: v for k, v in unusual(arm).items() if k not in ("name", "words", "moe")}
-    recipe = [unusual(arm.config(size.model)), unusual(size.train), treatment, size.looks]
+    model, train = arm.config(design.model), arm.recipe(design.train)
+    recipe = [unusual(model), unusual(train), treatment, design.looks]
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]

@@ -8,7 +8,7 @@ import pandas as pd
 from ..benchmark import Report
 from ..tables import Row
 from .protocol import Study
-from .verdict import Verdict, differences, judge, losses_of, summary
+from .verdict import Verdict, differences, summary, verdicts
 
 PLACES = ("commit", "processor", "torch")
 
@@ -18,20 +18,20 @@ def report(study: Study) -> list[Report]:
     runs = study.runs()
     arms = Report(f"the arms, {_title(study)}", _arms(study, runs), _sources(study, runs))
     before = [table for table in (_costs(study), _sweep(study)) if table.rows]
-    return [*before, arms, *differences_report(judge(losses_of(runs)))]
+    return [*before, arms, *differences_report(verdicts(study))]
 
 
-def differences_report(verdicts: Sequence[Verdict]) -> list[Report]:
+def differences_report(found: Sequence[Verdict]) -> list[Report]:
     """The differences as a table, and the verdicts below it; nothing if there are none."""
-    if not verdicts:
+    if not found:
         return []
     notes = [
         "difference: the first's loss less the second's, in nats per token; low, high and p by "
-        f"Welch's t-test; p_holm: corrected for {len(verdicts)} comparisons; paired: by seed",
-        *(verdict.words for verdict in verdicts),
-        *summary(verdicts),
+        f"Welch's t-test; p_holm: corrected for {len(found)} comparisons; paired: by seed",
+        *(verdict.words for verdict in found),
+        *summary(found),
     ]
-    rows = differences(verdicts).drop(columns="equal").to_dict("records")
+    rows = differences(found).drop(columns="equal").to_dict("records")
     return [Report("differences between arms", rows, notes)]
 
 
@@ -53,7 +53,7 @@ def _sweep(study: Study) -> Report:
     means = study.sweep().pivot_table("best_val_loss", "arm", "lr_factor", sort=False)
     rows = means.rename(columns=lambda factor: f"x {factor:g}").reset_index().to_dict("records")
     what = f"learning rates, best validation loss in {study.sweep_updates} updates"
-    best, ends = means.idxmin(axis="columns"), study.size.factors
+    best, ends = means.idxmin(axis="columns"), study.design.factors
     edge = [f"{arm} (x {f:g})" for arm, f in best.items() if f in (min(ends), max(ends))]
     notes = [f"best at an end of what was tried: {', '.join(edge)}"] if edge else []
     return Report(f"{what}, {_title(study)}", rows, notes)
@@ -110,7 +110,7 @@ def _sources(study: Study, runs: pd.DataFrame) -> list[str]:
 
 
 def _title(study: Study) -> str:
-    return f"size {study.size.name}, {study.corpus_name}"
+    return f"study {study.design.name}, {study.corpus_name}"
 
 
 def _counted(values: pd.Series) -> str:

@@ -41,12 +41,13 @@ class Watched(ExpertHooks):
 
 def make_trainer(study: Study, trial: Trial) -> Trainer:
     """The trainer of a trial. With the same seed all arms see the same batches."""
-    size, corpus = study.size, study.corpus
+    design, corpus = study.design, study.corpus
+    recipe = trial.arm.recipe(design.train)
     config = replace(
-        size.train,
+        recipe,
         max_steps=trial.updates,
-        lr=trial.lr_factor * size.train.lr,
-        muon_lr=trial.lr_factor * size.train.muon_lr,
+        lr=trial.lr_factor * recipe.lr,
+        muon_lr=trial.lr_factor * recipe.muon_lr,
         eval_interval=max(1, trial.updates // trial.looks),
         max_eval_tokens=None,
         seed=trial.seed,
@@ -54,7 +55,7 @@ def make_trainer(study: Study, trial: Trial) -> Trainer:
         compile=study.compile,
     )
     torch.manual_seed(trial.seed)
-    shape = replace(size.model, vocab_size=corpus.tokenizer.vocab_size)
+    shape = replace(design.model, vocab_size=corpus.tokenizer.vocab_size)
     trainer = Trainer(trial.arm.build(shape), corpus, config)
     if trial.arm.moe:
         trainer.hooks = Watched(trainer.model, trainer.hooks.tokens, config, None)
@@ -83,7 +84,7 @@ def run_row(study: Study, trial: Trial, trainer: Trainer) -> Row:
     if last["step"] < trial.updates or not math.isfinite(val + train):
         best = val = train = math.inf
     return {
-        "recipe": fingerprint(trial.arm, study.size),
+        "recipe": fingerprint(trial.arm, study.design),
         "lr_factor": trial.lr_factor,
         "updates": trial.updates,
         "tokens": tokens,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ..measure import Difference, holm, paired_difference, unpaired_difference
-from .arms import ARMS
+from .arms import FLOPS, SECONDS, TOTAL, Arm, Comparison
+from .protocol import Study
 
 SURE = 0.05  # a smaller p-value, after Holm's correction, is a difference
 
@@ -19,39 +20,16 @@ Losses = Mapping[str, Mapping[int, float]]  # of each arm, by seed; nats per tok
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Two arms, and in words what both have as much of."""
-
-    first: str
-    second: str
-    equal: str = ""
-
-
-FLOPS, TOTAL = "at equal active parameters and training FLOPs", "at equal total parameters"
-SECONDS, ROUTER = "in equal seconds", "with all but the router alike"
-MIXTURES = ("top-1", "top-2", "shared")
-COMPARISONS = (
-    *(Comparison(arm, "dense", FLOPS) for arm in MIXTURES),
-    Comparison("top-1", "dense-seconds-1", SECONDS),
-    Comparison("top-2", "dense-seconds-2", SECONDS),
-    *(Comparison(arm, "dense-total", TOTAL) for arm in MIXTURES),
-    Comparison("top-1", "frozen", ROUTER),
-    Comparison("top-1", "learned-x10", ROUTER),
-    Comparison("learned-x10", "frozen-x10", ROUTER),
-    Comparison("learned-x10", "frozen-x10-detached", ROUTER),
-)
-
-
-@dataclass(frozen=True)
 class Verdict:
     """The mean loss of the first arm minus that of the second, of runs that differ in seed only.
 
-    welch: the seeds of both arms taken apart, each arm with a variance of its own; the verdict is
-    by this test. paired: by seed, where two seeds or more are in both, else None. p_holm: Welch's
-    p-value corrected for all comparisons made together.
+    models: in words. welch: the seeds of both arms taken apart, each arm with a variance of its
+    own; the verdict is by this test. paired: by seed, where two seeds or more are in both, else
+    None. p_holm: Welch's p-value corrected for all comparisons made together.
     """
 
     comparison: Comparison
+    models: tuple[str, str]
     runs: tuple[int, int]
     welch: Difference
     paired: Difference | None
@@ -67,7 +45,7 @@ class Verdict:
     @property
     def words(self) -> str:
         """The verdict as a sentence."""
-        first, second = (_words(name) for name in (self.comparison.first, self.comparison.second))
+        first, second = self.models
         better, other = (first, second) if self.found <= 0 else (second, first)
         given, d = f" {self.comparison.equal}".rstrip(), self.welch
         if self.found:
@@ -86,15 +64,25 @@ class Verdict:
         return f"{p} after Holm's correction, {n if n == m else f'{n} and {m}'} seeds"
 
 
-def judge(losses: Losses, comparisons: Sequence[Comparison] = COMPARISONS) -> list[Verdict]:
-    """A verdict for each comparison of two arms with two runs at least, of which none diverged."""
+def verdicts(study: Study) -> list[Verdict]:
+    """What follows from the finished runs of a study."""
+    return judge(losses_of(study.runs()), study.design.comparisons, study.design.arms)
+
+
+def judge(
+    losses: Losses, comparisons: Sequence[Comparison], arms: Mapping[str, Arm] | None = None
+) -> list[Verdict]:
+    """A verdict for each comparison of two arms with two runs at least, of which none diverged.
+
+    What is not in `arms` goes by its name.
+    """
     usable = {arm for arm, runs in losses.items() if len(runs) > 1 and _finite(runs.values())}
     made = [c for c in comparisons if {c.first, c.second} <= usable]
     pairs = [(losses[c.first], losses[c.second]) for c in made]
     found = [unpaired_difference([*a.values()], [*b.values()]) for a, b in pairs]
     corrected = holm([difference.p for difference in found])
     return [
-        Verdict(c, (len(a), len(b)), difference, _paired(a, b), p)
+        Verdict(c, _words(c, arms or {}), (len(a), len(b)), difference, _paired(a, b), p)
         for c, (a, b), difference, p in zip(made, pairs, found, corrected, strict=True)
     ]
 
@@ -144,5 +132,7 @@ def summary(verdicts: Sequence[Verdict]) -> list[str]:
     return told
 
 
-def _words(name: str) -> str:
-    return ARMS[name].words if name in ARMS else name
+def _words(comparison: Comparison, arms: Mapping[str, Arm]) -> tuple[str, str]:
+    names = comparison.first, comparison.second
+    first, second = (arms[name].words if name in arms else name for name in names)
+    return first, second

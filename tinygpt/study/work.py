@@ -40,7 +40,7 @@ def carry_out(study: Study, until: Stage = "runs") -> None:
 
 def _time(study: Study) -> None:
     study.check_device()
-    with alone(study.folder / f"{study.size.name}-costs"):
+    with alone(study.folder / f"{study.design.name}-costs"):
         if arms := untimed(study):  # unless another process has done it meanwhile
             print(f"timing updates of {', '.join(arm.name for arm in arms)}, in turns", flush=True)
             study.records.costs.add(measure_costs(study, arms))
@@ -102,7 +102,7 @@ def _took(study: Study, trial: Trial, left: Trials, make: Callable, pace: "Pace"
 
 
 def _claim(study: Study, trial: Trial) -> Path:
-    name = f"{study.size.name}-{trial.arm.name}-{trial.seed}-{trial.lr_factor:g}-{trial.updates}"
+    name = f"{study.design.name}-{trial.arm.name}-{trial.seed}-{trial.lr_factor:g}-{trial.updates}"
     return study.folder / name
 
 
