@@ -58,14 +58,15 @@ def states_page(path: str | Path, name: str, about: str, style: str, parts: "Par
     """Write a page that looks up what to show: each view in each place of its dials."""
     dials, views = parts
     drawn: dict[str, int] = {}  # each HTML once, with its number
-    found = []
+    found, size = [], 0
     for view in views:
         states = {}
         for places in product(*(range(len(dials[i].places)) for i in view.dials)):
             content = view.draw(*places)
+            size += 0 if content in drawn else len(content)
+            check_size(size)
             states[",".join(map(str, places))] = drawn.setdefault(content, len(drawn))
         found.append({"dials": view.dials, "states": states})
-        check_size(sum(map(len, drawn)))
     settings = [
         {"label": d.label, "places": list(d.places), "start": d.start, "slides": d.slides}
         for d in dials
