@@ -30,7 +30,6 @@ WRITTEN = 120  # tokens of a continuation
 TRIED = 64  # up to so many heads, the text is read without each of them
 TEXT = "ANN:\nWho is there?\n\nBEN:\nIt is I, Ann."
 MEAN = -1  # of all heads of a layer
-PAGE = "The attention explorer"
 Heads = tuple[tuple[int, int], ...]  # layers and heads
 Worth = dict[tuple[int, int], float]  # nats per token that are lost without a head
 
@@ -329,7 +328,7 @@ class AttentionExplorer(Live):
             View((0, 1, 2), plot),
             View((0, 1, 2, 3), reading),
         ]
-        return states_page(path, PAGE, self.about, chart.STYLE, (dials, views))
+        return states_page(path, self.about, chart.STYLE, (dials, views))
 
     # --- files -----------------------------------------------------------------------------------
 

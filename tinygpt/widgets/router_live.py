@@ -22,7 +22,6 @@ from .router_words import words
 LIMIT = 20.0  # seconds from a press of Start to the end
 REDRAW = 0.125  # seconds between two pictures
 TILES = 7 * T  # tokens of the fixed text that are shown
-PAGE = "The router lab"
 METHODS = ("none", "Switch loss", "biases")
 STRENGTHS = {"none": 0.1, "Switch loss": 0.1, "biases": 0.01}  # that each method starts with
 
@@ -196,7 +195,7 @@ class RouterLab(Live):
 
         updates = [f"{look.update:,}" for look in looks]
         dials, views = [Dial("updates", updates, len(looks) - 1, slides=True)], [View((0,), draw)]
-        return states_page(path, PAGE, self.about, chart.STYLE, (dials, views))
+        return states_page(path, self.about, chart.STYLE, (dials, views))
 
     def _tiles(self) -> str:
         routing, tokens = self.training.routing, self.training.x.flatten()[:TILES].tolist()

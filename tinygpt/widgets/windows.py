@@ -16,7 +16,6 @@ from .pages import Dial, View, states_page
 
 WIDEST = 32  # tokens of a window
 WINDOWS, SIZES = 64, (1, 2, 4, 8, 16, 32)  # of a page
-PAGE = "The window explorer"
 
 
 class WindowExplorer(Live):
@@ -79,7 +78,7 @@ class WindowExplorer(Live):
             Dial("block size", list(map(str, sizes)), sizes.index(self.block_size.value)),
         ]
         views = [View((0, 1), lambda i, j: self.box(self._window(starts[i], sizes[j])))]
-        return states_page(path, PAGE, self.about, "", (dials, views))
+        return states_page(path, self.about, "", (dials, views))
 
 
 def _row(name: str, pieces: list[str], ids: list[int], background: str) -> str:
