@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.colors import PowerNorm
 
-from .base import GREY, HEAT, KINDS, Picture, heat, one_panel, row_of_panels
+from .base import GREY, HEAT, KINDS, TALLEST, Picture, heat, one_panel, row_of_panels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +56,7 @@ def plot_attention(
     What a query may not see is hatched. Scores from before the softmax are drawn alike, with their
     own `limits`. Each map is `size` inches wide.
     """
+    size = min(size, TALLEST - 0.3)
     figure, panels = row_of_panels(size * len(maps) + 0.6, size + 0.3, len(maps))
     for axes, values, title in zip(panels, _without_future(maps), titles, strict=True):
         heat(axes, values, pieces, pieces, limits, cbar=axes is panels[-1])
@@ -80,7 +81,7 @@ def plot_all_heads(maps: Sequence[np.ndarray], title: str = "") -> Picture:
     L, H, size, _ = tiles.shape
     tiles = np.pad(tiles, [(0, 0), (0, 0), (0, GUTTER), (0, GUTTER)], constant_values=np.nan)
     wall = tiles.swapaxes(1, 2).reshape(L * (size + GUTTER), H * (size + GUTTER))
-    inches = min(1.5, 9 / H)
+    inches = min(1.5, 9 / H, (TALLEST - 0.7) / L)
     figure, axes = one_panel(inches * H + 1.4, inches * L + 0.7)
     picture = axes.imshow(wall, cmap=HEAT, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     centres = (np.arange(max(L, H)) + 0.5) * (size + GUTTER) - GUTTER / 2

@@ -3,6 +3,8 @@
 Colours are those of Okabe and Ito (2008), which stay apart for colour-blind readers.
 """
 
+import base64
+import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,12 +22,17 @@ LINE_STYLES = ("-", "--", "-.", ":")
 KINDS = ((BLUE, "-", "o"), (VERMILION, "--", "s"), (GREEN, "-.", "^"))  # told apart without colour
 CHARACTER_FONT = "DejaVu Sans Mono"  # comes with matplotlib
 CHARACTER = {"ha": "center", "va": "center", "family": CHARACTER_FONT}  # alone on its tile
+TALLEST = 5.6  # inches: what JupyterLab shows at once in a window of 1366 by 768
+DPI = 100
+SPOKEN = {" ": "space", "\n": "line end", "\t": "tab"}
 
 
 class Picture(Figure):
     """A figure that a notebook shows as it is, without pyplot or a magic command.
 
-    `alt` says what is to be seen, for those who do not see it.
+    `alt` says what is to be seen, for those who do not see it. It is shown as an `<img>` with this
+    text, since no viewer keeps the text of an image/png output; where there are no images, the text
+    is what is shown.
     """
 
     alt = ""
@@ -34,10 +41,16 @@ class Picture(Figure):
         """Write it as PNG or SVG, whichever the name says, with `alt` as its title."""
         self.savefig(path, dpi=2 * self.dpi, facecolor="white", metadata={"Title": self.alt})
 
-    def _repr_png_(self) -> bytes:
+    @property
+    def image(self) -> str:
+        """The figure as an HTML element that needs no other file."""
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi=self.dpi, facecolor="white")
-        return buffer.getvalue()
+        data = base64.b64encode(buffer.getvalue()).decode()
+        return f'<img alt="{html.escape(self.alt)}" src="data:image/png;base64,{data}">'
+
+    def _repr_mimebundle_(self, **kwargs) -> dict[str, str]:
+        return {"text/html": self.image, "text/plain": self.alt or repr(self)}
 
 
 def row_of_panels(
@@ -45,10 +58,11 @@ def row_of_panels(
 ) -> tuple[Picture, list[Axes]]:
     """A figure in inches, outside pyplot's global list, so that nothing has to be closed.
 
-    `ratios` are the widths of the panels, None for equal ones.
+    It is `TALLEST` at most. `ratios` are the widths of the panels, None for equal ones.
     """
+    size = width, min(height, TALLEST)
     with sns.axes_style("ticks"):
-        figure = Picture(figsize=(width, height), layout="constrained", dpi=100)
+        figure = Picture(figsize=size, layout="constrained", dpi=DPI)
         panels = figure.subplots(1, count, squeeze=False, width_ratios=ratios)
     sns.despine(figure)
     return figure, list(panels[0])
@@ -75,6 +89,28 @@ def spread(heights: Sequence[float], gap: float) -> np.ndarray:
 def visible(piece: str) -> str:
     """A character or token as it is labelled in figures: spaces and line ends get signs."""
     return piece.translate(str.maketrans(" \n\t", "␣⏎⇥"))
+
+
+def spoken(piece: str) -> str:
+    """The same in a sentence: spaces and line ends have names."""
+    return SPOKEN.get(piece, visible(piece))
+
+
+def extremes(names: Sequence[str], values: Sequence[float], most: int = 3) -> str:
+    """The highest of some values with their names, and the lowest, in words."""
+    values = np.asarray(values, dtype=float)
+    order = [i for i in np.argsort(-values, kind="stable") if np.isfinite(values[i])]
+    if not order:
+        return "no values"
+    told = [f"{names[i]} {values[i]:.3g}" for i in order]
+    if len(told) <= most + 1:
+        return ", ".join(told)
+    return f"highest {', '.join(told[:most])}; lowest {told[-1]}"
+
+
+def title_first(title: str, otherwise: str) -> str:
+    """How an alternative text begins: with the title, if there is one, on one line."""
+    return " ".join(title.split()) or otherwise
 
 
 def heat(
@@ -109,7 +145,8 @@ def heat(
     axes.set_xticks(np.arange(len(columns)) + 0.5, [visible(c) for c in columns])
     axes.set_yticks(np.arange(len(rows)) + 0.5, [visible(c) for c in rows])
     axes.set_facecolor("#DDDDDD")  # what is masked
-    size = 11 if len(rows) <= 12 else 8 if len(rows) <= 34 else 6
+    side = 72 * 0.8 * axes.figure.get_figheight() / len(rows)  # points of a square, or so
+    size = min(11 if len(rows) <= 12 else 8, max(4.5, side))
     axes.tick_params(labelfontfamily=CHARACTER_FONT, labelsize=size, length=0)
     axes.tick_params(axis="x", rotation=0)
     axes.tick_params(axis="y", rotation=0)

@@ -10,10 +10,14 @@ from .base import (
     CHARACTER_FONT,
     GREY,
     HEAT,
+    TALLEST,
     Picture,
+    extremes,
     heat,
     one_panel,
     row_of_panels,
+    spoken,
+    title_first,
     visible,
 )
 
@@ -29,6 +33,8 @@ def plot_bars(
     axes.set_xlim(-0.7, len(labels) - 0.3)
     axes.set_ylabel(ylabel)
     axes.set_title(title)
+    told = extremes([spoken(label) for label in labels], values, 5)
+    figure.alt = f"{title_first(title, 'Bars')}, {ylabel}, {len(labels)} bars: {told}."
     return figure
 
 
@@ -44,9 +50,16 @@ def plot_table(
     vmax: float | None = None,
 ) -> Picture:
     """A heat map of a matrix with characters along both sides."""
+    size = min(size, TALLEST)
     figure, axes = one_panel(size * 1.15, size)
     heat(axes, table, rows, columns, (0.0, vmax), annotate=annotate)
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    cells = [f"row {spoken(row)} column {spoken(column)}" for row in rows for column in columns]
+    told = extremes(cells, np.ravel(table))
+    figure.alt = (
+        f"{title_first(title, 'Heat map')}: {len(rows)} rows{f' ({ylabel})' * bool(ylabel)} by "
+        f"{len(columns)} columns{f' ({xlabel})' * bool(xlabel)}: {told}."
+    )
     return figure
 
 
@@ -62,17 +75,29 @@ def plot_page(
     grid = np.full((len(lines), max(map(len, lines)) + 1), np.nan)
     for row, column, _, value in cells:
         grid[row, column] = value
-    figure, axes = one_panel(0.12 * grid.shape[1] + 0.9, 0.22 * grid.shape[0] + 0.4)
+    height = 0.22 * grid.shape[0] + 0.4
+    figure, axes = one_panel(0.12 * grid.shape[1] + 0.9, height)
+    size = 9.5 * min(1.0, 1.15 * figure.get_figheight() / height)
     top = vmax or max(1e-9, np.nanmax(grid))
     picture = axes.imshow(grid, cmap=HEAT, vmin=0, vmax=top, aspect="auto")
     for row, column, character, value in cells:
         colour = "black" if value > 0.5 * top else "white" if value == value else GREY
         shown = visible(character).replace("␣", " ")
-        axes.text(column, row, shown, color=colour, fontsize=9.5, **CHARACTER)
+        axes.text(column, row, shown, color=colour, fontsize=size, **CHARACTER)
     figure.colorbar(picture, ax=axes, label=label, fraction=0.03, pad=0.01)
     axes.set_axis_off()
     axes.set_title(title, fontsize=10)
+    figure.alt = f"{title_first(title, 'A page of text')}: {_page_in_words(text, values, label)}."
     return figure
+
+
+def _page_in_words(text: str, values: Sequence[float], label: str) -> str:
+    """The mean of the values, and where the largest are, with what stands before them."""
+    values = np.asarray(values, dtype=float)
+    places = [f"{spoken(c)} after “{visible(text[max(0, i - 8) : i])}”" for i, c in enumerate(text)]
+    known = values[np.isfinite(values)]
+    mean = f"mean {known.mean():.2f}; " if len(known) else ""
+    return f"{label}, of {len(known)} characters: {mean}{extremes(places, values)}"
 
 
 def plot_filters(
@@ -87,6 +112,7 @@ def plot_filters(
     character had before it was cut; above each column stand its entropy and effective choices.
     """
     distributions = np.array([np.asarray(p, dtype=float) for _, p in stages])  # (stages, V)
+    told = []
     order = np.argsort(-distributions[0], kind="stable")[:count]
     figure, panels = row_of_panels(1.75 * len(stages) + 0.9, 0.21 * len(order) + 1.2, len(stages))
     before, rows = distributions[0], np.arange(len(order))
@@ -97,6 +123,8 @@ def plot_filters(
         entropy = -(p[p > 0] * np.log(p[p > 0])).sum() + 0.0
         kept = f"{np.count_nonzero(p)} characters"
         effect = f"$H$ {entropy:.2f}, $e^H$ {np.exp(entropy):.1f}"
+        first = f"{spoken(characters[p.argmax()])} {p.max():.2f}"
+        told.append(f"{name}: {kept}, entropy {entropy:.2f} nats, most probable {first}")
         axes.set_title(f"{name}\n{kept}\n{effect}", fontsize=9)
         axes.set_xlim(0, 1.04 * distributions.max())
         axes.set_ylim(len(order) - 0.4, -0.6)
@@ -106,4 +134,5 @@ def plot_filters(
         before = np.where(p > 0, p, before)
     figure.supxlabel("probability", fontsize=9)
     figure.suptitle(title, fontsize=10)
+    figure.alt = f"{title_first(title, 'Next character')}, after each step. {'; '.join(told)}."
     return figure

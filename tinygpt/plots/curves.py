@@ -21,6 +21,7 @@ from .base import (
     legend_beside,
     one_panel,
     row_of_panels,
+    title_first,
 )
 
 if TYPE_CHECKING:
@@ -61,7 +62,27 @@ def plot_training(
     _baselines(right, {label: np.exp(nats) for label, nats in (baselines or {}).items()})
     left.legend(loc="upper center", bbox_to_anchor=(0.5, 0.93))  # the labels stand on the right
     figure.suptitle(title)
+    words = _training_in_words(frame)
+    figure.alt = f"{title_first(title, 'A training')}: {words}{_heights_in_words(baselines)}."
     return figure
+
+
+def _training_in_words(frame: "pd.DataFrame") -> str:
+    first, last = frame.iloc[0], frame.iloc[-1]
+    words = [
+        f"{name} from {first[column]:.3f} to {last[column]:.3f} nats per character"
+        for name, column in (("training", "train_lm_loss"), ("validation", "val_lm_loss"))
+    ]
+    words = f"loss over {last['epoch']:.2f} epochs, {', '.join(words)}"
+    if frame["val_lm_loss"].notna().any():
+        best = frame.loc[frame["val_lm_loss"].idxmin()]
+        words += f", lowest {best['val_lm_loss']:.3f} after {best['epoch']:.2f}"
+    return words
+
+
+def _heights_in_words(heights: dict[str, float] | None) -> str:
+    told = ", ".join(f"{label} {height:.3g}" for label, height in (heights or {}).items())
+    return f"; dotted: {told}" if told else ""
 
 
 def plot_convergence(frame: "pd.DataFrame", title: str = "") -> Picture:
@@ -123,7 +144,28 @@ def plot_lines(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     legend_beside(figure, axes.get_lines()[: len(lines)])
+    told = "; ".join(_line_in_words(x, label, values) for label, values in lines.items())
+    axis = f"{ylabel} against {xlabel} from {_place(x[0])} to {_place(x[-1])}"
+    figure.alt = f"{title_first(title, 'Lines')}: {axis}. {told}{_heights_in_words(baselines)}."
     return figure
+
+
+def _line_in_words(x: Sequence[float], label: str, values: Sequence[float]) -> str:
+    """Where a line begins and ends, and its highest and lowest values where these lie between."""
+    y = np.asarray(values, dtype=float)
+    known = np.flatnonzero(np.isfinite(y))
+    if not len(known):
+        return f"{label}: no values"
+    words = f"{label} from {y[known[0]]:.3g} to {y[known[-1]]:.3g}"
+    for name, i in (("highest", np.nanargmax(y)), ("lowest", np.nanargmin(y))):
+        if i not in (known[0], known[-1]):
+            words += f", {name} {y[i]:.3g} at {_place(x[i])}"
+    return words
+
+
+def _place(x: float | str) -> str:
+    """A place on the axis: a number, or a name."""
+    return x if isinstance(x, str) else f"{x:.4g}"
 
 
 def plot_intervals(
@@ -152,4 +194,17 @@ def plot_intervals(
         axes.grid(axis="y", color="#EEEEEE")
         axes.set_axisbelow(True)
     figure.suptitle(title, fontsize=10)
+    told = "; ".join(_column_in_words(*column, reference) for column in columns.items())
+    figure.alt = f"{title_first(title, 'Means')}, with their confidence intervals. {told}."
     return figure
+
+
+def _column_in_words(
+    label: str, rows: dict[str, tuple[float, float, float]], reference: str | None
+) -> str:
+    """The highest and the lowest mean of a panel, and the reference."""
+    order = sorted(rows, key=lambda name: -rows[name][0])
+    shown = order if len(order) <= 3 else [order[0], order[-1]]
+    shown += [reference] if reference is not None and reference not in shown else []
+    words = ("{} {:.3g} ({:.3g} to {:.3g})".format(name, *rows[name]) for name in shown)
+    return f"{label}{', highest, lowest' * (len(order) > 3)}: {', '.join(words)}"

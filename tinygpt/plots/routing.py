@@ -22,6 +22,7 @@ from .base import (
     legend_beside,
     one_panel,
     row_of_panels,
+    title_first,
     visible,
 )
 
@@ -84,20 +85,37 @@ def plot_routing(
     experts, weights = (np.asarray(x).reshape(len(text), -1) for x in (experts, weights))
     places = _places(text, columns)
     n_rows, n_columns = np.max(places, axis=0) + 1
-    figure, axes = one_panel(0.145 * n_columns + 0.9, 0.34 * n_rows + 0.35)
+    height = 0.34 * n_rows + 0.35
+    figure, axes = one_panel(0.145 * n_columns + 0.9, height)
+    scale = min(1.0, 1.1 * figure.get_figheight() / height)
     tiles = []
     for (row, column), character, chosen, w in zip(places, text, experts, weights, strict=True):
         tiles += _tile(row, column, chosen, min(1.0, float(w[0])), n_experts)
         number = str(chosen[0]) if chosen[0] < n_experts else "–"
-        axes.text(column, row - 0.1, visible(character), fontsize=9, color="#111111", **CHARACTER)
-        axes.text(column, row + 0.26, number, fontsize=6, color="#111111", **CHARACTER)
+        axes.text(
+            column, row - 0.1, visible(character), fontsize=9 * scale, color="#111111", **CHARACTER
+        )
+        axes.text(column, row + 0.26, number, fontsize=6 * scale, color="#111111", **CHARACTER)
     axes.add_collection(PatchCollection(tiles, match_original=True))
     axes.set(xlim=(-0.6, n_columns - 0.4), ylim=(n_rows - 0.4, -0.6))
     axes.set_axis_off()
     axes.set_title(title, fontsize=10)
     swatches = [Patch(color=expert_colour(e), label=f"expert {e}") for e in range(n_experts)]
     legend_beside(figure, swatches, handlelength=1.0)
+    shares = np.bincount(experts[:, 0], minlength=n_experts)[:n_experts] / len(text)
+    figure.alt = (
+        f"{title_first(title, 'The expert of each character')}: of {len(text)} characters as first "
+        f"choice {_shares_in_words(shares)}."
+    )
     return figure
+
+
+def _shares_in_words(shares: np.ndarray) -> str:
+    """Of each expert, or if there are many, of the fullest and the emptiest."""
+    told = [f"expert {e} {100 * share:.0f} %" for e, share in enumerate(shares)]
+    if len(told) <= 8:
+        return ", ".join(told)
+    return f"{told[shares.argmax()]} (the most), {told[shares.argmin()]} (the least)"
 
 
 def plot_loads(loads: np.ndarray, labels: Sequence[str], title: str = "") -> Picture:
@@ -123,6 +141,9 @@ def plot_loads(loads: np.ndarray, labels: Sequence[str], title: str = "") -> Pic
         axes.set_title(label, fontsize=10)
     panels[0].set_ylabel("share of tokens")
     figure.suptitle(title, fontsize=10)
+    told = (f"{name}: {_shares_in_words(load)}" for name, load in zip(labels, loads, strict=True))
+    start = title_first(title, "Share of the tokens by expert")
+    figure.alt = f"{start}; an even one is {100 / n_experts:.0f} %. {'; '.join(told)}."
     return figure
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .base import BLUE, Picture, heat, legend_beside, one_panel, row_of_panels
+from .base import BLUE, TALLEST, Picture, heat, legend_beside, one_panel, row_of_panels
 from .routing import expert_colour
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def plot_co_activation(table: np.ndarray, title: str = "") -> Picture:
     shares = np.array(table, dtype=float)
     np.fill_diagonal(shares, np.nan)  # an expert is always with itself
     E = len(shares)
-    names, size = list(map(str, range(E))), max(3.4, 0.34 * E)
+    names, size = list(map(str, range(E))), min(TALLEST, max(3.4, 0.34 * E))
     figure, axes = one_panel(size * 1.15, size)
     heat(axes, shares, names, names, annotate=E <= 8)
     axes.set(xlabel="also went to expert", ylabel="of the tokens of expert")
