@@ -13,6 +13,7 @@ from ..config import DecodingConfig
 from ..decoding import stream_tokens
 from ..errors import ConfigError, UnknownCharacterError
 from ..model import TinyGPT
+from ..plots import Picture, plot_filters, visible
 from ..runtime import one_thread
 from . import frame
 from . import playground_chart as chart
@@ -68,6 +69,11 @@ class SamplingPlayground(Live):
 
     The model's mode stays as it is. After training it further, make a new playground.
     """
+
+    about = (
+        "The sampling playground: sliders for temperature, top-k, top-p and more, what each of "
+        "them leaves of the model’s distribution, and texts written so."
+    )
 
     def __init__(self, model: TinyGPT, prompt: str = "ROMEO:\n"):
         self.model = reader(model)
@@ -241,12 +247,27 @@ class SamplingPlayground(Live):
         decoded = {name: self.tokenizer.decode(tokens) for name, tokens in texts.items()}
         self._results = {name: now.prompt + text for name, text in decoded.items()}
 
+    def _stages(self, now: Settings, yours: list[int]) -> tuple[list[int], list[Stage]]:
+        """What is read before the token that is looked at, and its distribution after each step."""
+        before = [*self.tokenizer.encode(now.prompt), *yours[: now.place]]
+        config = DecodingConfig(**now.options)
+        logits = self._read(tuple(before))
+        return before, stages(logits, torch.tensor(before), config, self.tokenizer)
+
+    def still(self) -> Picture:
+        """The distribution after each step as a figure."""
+        with self._later.lock:
+            self._later.finish()
+            now = self._settings()
+            before, found = self._stages(now, self._yours[1])
+        columns = [(stage.label, stage.p) for stage in found]
+        title = f"After “{visible(chart.tail(self.tokenizer.decode(before))[-24:])}”"
+        return plot_filters(columns, self.tokenizer.pieces, title=title)
+
     def _draw_distribution(self, now: Settings, yours: list[int]) -> None:
         place = min(now.place, len(yours))
-        before = *self.tokenizer.encode(now.prompt), *yours[:place]
         written = yours[place] if place < len(yours) else None
-        config = DecodingConfig(**now.options)
-        found = stages(self._read(before), torch.tensor(before), config, self.tokenizer)
+        before, found = self._stages(now, yours)
         self._offer(found[0].p)
         title = f"<b>{self.unit.capitalize()} {place + 1}</b>"
         title = f"<p>{title}, after {chart.context(self.tokenizer.decode(before))}</p>"

@@ -12,6 +12,7 @@ from ..decoding import stream_tokens
 from ..errors import ConfigError
 from ..measure import CLASSES, Reading, classes, expert_layers, read, without_expert
 from ..model import Routing, TinyGPT
+from ..plots import Picture, plot_loads, plot_routing
 from ..runtime import one_thread
 from . import frame
 from . import routing_chart as chart
@@ -24,6 +25,7 @@ from .routing_history import history
 WRITTEN = 120  # tokens of a continuation
 TRIED = 16  # up to so many experts, the text is read without each of them
 LAST_STEP = 2**63 - 1
+PICTURED = 300  # characters of a still picture
 TYPED = "what is typed below"
 
 
@@ -53,6 +55,11 @@ class RoutingExplorer(Live):
 
     The model's mode stays as it is. After training it further, make a new explorer.
     """
+
+    about = (
+        "The routing explorer: type a text, see which expert works on each token, and what is lost "
+        "without one of them."
+    )
 
     def __init__(
         self,
@@ -184,6 +191,18 @@ class RoutingExplorer(Live):
         n = len(self.tokenizer.encode(text))
         if not 2 <= n <= LONGEST:
             raise ConfigError(f"the text has length {n}; it needs 2 to {LONGEST} {self.unit}s.")
+
+    def still(self) -> Picture:
+        """The experts of the text as a figure; where tokens are more than characters, the load."""
+        with self._later.lock:
+            now = self._settings()
+            routing = self._read(now.text).routings[now.place]
+        title, E = self._name(now.place).capitalize(), routing.probs.shape[-1]
+        if self.unit == "token":
+            return plot_loads(routing.load(), [title])
+        n = min(PICTURED, len(now.text))
+        experts, weights = (x[0, :n].cpu().numpy() for x in (routing.experts, routing.weights))
+        return plot_routing(now.text[:n], experts, weights, E, title)
 
     def _passage(self, now: Settings) -> Passage:
         """The text with its labels: those of the source that is shown, if it is that text."""
