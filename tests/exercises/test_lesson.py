@@ -1,8 +1,8 @@
-"""A lesson goes on with what passes its check, and shows a guess beside the result."""
+"""A lesson goes on with what passes its check."""
 
 import torch
 
-from tinygpt.exercises import beside, solved
+from tinygpt.exercises import solved
 
 
 def test_a_lesson_goes_on_with_a_right_answer_and_says_so(capsys):
@@ -22,16 +22,3 @@ def test_a_lesson_goes_on_with_the_solution_otherwise(capsys):
     sharpen_wrong = torch.softmax
     assert not solved(sharpen_wrong)
     assert capsys.readouterr().out.count("the notebook goes on with the shown solution") == 2
-
-
-def test_a_guess_stands_beside_the_result(capsys):
-    beside(..., 0.0456789)
-    beside(0.2, 0.0456789)
-    beside(12, 10)
-    beside("greedy", "beam search")
-    assert capsys.readouterr().out.splitlines() == [
-        "your guess: none yet (write it in place of ...) · this run: 0.0457",
-        "your guess: 0.2 · this run: 0.0457 · off by 0.154",
-        "your guess: 12 · this run: 10 · off by 2",
-        "your guess: greedy · this run: beam search",
-    ]

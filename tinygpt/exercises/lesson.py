@@ -1,4 +1,4 @@
-"""How a lesson goes on with what a learner wrote: a function of its core, a guess of its result."""
+"""How a lesson goes on with what a learner wrote of its core."""
 
 from collections.abc import Callable
 
@@ -19,20 +19,3 @@ def solved(answer: Callable) -> bool:
     else:
         print(f"{name} is not there yet: the notebook goes on with the shown solution")
     return passed
-
-
-def beside(guess: object, found: object) -> None:
-    """Print a guess that was written before a run beside what the run found.
-
-    The guess is `...` as long as there is none. Of two numbers, their difference is told as well.
-    """
-    if guess is ...:
-        print(f"your guess: none yet (write it in place of ...) · this run: {_told(found)}")
-        return
-    numbers = [value for value in (guess, found) if isinstance(value, (int, float))]
-    off = f" · off by {_told(abs(guess - found))}" if len(numbers) == 2 else ""
-    print(f"your guess: {_told(guess)} · this run: {_told(found)}{off}")
-
-
-def _told(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
