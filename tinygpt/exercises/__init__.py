@@ -11,14 +11,19 @@ one_hot: not attempted yet (it returns ...)
 from . import nb01, nb02, nb03, nb04, nb05  # noqa: F401 (the checks register themselves)
 from .guess import reveal
 from .lesson import solved
-from .registry import NotYet, check, examine
+from .progress import Verdict, progress, progress_table
+from .registry import NotYet, check, examine, exercises
 from .tools import expect
 
 __all__ = [
     "NotYet",
+    "Verdict",
     "check",
     "examine",
+    "exercises",
     "expect",
+    "progress",
+    "progress_table",
     "reveal",
     "solved",
 ]

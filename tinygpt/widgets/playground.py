@@ -1,8 +1,10 @@
 """The sampling playground: a model's next token, and texts, under sliders."""
 
+import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
@@ -19,6 +21,7 @@ from . import frame
 from . import playground_chart as chart
 from .inputs import check_finite, check_text, reader
 from .live import Live, Text
+from .pages import check_size, write_page
 from .stages import Stage, sample, stages
 
 DRAWS = 200
@@ -26,6 +29,7 @@ LONGEST, WRITTEN = 300, 120  # tokens of a text at most, and to begin with
 MENU = 300  # tokens to choose from, if there are more
 AS_DRAWN = -1  # no token is put there
 YOURS = "all sliders together"
+PAGE = "The sampling playground"
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,10 @@ class SamplingPlayground(Live):
         self._pins: dict[int, int] = {}
         self._controls(prompt)
         self.picture, self.texts = widgets.HTML(), widgets.HTML()
-        views = [self.picture, self.texts]
-        super().__init__([self.panel, self.scrubber], views, chart.STYLE)
+        pair = widgets.HBox([self.picture, self.texts])
+        pair.add_class("tg-pair")
+        pair.add_class("tg-play")
+        super().__init__([self.panel, self.scrubber], [pair], chart.STYLE)
         self._live_by(*self.panel.children, *self.scrubber.children)
 
     # --- controls --------------------------------------------------------------------------------
@@ -264,6 +270,46 @@ class SamplingPlayground(Live):
         title = f"After “{visible(chart.tail(self.tokenizer.decode(before))[-24:])}”"
         return plot_filters(columns, self.tokenizer.pieces, title=title)
 
+    def _save_page(self, path: Path) -> Path:
+        """Logits after each token of the learner's own text; the page has the filters."""
+        now, V, yours = self._settings(), self.tokenizer.vocab_size, self._yours[1]
+        prompt, pieces = self.tokenizer.encode(now.prompt), self.tokenizer.pieces
+        check_size(4 * V * len(yours))
+        tokens = [*prompt, *yours]
+        rows = [self._read(tuple(tokens[: len(prompt) + i])).numpy() for i in range(len(yours))]
+        allowed = None
+        if banned := now.options["banned"]:
+            ruled_out = set(self.tokenizer.containing(banned))
+            allowed = [i not in ruled_out for i in range(V)]
+        data = {
+            "pieces": pieces,
+            "labels": [frame.label(piece) for piece in pieces],
+            "width": 10 + 8 * max(3, *(len(frame.label(pieces[t])) for t in tokens)),
+            "unit": self.unit,
+            "tokens": tokens,
+            "first": len(prompt),
+            "logits": base64.b64encode(np.stack(rows).astype("<f4").tobytes()).decode(),
+            "allowed": allowed,
+            "sliders": self._page_sliders(now, len(yours)),
+            "settings": f"seed {now.seed}, "
+            + ", ".join(f"{k} {v}" for k, v in now.options.items()),
+        }
+        return write_page(path, PAGE, self.about, chart.STYLE, "playground.js", data)
+
+    def _page_sliders(self, now: Settings, length: int) -> list[tuple]:
+        """Name, label, lowest and highest value, step and value of each slider of the page."""
+        place = min(now.place, length - 1) + 1
+        chain = {
+            "repetition": self.penalty,
+            "window": self.window,
+            "temperature": self.temperature,
+            "top-k": self.top_k,
+            "top-p": self.top_p,
+            "min-p": self.min_p,
+        }
+        sliders = ((n, s.description, s.min, s.max, s.step, s.value) for n, s in chain.items())
+        return [("place", self.unit, 1, length, 1, place), *sliders]
+
     def _draw_distribution(self, now: Settings, yours: list[int]) -> None:
         place = min(now.place, len(yours))
         written = yours[place] if place < len(yours) else None
@@ -276,10 +322,11 @@ class SamplingPlayground(Live):
     def _chart(self, now: Settings, found: list[Stage], written: int | None) -> str:
         counts = sample(found[-1].p, now.draws, now.seed) if now.draws else None
         args = found, self.tokenizer.pieces, written, counts
-        pair = f"<div class='wrap'>{chart.bars(*args, self.unit)}{chart.table(*args)}</div>"
+        numbers = f"<summary>The same in numbers</summary>{chart.table(*args)}"
         left_out = len(found[0].p) - MENU
         note = f"The menu offers the {MENU} most probable {self.unit}s, not the other {left_out:,}"
-        return pair + chart.key(found, now.draws, [note] if left_out > 0 else [])
+        key = chart.key(found, now.draws, [note] if left_out > 0 else [])
+        return f"{chart.bars(*args, self.unit)}{key}<details>{numbers}</details>"
 
 
 def sampling_playground(model: TinyGPT, prompt: str = "ROMEO:\n") -> SamplingPlayground:

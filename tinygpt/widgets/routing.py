@@ -1,8 +1,9 @@
 """The routing explorer: which expert takes which token, and what is lost without it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 import ipywidgets as widgets
 import torch
@@ -18,7 +19,8 @@ from . import frame
 from . import routing_chart as chart
 from . import routing_figures as figures
 from .inputs import check_finite, kind, reader, whole_number
-from .live import Live, Text
+from .live import Live, Text, drained
+from .pages import Dial, View, states_page
 from .passages import LONGEST, Passage, passages
 from .routing_history import history
 
@@ -26,7 +28,8 @@ WRITTEN = 120  # tokens of a continuation
 TRIED = 16  # up to so many experts, the text is read without each of them
 LAST_STEP = 2**63 - 1
 PICTURED = 300  # characters of a still picture
-TYPED = "what is typed below"
+TYPED = "what is typed"
+PAGE = "The routing explorer"
 
 
 def _shown(routing: Routing) -> Routing:
@@ -80,8 +83,12 @@ class RoutingExplorer(Live):
         self._text = lru_cache(16)(self._text)  # each holds a KV cache
         self._history = lru_cache(64)(self._history)
         self._controls()
-        self.picture, self.loss, self.history = (widgets.HTML() for _ in range(3))
-        views = [self.picture, self.without, self.loss, self.training, self.history]
+        self.picture, self.loss, self.figures, self.history = (widgets.HTML() for _ in range(4))
+        pair = widgets.HBox([self.picture, self.loss])
+        pair.add_class("tg-pair")
+        pair.add_class("tg-routed")
+        self.figures.add_class("tg-figures")
+        views = [pair, self.figures, self.training, self.history]
         super().__init__([self.choice], views, chart.STYLE)
         controls = self.source, self.text, self.layer, self.drop, self.seed, self.step
         self._live_by(*controls)
@@ -92,7 +99,7 @@ class RoutingExplorer(Live):
         first = next(iter(self.passages.values())).text
         E = self.model.config.moe.n_experts
         self.source = widgets.Dropdown(options=[*self.passages, TYPED], description="show")
-        self.text = widgets.Textarea(first, description="text", rows=4)
+        self.text = widgets.Textarea(first, description="text", rows=3)
         self.layer = widgets.ToggleButtons(
             options=[(f"layer {name}", place) for place, name in enumerate(self.layers)],
             style={"button_width": "auto"},
@@ -103,14 +110,13 @@ class RoutingExplorer(Live):
         self.seed = widgets.BoundedIntText(1, 0, 2**31 - 1, description="seed")
         steps = list(self.tables) or [0]
         self.step = widgets.SelectionSlider(options=steps, value=steps[-1], description="step")
-        self.choice = _column(self.source, self.text, self.layer)
-        self.without = widgets.HBox([self.drop, self.seed])
-        self.training = _column(self.step)
+        controls = self.text, self.source, self.drop, self.layer, self.seed
+        self.choice, self.training = widgets.Box(controls), widgets.Box([self.step])
+        self.choice.add_class("tg-choice")
         self.training.layout.display = None if self.tables else "none"
         for control in (self.source, self.text, self.drop, self.seed, self.step):
-            control.style.description_width = "4em"
-        self.text.layout.width = "auto"
-        self.source.layout.width = self.step.layout.width = "420px"
+            control.style.description_width = "3em"
+        self.step.layout.width = "420px"
 
     def _follow(self, change) -> None:
         if change["owner"] is self.source and self.source.value != TYPED:
@@ -163,6 +169,12 @@ class RoutingExplorer(Live):
         self._draw_routing(now)
         self._wait(self.loss)
         yield
+        lost, texts = yield from self._without(now)
+        self._show(self.loss, self._loss_in_words(now, lost, texts))
+        self._results = self._summary(now, texts)
+
+    def _without(self, now: Settings) -> Generator[None, None, tuple[list[float], list[list[int]]]]:
+        """What is lost without each expert, and how the text goes on, yielding meanwhile."""
         text, place, off = now.text, now.place, now.off
         whole, lost = self._read(text), []
         E = self.model.config.moe.n_experts
@@ -175,9 +187,7 @@ class RoutingExplorer(Live):
         for each in wanted:
             for _ in each.grow(WRITTEN):
                 yield
-        texts = [each.tokens[:WRITTEN] for each in wanted]
-        self._draw_loss(now, lost, texts)
-        self._results = self._summary(now, texts)
+        return lost, [each.tokens[:WRITTEN] for each in wanted]
 
     def _summary(self, now: Settings, texts: list[list[int]]) -> dict[str, float | str]:
         written = [now.text + self.tokenizer.decode(tokens) for tokens in texts]
@@ -210,6 +220,12 @@ class RoutingExplorer(Live):
         return passage if passage and passage.text == now.text else Passage(now.text)
 
     def _draw_routing(self, now: Settings) -> None:
+        tiles, below = self._routing(now)
+        self._show(self.picture, tiles)
+        self._show(self.figures, below)
+
+    def _routing(self, now: Settings) -> tuple[str, str]:
+        """The tiles, and the figures below them."""
         reading, passage = self._read(now.text), self._passage(now)
         pieces = [self.tokenizer.pieces[token] for token in self.tokenizer.encode(now.text)]
         routing = reading.routings[now.place]
@@ -226,11 +242,9 @@ class RoutingExplorer(Live):
         parts = (
             f"<p><b>{self._name(now.place).capitalize()}</b>: {legend}</p>",
             chart.tiles(*chosen, now.off, self.unit),
-            figures.parts(load, ("All layers", rows)),
-            figures.parts(*tables),
             chart.facts(*chosen, passage.names, self.unit),
         )
-        self._show(self.picture, "".join(parts))
+        return "".join(parts), figures.parts(load, ("All layers", rows), *tables)
 
     def _crosstab(self, routing: Routing, labels: Tensor, names: Sequence[str], what: str) -> str:
         table = routing.table(labels[None], len(names))
@@ -239,7 +253,7 @@ class RoutingExplorer(Live):
     def _name(self, place: int) -> str:
         return f"layer {self.layers[place]}"
 
-    def _draw_loss(self, now: Settings, lost: list[float], texts: list[list[int]]) -> None:
+    def _loss_in_words(self, now: Settings, lost: list[float], texts: list[list[int]]) -> str:
         name, off = self._name(now.place), now.off
         whole, names = self._read(now.text), ["all experts", f"without expert {off}"]
         if off < 0:
@@ -255,7 +269,38 @@ class RoutingExplorer(Live):
         compared = frame.comparison(self.tokenizer, now.text, texts[0], without, names)
         note = f"How the text goes on (temperature 0.8, seed {now.seed})"
         tried = [(heading, figures.worth(lost))] if lost else []
-        self._show(self.loss, f"<p>{title}</p>" + figures.parts(*tried, (note, compared)))
+        return f"<p>{title}</p>" + figures.parts(*tried, (note, compared))
+
+    def _save_page(self, path: Path) -> Path:
+        """Each text with each layer, with and without each expert, drawn beforehand."""
+        now = self._settings()
+        texts = [(name, passage.text) for name, passage in self.passages.items()]
+        if now.source == TYPED:
+            texts = [(TYPED, now.text), *texts]
+        names = [name for name, _ in texts]
+
+        def at(text: int, layer: int, drop: int = 0) -> Settings:
+            source, content = texts[text]
+            return replace(now, source=source, text=content, place=layer, off=drop - 1)
+
+        def loss(text: int, layer: int, drop: int) -> str:
+            here = at(text, layer, drop)
+            return self.box(self._loss_in_words(here, *drained(self._without(here))))
+
+        dials = [
+            Dial("text", names, names.index(now.source)),
+            Dial("layer", list(map(str, self.layers)), now.place),
+            Dial("drop", [name for name, _ in self.drop.options], now.off + 1),
+        ]
+        views = [
+            View((0, 1, 2), lambda *places: self.box(self._routing(at(*places))[0])),
+            View((0, 1, 2), loss),
+            View((0, 1), lambda *places: self.box(self._routing(at(*places))[1])),
+        ]
+        if steps := list(self.tables):
+            dials.append(Dial("step", list(map(str, steps)), steps.index(now.step), slides=True))
+            views.append(View((1, 3), lambda n, i: self.box(self._history(n, steps[i]))))
+        return states_page(path, PAGE, self.about, chart.STYLE, (dials, views))
 
     def _history(self, place: int, step: int) -> str:
         tables = {at: table[place] for at, table in self.tables.items()}
@@ -310,7 +355,3 @@ def check_table(step: int, table: Tensor, wanted: tuple[int, ...]) -> None:
             f"the table of step {step} must hold counts from 0 on, some of them in each layer; "
             f"take the tables of a run"
         )
-
-
-def _column(*controls: widgets.Widget) -> widgets.VBox:
-    return widgets.VBox(controls, layout={"max_width": "1000px"})
