@@ -206,6 +206,6 @@ def test_a_lesson_holds_under_another_seed_and_its_asserts_find_changed_digits(n
                 blind.append(cell.source)
         waiting = max(waiting - 1, 0)
         if UNCOMPARED in cell.metadata.get("tags", ()) and NUMBER.search(said):
-            waiting = 2  # one of the next two cells asserts
+            waiting = 3  # one of the next three cells asserts
     SAYS[name](lesson.said, lesson.names)
     assert not blind
