@@ -57,6 +57,19 @@ def _otherwise(source: str) -> str:
     return source
 
 
+@pytest.mark.parametrize("name", (*LESSONS, "05_comparison_attention_heatmaps"))
+def test_a_lesson_asks_for_a_guess_that_it_shows_again_and_ends_its_exercises_with_a_project(name):
+    cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    guesses = [i for i, cell in enumerate(cells) if cell.source.startswith("guess = ...")]
+    assert guesses
+    for i, end in zip(guesses, [*guesses[1:], len(cells)], strict=True):
+        assert "**Guess before you run**" in cells[i - 1].source
+        assert any("reveal(guess, " in cell.source for cell in cells[i:end])
+    text = "\n".join(cell.source for cell in cells)
+    project, broken = text.index("### Project · "), text.index("## Break it")
+    assert text.rindex("### Exercise ") < project < broken
+
+
 # --- changed results -----------------------------------------------------------------------------
 
 
