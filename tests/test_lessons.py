@@ -57,7 +57,7 @@ def _otherwise(source: str) -> str:
     return source
 
 
-@pytest.mark.parametrize("name", (*LESSONS, "05_comparison_attention_heatmaps"))
+@pytest.mark.parametrize("name", [*LESSONS, "05_comparison_attention_heatmaps"])
 def test_a_lesson_asks_for_a_guess_that_it_shows_again_and_ends_its_exercises_with_a_project(name):
     cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
     guesses = [i for i, cell in enumerate(cells) if cell.source.startswith("guess = ...")]
