@@ -114,9 +114,7 @@ def place(runs, monkeypatch):
 
 
 def marks(page):
-    compares = "compares mine-dense-2, which none of its commands makes"
-    of_05 = page.startswith("notebooks/05") * [pytest.mark.xfail(reason=compares, strict=True)]
-    return of_05 + [pytest.mark.full] * (page not in QUICK)
+    return [pytest.mark.full] * (page not in QUICK)
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, marks=marks(page)) for page in PAGES])

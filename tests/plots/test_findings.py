@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from tinygpt import plots
+from tinygpt.measure import Way
 
 from .test_settling import development
 
@@ -64,12 +65,19 @@ def heads():
     return pd.DataFrame({"arm": "dense", "layer": np.arange(144) // 12} | figures)
 
 
+def way():
+    stream = {name: RANDOM.normal(size=64) for name in ("embedding", "+ attention 0", "+ MLP 0")}
+    head, seen = RANDOM.normal(size=(3, 16)), RANDOM.dirichlet(np.ones(9), 2)
+    return Way(8, 0, 3, stream, *head, *seen, RANDOM.normal(size=65))
+
+
 EXAMPLES = {
     "plot_all_heads": lambda: plots.plot_all_heads([maps(12, 64)] * 12),
     "plot_attention": lambda: plots.plot_attention(maps(1, 64), WORDS[:64], ["head 0"], size=6),
     "plot_bars": lambda: plots.plot_bars(CHARACTERS, RANDOM.random(65), "% of the text"),
     "plot_co_activation": lambda: plots.plot_co_activation(RANDOM.random((64, 64))),
     "plot_convergence": lambda: plots.plot_convergence(training()),
+    "plot_descent": lambda: plots.plot_descent([0, 1, 2], [3, 2, 3], {"rate 1": [(0, 3)]}, "w"),
     "plot_differences": lambda: plots.plot_differences(differences()),
     "plot_expert_distribution": lambda: plots.plot_expert_distribution(
         RANDOM.random((12, 64)), range(12)
@@ -99,6 +107,7 @@ EXAMPLES = {
     "plot_training": lambda: plots.plot_training(training(), {"bigram": 2.48}),
     "plot_window": lambda: plots.plot_window(CHARACTERS[-33:]),
     "plot_tricks": lambda: plots.plot_tricks(tricks(), 1.88),
+    "plot_way": lambda: plots.plot_way(way(), CHARACTERS[:9], CHARACTERS),
 }
 
 

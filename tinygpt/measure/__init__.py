@@ -38,6 +38,7 @@ from .specialisation import (
 )
 from .units import count_words, in_units, perplexity
 from .variety import distinct_n, repetition_rate, valid_word_share, words
+from .way import Way, token_way
 
 __all__ = [
     "CLASSES",
@@ -49,6 +50,7 @@ __all__ = [
     "Reading",
     "RoutingReport",
     "Specialisation",
+    "Way",
     "agreement",
     "bootstrap_interval",
     "classes",
@@ -88,6 +90,7 @@ __all__ = [
     "specialisation",
     "surprisal",
     "token_labels",
+    "token_way",
     "training_memory",
     "unpaired_difference",
     "valid_word_share",

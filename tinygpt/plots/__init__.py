@@ -13,6 +13,7 @@ from .base import BLUE, GREEN, GREY, HEAT, ORANGE, PINK, SKY, VERMILION, Picture
 from .benchmarks import plot_scaling, plot_tricks
 from .characters import INPUT, TARGET, plot_bars, plot_filters, plot_page, plot_table, plot_window
 from .curves import plot_convergence, plot_intervals, plot_lines, plot_training
+from .learning import plot_descent
 from .routing import (
     EXPERT_COLOURS,
     ends_line,
@@ -24,6 +25,7 @@ from .routing import (
 )
 from .settling import plot_co_activation, plot_routing_over_training, plot_specialisation
 from .study import plot_differences, plot_study_curves
+from .way import plot_way
 
 __all__ = [
     "BLUE",
@@ -48,6 +50,7 @@ __all__ = [
     "plot_bars",
     "plot_co_activation",
     "plot_convergence",
+    "plot_descent",
     "plot_differences",
     "plot_expert_distribution",
     "plot_filters",
@@ -64,6 +67,7 @@ __all__ = [
     "plot_table",
     "plot_training",
     "plot_tricks",
+    "plot_way",
     "plot_window",
     "thumbnail",
     "tint",

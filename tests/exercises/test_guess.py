@@ -1,0 +1,24 @@
+"""A guess stands beside the result, whatever the learner has guessed."""
+
+import pytest
+
+from tinygpt.exercises import reveal
+
+
+@pytest.mark.parametrize(
+    ("guess", "result", "unit", "said"),
+    [
+        (..., 2.4819, "nats", "no guess yet (put one in place of ...); the run: 2.482 nats"),
+        (3, 2.4819, "nats", "your guess: 3; the run: 2.482 nats, 0.518 lower. Why?"),
+        (2.0, 2.4819, "nats", "your guess: 2; the run: 2.482 nats, 0.482 higher. Why?"),
+        (2.45, 2.4819, "nats", "your guess: 2.45; the run: 2.482 nats. Close!"),
+        (" MLP 0", "mlp 0", "", "your guess:  MLP 0; the run: mlp 0. Right!"),
+        ("mlp 1", "mlp 0", "", "your guess: mlp 1; the run: mlp 0. Another one: why?"),
+        ("about 3", 2.4819, "nats", "your guess: about 3; the run: 2.482 nats"),
+        (None, 1.0, "", "your guess: None; the run: 1"),
+        (float("nan"), 1.0, "", "your guess: nan; the run: 1, nan higher. Why?"),
+    ],
+)
+def test_a_guess_beside_the_result(guess, result, unit, said, capsys):
+    reveal(guess, result, unit)
+    assert capsys.readouterr().out == f"{said}\n"
