@@ -8,7 +8,7 @@
 one_hot: not attempted yet (it returns ...)
 """
 
-from . import nb01, nb02, nb03, nb04, nb05  # noqa: F401 (the checks register themselves)
+from . import nb01, nb02, nb02_model, nb03, nb04, nb05  # noqa: F401 (the checks register themselves)
 from .guess import reveal
 from .registry import NotYet, check, examine
 from .tools import expect
