@@ -4,6 +4,7 @@ Needs Chromium (Debian: `apt install chromium`) and playwright; no download of i
 With `TINYGPT_SCREENSHOTS=folder` the screenshots are kept there.
 """
 
+import html
 import json
 import os
 import secrets
@@ -17,10 +18,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import nbclient
+import nbconvert
 import nbformat
 import pytest
 
 from tinygpt.files import ROOT
+
+from .stills import still
 
 pytestmark = pytest.mark.full
 
@@ -627,6 +632,41 @@ def test_the_attention_explorer_is_in_sight_on_a_laptop(open_notebook):
             return frame.top - 1 <= box.top && box.bottom <= frame.bottom + 1 }"""
         )
         assert seen, part
+
+
+def executed(source: list[str], folder: Path) -> nbformat.NotebookNode:
+    """A notebook as it is committed: with outputs, and of each widget its still picture."""
+    notebook = new_notebook(source)
+    nbclient.execute(notebook, cwd=str(folder), timeout=120)
+    still(notebook)
+    return notebook
+
+
+def test_before_anything_is_run_a_sentence_and_a_picture_are_there(browser, lab, tmp_path):
+    bar = "from tinygpt.progress import progress\nwith progress(total=5) as bar:\n    bar.update(5)"
+    notebook = executed([SMALL, bar, EXPERTS, HEADS], tmp_path)
+    nbformat.write(notebook, lab.folder / "committed.ipynb")
+    page = Page(browser, lab, "committed.ipynb", 1366, 768)
+    outputs = page.page.locator(".jp-OutputArea-output")
+    page.wait_for("() => document.querySelectorAll('.jp-OutputArea-output img').length === 3")
+    seen = "\n".join(outputs.all_inner_texts())
+    assert seen.count("This is a still picture of it") == 3
+    assert "100%|" in seen
+    for broken in ("model not found", "children=(", "Loading widget", "0/5"):
+        assert broken not in seen
+    images = page.page.locator(".jp-OutputArea-output img")
+    alts = [image.get_attribute("alt") for image in images.all()]
+    assert "after each step" in alts[0]
+    for image in images.all():
+        assert image.evaluate("i => i.complete && i.naturalWidth > 0 && i.offsetHeight < 600")
+    page.run_all()  # with a kernel the widgets are there
+    page.wait_for("() => document.querySelectorAll('.jupyter-widgets .tg').length > 5")
+    assert page.page.locator(".jp-OutputArea-output img").count() == 0
+    page.page.close()
+
+    exported, _ = nbconvert.HTMLExporter().from_notebook_node(notebook)
+    assert exported.count("This is a still picture of it") == 3
+    assert all(html.escape(alt) in exported for alt in alts)
 
 
 def test_a_cell_that_raises_is_reported(open_notebook):

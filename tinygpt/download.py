@@ -14,6 +14,7 @@ from urllib.error import HTTPError, URLError
 
 from .errors import CorpusError
 from .files import alone, flush_to_disk, sha256
+from .progress import progress
 
 CHUNK = 1 << 16  # bytes read at a time
 STALL = 15.0  # seconds that a server may be silent
@@ -135,8 +136,6 @@ def _is_hopeless(error: Exception, was_connected: bool) -> bool:
 
 def _fetch(url: str, part: Path, size: int, clock: "_Clock") -> int:
     """One try: append to `part` what is missing; returns where the server began."""
-    from tqdm.auto import tqdm
-
     if (have := _length(part)) == size:
         return have
     try:
@@ -151,7 +150,7 @@ def _fetch(url: str, part: Path, size: int, clock: "_Clock") -> int:
             part.write_bytes(b"")
             raise OSError(f"the server sends another part than the one asked for, from {have} on")
         left = size - start
-        bar = tqdm(total=size, initial=start, unit="B", unit_scale=True, desc=part.stem)
+        bar = progress(total=size, initial=start, unit="B", unit_scale=True, desc=part.stem)
         with bar, open(part, "ab" if start else "wb") as file:
             while left and (data := answer.read1(min(CHUNK, left))):
                 file.write(data)

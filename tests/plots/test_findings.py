@@ -3,7 +3,9 @@
 The data are as large as the largest that a notebook draws.
 """
 
+import base64
 import re
+import struct
 
 import numpy as np
 import pandas as pd
@@ -93,7 +95,7 @@ EXAMPLES = {
     "plot_loads": lambda: plots.plot_loads(RANDOM.dirichlet(np.ones(64), 4), "abcd"),
     "plot_page": lambda: plots.plot_page(25 * WORDS, RANDOM.random(25 * len(WORDS)), "surprise"),
     "plot_routing": lambda: plots.plot_routing(
-        20 * WORDS, RANDOM.integers(0, 8, 20 * len(WORDS)), RANDOM.random(20 * len(WORDS)), 8
+        8 * WORDS, RANDOM.integers(0, 8, 8 * len(WORDS)), RANDOM.random(8 * len(WORDS)), 8
     ),
     "plot_routing_over_training": lambda: plots.plot_routing_over_training(development()),
     "plot_scaling": lambda: plots.plot_scaling(scaling()),
@@ -103,6 +105,7 @@ EXAMPLES = {
         RANDOM.random((65, 65)), CHARACTERS, CHARACTERS, "next", "current", "p(next)", size=7
     ),
     "plot_training": lambda: plots.plot_training(training(), {"bigram": 2.48}),
+    "plot_window": lambda: plots.plot_window(CHARACTERS[-33:]),
     "plot_tricks": lambda: plots.plot_tricks(tricks(), 1.88),
     "plot_way": lambda: plots.plot_way(way(), CHARACTERS[:9], CHARACTERS),
 }
@@ -115,7 +118,11 @@ def test_there_is_an_example_of_every_figure():
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_figure_says_what_it_shows_and_fits_the_window(name):
     figure = EXAMPLES[name]()
-    assert figure.get_figheight() * figure.dpi <= WINDOW
+    points = base64.b64decode(figure.image.split(",")[-1])
+    width, height = struct.unpack(">II", points[16:24])
+    assert height <= WINDOW
+    assert width <= 1300 or height < WINDOW  # a viewer would make it smaller still
+    assert width / figure.get_figwidth() > 0.6 * figure.dpi  # letters can still be read
     assert re.search(r"\d", figure.alt), "no figure of this run is in it"
     assert figure.alt.endswith(".")
     assert "\n" not in figure.alt
@@ -157,6 +164,11 @@ def test_findings_are_those_of_the_data():
     assert routed.alt == (
         "The expert of each character: of 4 characters as first choice expert 0 50 %, "
         "expert 1 25 %."
+    )
+    window = plots.plot_window(["a", "b ", "\n", "c"])
+    assert window.alt == (
+        "A window of 3 inputs and 3 targets: after “a” comes “b␣”, after “ab␣” comes “⏎”, after "
+        "“ab␣⏎” comes “c”."
     )
     loads = plots.plot_loads([[0.1, 0.9]], ["layer 0"])
     assert loads.alt == (

@@ -25,6 +25,13 @@ from tinygpt.widgets import routing as module
 from tinygpt.widgets.passages import LONGEST, passages
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ !,.:;?<&'-\n"
+
+
+def both(explorer):
+    """The tiles, and the figures below them."""
+    return explorer.picture.value + explorer.figures.value
+
+
 TEXT = "The cat, <b>& the Dog:\n\nit's raining on and on; who cares?\n".replace(">", "")
 
 
@@ -118,7 +125,7 @@ def test_another_layer_changes_picture_loss_and_history(explorer, model):
     )
     assert all(view.value != old for view, old in zip(views, before, strict=True))
     assert "<b>Layer 3</b>" in explorer.picture.value  # the second one with experts
-    assert "<tr class='here'><th scope='row'>layer 3</th>" in explorer.picture.value
+    assert "<tr class='here'><th scope='row'>layer 3</th>" in both(explorer)
     explorer.layer.value = 0
     assert [view.value for view in views] == before
 
@@ -149,7 +156,7 @@ def test_the_menu_offers_texts_that_the_model_can_read(explorer):
 
 
 def test_html_is_escaped_and_line_ends_are_shown(explorer):
-    picture = explorer.picture.value
+    picture = both(explorer)
     for escaped in ("&lt;", "&amp;", "&#x27;"):
         assert f">{escaped}<i>" in picture  # a tile
         assert f"<td>{escaped}</td>" in picture  # its row in the table
@@ -174,16 +181,16 @@ def cells(page, title):
 
 
 def test_each_class_goes_somewhere(explorer, model):
-    table = torch.tensor(cells(explorer.picture.value, "Character classes"))
+    table = torch.tensor(cells(both(explorer), "Character classes"))
     assert table.shape == (4, 6)  # no digits in the text
     assert ((table.sum(0) - 100).abs() <= 2).all()  # rounded
-    counts = re.findall(r"<small>(\d+)</small>", explorer.picture.value)
+    counts = re.findall(r"<small>(\d+)</small>", both(explorer))
     assert sum(map(int, counts)) == len(TEXT)
     expected = routing(model, TEXT, 0).table(classes(TEXT)[None], 7)
     spaces = expected[3] / expected[3].sum()
     assert table[:, 3].tolist() == [round(100 * s) for s in spaces.tolist()]
     told = f"<b>{mutual_information(expected):.2f} nats</b> about the character class"
-    assert told in explorer.picture.value
+    assert told in both(explorer)
 
 
 def test_information_of_known_tables():
@@ -199,13 +206,13 @@ def test_information_of_known_tables():
 def test_loads_and_layers(explorer, model):
     load = routing(model, TEXT, 0).load()
     for share in load.tolist():
-        assert f"<span>{100 * share:.1f} %</span>" in explorer.picture.value
+        assert f"<span>{100 * share:.1f} %</span>" in both(explorer)
     scale = max(1.08 * float(load.max()), 1.3 / 4)
-    assert explorer.picture.value.count(f"<em style='--x:{0.25 / scale:.4f}'>") == 4
-    assert f"<td>{variation(load):.2f}</td>" in explorer.picture.value
+    assert both(explorer).count(f"<em style='--x:{0.25 / scale:.4f}'>") == 4
+    assert f"<td>{variation(load):.2f}</td>" in both(explorer)
     entropy = routing(model, TEXT, 0).entropy().item()
-    assert f"<td>{entropy:.2f} nats</td>" in explorer.picture.value
-    assert f"<td>{100 * entropy / math.log(4):.0f} %</td>" in explorer.picture.value
+    assert f"<td>{entropy:.2f} nats</td>" in both(explorer)
+    assert f"<td>{100 * entropy / math.log(4):.0f} %</td>" in both(explorer)
     chosen = routing(model, TEXT, 0)
     collapsed = replace(chosen, experts=torch.zeros_like(chosen.experts))
     shown = routing_figures.layers([collapsed], [0], classes(TEXT), 0)
@@ -224,9 +231,7 @@ def test_a_second_expert_is_a_line_and_its_row_says_so():
     second = f"{int(chosen.experts[0, 0, 1])} ({float(chosen.weights[0, 0, 1]):.2f})"
     assert f"<td>{second}</td>" in explorer.picture.value
     assert "the line below: its second expert" in explorer.picture.value
-    assert sum(map(int, re.findall(r"<small>(\d+)</small>", explorer.picture.value))) == 2 * len(
-        TEXT
-    )
+    assert sum(map(int, re.findall(r"<small>(\d+)</small>", both(explorer)))) == 2 * len(TEXT)
 
 
 def test_a_place_that_is_not_used_is_marked():
@@ -244,9 +249,9 @@ def test_many_experts_are_told_apart_by_stripes_and_numbers():
     assert {kind for kind in kinds(explorer.picture.value) if "again" in kind} == {
         f"e{int(n) % 8} again" for n in numbers(explorer.picture.value) if int(n) >= 8
     }
-    assert "<i class='e1 again'" in explorer.picture.value
-    assert "</span>expert 19" in explorer.picture.value
-    assert "loads many" in explorer.picture.value
+    assert "<i class='e1 again'" in both(explorer)
+    assert "</span>expert 19" in both(explorer)
+    assert "loads many" in both(explorer)
     explorer.drop.value = used(explorer)[0]
     assert explorer.results["loss without"] != explorer.results["loss"]
     assert "lost without it" not in explorer.loss.value  # not each of so many
@@ -258,7 +263,7 @@ def used(explorer):
 
 
 def test_dropping_an_expert_changes_loss_text_and_tiles(explorer, model):
-    before, picture = explorer.results, explorer.picture.value
+    before, picture = explorer.results, both(explorer)
     assert set(before) == {"loss", "text"}
     mine = used(explorer)[0]
     explorer.drop.value = mine
@@ -283,7 +288,7 @@ def test_dropping_an_expert_changes_loss_text_and_tiles(explorer, model):
     assert "<mark class='parts'>" in explorer.loss.value
     explorer.drop.value = -1
     assert explorer.results == before
-    assert explorer.picture.value == picture
+    assert both(explorer) == picture
     assert "<mark" not in explorer.loss.value
 
 
@@ -312,9 +317,9 @@ def test_where_an_expert_is_missed_is_said():
 
 def test_the_seed_changes_the_texts_alone(explorer):
     explorer.drop.value = 0
-    picture, before = explorer.picture.value, explorer.results
+    picture, before = both(explorer), explorer.results
     explorer.seed.value = 5
-    assert explorer.picture.value == picture
+    assert both(explorer) == picture
     after = explorer.results
     assert after["text"] != before["text"]
     assert after["loss without"] == before["loss without"]
@@ -409,10 +414,10 @@ def test_without_tables_nothing_of_training_is_shown(model):
 
 
 def test_the_scene_comes_with_its_styles(explorer):
-    assert "<h4>Styles</h4>" not in explorer.picture.value
+    assert "<h4>Styles</h4>" not in both(explorer)
     explorer.source.value = next(name for name in explorer.passages if "tinyplays" in name)
     assert explorer.passages[explorer.source.value].text in write_plays(4000, seed=3).text
-    picture = explorer.picture.value
+    picture = both(explorer)
     table = torch.tensor(cells(picture, "Styles"))
     assert table.shape[0] == 4
     assert table.shape[1] >= 3
@@ -422,19 +427,17 @@ def test_the_scene_comes_with_its_styles(explorer):
     assert "about the style of the" in picture
     assert f"<td>{styles[0]}</td>" in picture
     explorer.text.value = explorer.text.value[:-1]  # no longer that scene
-    assert "<h4>Styles</h4>" not in explorer.picture.value
+    assert "<h4>Styles</h4>" not in both(explorer)
 
 
 def test_own_labels(model):
     labels = [-1, 0, 0, 1]
     explorer = routing_explorer(model, "abcd", labels=labels, label_names=["x<", "y"])
-    assert "<th>x&lt;<br><small>2</small></th><th>y<br><small>1</small></th>" in (
-        explorer.picture.value
-    )
-    assert "<td>x&lt;</td>" in explorer.picture.value
-    assert "<td>–</td>" in explorer.picture.value
+    assert "<th>x&lt;<br><small>2</small></th><th>y<br><small>1</small></th>" in (both(explorer))
+    assert "<td>x&lt;</td>" in both(explorer)
+    assert "<td>–</td>" in both(explorer)
     unnamed = routing_explorer(model, "abcd", labels=torch.tensor(labels))
-    assert "<th>1<br>" in unnamed.picture.value
+    assert "<th>1<br>" in both(unnamed)
     with pytest.raises(ConfigError, match="2 labels, but the text has 4"):
         routing_explorer(model, "abcd", labels=[0, 1])
     with pytest.raises(ConfigError, match="label 1 has no name"):
@@ -520,7 +523,7 @@ def test_each_token_has_a_tile(spoken, byte_model):
     tokens = byte_model.tokenizer.encode(SPOKEN)
     chosen = routing(byte_model, SPOKEN, 0).experts[0, :, 0].tolist()
     assert numbers(spoken.picture.value) == [str(e) for e in chosen]
-    tiles = spoken.picture.value[: spoken.picture.value.index("<div class='side'")]
+    tiles = spoken.picture.value[: spoken.picture.value.index("<details>")]
     shown = html.unescape("".join(re.findall(r"'>([^<]*)<i>", tiles)))
     pieces = [byte_model.tokenizer.pieces[t] for t in tokens]
     assert shown == "".join(map(plots.visible, pieces))
@@ -557,8 +560,11 @@ def test_labels_are_of_tokens(spoken, byte_model):
     n = len(byte_model.tokenizer.encode(SPOKEN))
     labels = [i % 3 - 1 for i in range(n)]
     counts = [labels.count(0), labels.count(1)]
-    assert "".join(
-        f"<th>{name}<br><small>{k}</small></th>" for name, k in zip("xy", counts, strict=True)
-    ) in (spoken.picture.value)
+    assert (
+        "".join(
+            f"<th>{name}<br><small>{k}</small></th>" for name, k in zip("xy", counts, strict=True)
+        )
+        in spoken.figures.value
+    )
     with pytest.raises(ConfigError, match=f"2 labels, but the text has {n} tokens"):
         routing_explorer(byte_model, SPOKEN, labels=[0, 1])

@@ -42,7 +42,7 @@ def test_the_end_of_a_text_has_a_name_where_it_is_shown(subword_model):
 def test_routing_explorer(subword_model):
     explorer = routing_explorer(subword_model, TEXT)
     pieces = [subword_model.tokenizer.pieces[i] for i in subword_model.tokenizer.encode(TEXT)]
-    tiles = explorer.picture.value[: explorer.picture.value.index("<div class='side'")]
+    tiles = explorer.picture.value[: explorer.picture.value.index("<details>")]
     found = [html.unescape(tile) for tile in re.findall(r"'>([^<]*)<i>", tiles)]
     assert found == [frame.label(piece) for piece in pieces]
     assert "<20><F0><9F>" in found

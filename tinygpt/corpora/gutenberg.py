@@ -13,6 +13,7 @@ from ..download import fetch_page
 from ..errors import CorpusError
 from ..files import alone, as_json, atomic_path, sha256, write_text
 from ..places import folders, home
+from ..progress import progress
 from ..textfiles import guard
 from .boilerplate import Refused, strip
 from .catalogue import Book, newest_editions, read_catalogue, same_work
@@ -84,11 +85,9 @@ def _listed(folder: Path, limit: int) -> dict[str, str]:
 
 def _gather(folder: Path, limit: int) -> None:
     """Fetch what is missing of the first `limit` books that can be used, and list them."""
-    from tqdm.auto import tqdm
-
     ask, found = _Visitor(), {}
     books = iter(newest_editions(_catalogue(folder, ask)))
-    with tqdm(total=limit, unit="book", desc=NAME) as bar:
+    with progress(total=limit, unit="book", desc=NAME) as bar:
         while len(found) < limit and (book := next(books, None)):
             path = folder / f"{book.number}.txt"
             if not _is_fetched(book, path, ask):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import CorpusError, UnknownCharacterError
 from ..files import WORKSPACE, alone, as_json, sha256, write_text
+from ..progress import progress
 from ..text import Tokenizer
 from .documents import Document, Note, Texts
 from .encoding import Contents, encode, id_type
@@ -98,10 +99,8 @@ def unchanged(texts: Texts) -> Iterator[None]:
 
 def _watched(documents: Iterable[Document | Note], texts: Texts) -> Iterator[Document | Note]:
     """The documents, with a progress bar beside those of large texts."""
-    from tqdm.auto import tqdm
-
     named = {"total": texts.size, "unit": "B", "unit_scale": True, "desc": f"encoding {texts.name}"}
-    with tqdm(**named, disable=texts.size < 10 * WORTH_TELLING) as bar:
+    with progress(**named, disable=texts.size < 10 * WORTH_TELLING) as bar:
         for item in documents:
             if isinstance(item, Note) or isinstance(item.pieces, list):
                 yield item

@@ -11,7 +11,7 @@ from .attention import (
 )
 from .base import BLUE, GREEN, GREY, HEAT, ORANGE, PINK, SKY, VERMILION, Picture, visible
 from .benchmarks import plot_scaling, plot_tricks
-from .characters import plot_bars, plot_filters, plot_page, plot_table
+from .characters import INPUT, TARGET, plot_bars, plot_filters, plot_page, plot_table, plot_window
 from .curves import plot_convergence, plot_intervals, plot_lines, plot_training
 from .learning import plot_descent
 from .routing import (
@@ -35,9 +35,11 @@ __all__ = [
     "GUTTER",
     "HEAD_FIGURES",
     "HEAT",
+    "INPUT",
     "ORANGE",
     "PINK",
     "SKY",
+    "TARGET",
     "THUMBNAIL",
     "VERMILION",
     "Picture",
@@ -66,6 +68,7 @@ __all__ = [
     "plot_training",
     "plot_tricks",
     "plot_way",
+    "plot_window",
     "thumbnail",
     "tint",
     "visible",

@@ -56,7 +56,6 @@ def plot_attention(
     What a query may not see is hatched. Scores from before the softmax are drawn alike, with their
     own `limits`. Each map is `size` inches wide.
     """
-    size = min(size, TALLEST - 0.3)
     figure, panels = row_of_panels(size * len(maps) + 0.6, size + 0.3, len(maps))
     for axes, values, title in zip(panels, _without_future(maps), titles, strict=True):
         heat(axes, values, pieces, pieces, limits, cbar=axes is panels[-1])

@@ -43,9 +43,10 @@ class Picture(Figure):
 
     @property
     def image(self) -> str:
-        """The figure as an HTML element that needs no other file."""
+        """The figure as an HTML element that needs no other file; a tall one is made smaller."""
+        dpi = min(self.dpi, self.dpi * TALLEST / self.get_figheight())
         buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=self.dpi, facecolor="white")
+        self.savefig(buffer, format="png", dpi=dpi, facecolor="white")
         data = base64.b64encode(buffer.getvalue()).decode()
         return f'<img alt="{html.escape(self.alt)}" src="data:image/png;base64,{data}">'
 
@@ -58,11 +59,10 @@ def row_of_panels(
 ) -> tuple[Picture, list[Axes]]:
     """A figure in inches, outside pyplot's global list, so that nothing has to be closed.
 
-    It is `TALLEST` at most. `ratios` are the widths of the panels, None for equal ones.
+    `ratios` are the widths of the panels, None for equal ones.
     """
-    size = width, min(height, TALLEST)
     with sns.axes_style("ticks"):
-        figure = Picture(figsize=size, layout="constrained", dpi=DPI)
+        figure = Picture(figsize=(width, height), layout="constrained", dpi=DPI)
         panels = figure.subplots(1, count, squeeze=False, width_ratios=ratios)
     sns.despine(figure)
     return figure, list(panels[0])

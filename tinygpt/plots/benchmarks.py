@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import StrMethodFormatter
 
-from .base import BLUE, GREY, KINDS, ORANGE, SKY, Picture, row_of_panels, spread
+from .base import BLUE, GREY, KINDS, ORANGE, SKY, TALLEST, Picture, row_of_panels, spread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +69,7 @@ def plot_tricks(frame: "pd.DataFrame", goal: float) -> Picture:
     Blue is better, orange worse, grey where the interval covers 0.
     """
     frame = frame.sort_values("seconds_to_goal", ascending=False, na_position="first")
-    figure, (left, right) = row_of_panels(9, 0.6 + 0.21 * len(frame), 2)
+    figure, (left, right) = row_of_panels(9, min(TALLEST, 0.6 + 0.21 * len(frame)), 2)
     places, bounds = np.arange(len(frame)), frame["half_interval"]
     known = frame["change"].abs() > bounds
     colours = np.where(~known, GREY, np.where(frame["change"] < 0, BLUE, ORANGE))

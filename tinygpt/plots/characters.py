@@ -75,15 +75,13 @@ def plot_page(
     grid = np.full((len(lines), max(map(len, lines)) + 1), np.nan)
     for row, column, _, value in cells:
         grid[row, column] = value
-    height = 0.22 * grid.shape[0] + 0.4
-    figure, axes = one_panel(0.12 * grid.shape[1] + 0.9, height)
-    size = 9.5 * min(1.0, 1.15 * figure.get_figheight() / height)
+    figure, axes = one_panel(0.12 * grid.shape[1] + 0.9, 0.22 * grid.shape[0] + 0.4)
     top = vmax or max(1e-9, np.nanmax(grid))
     picture = axes.imshow(grid, cmap=HEAT, vmin=0, vmax=top, aspect="auto")
     for row, column, character, value in cells:
         colour = "black" if value > 0.5 * top else "white" if value == value else GREY
         shown = visible(character).replace("␣", " ")
-        axes.text(column, row, shown, color=colour, fontsize=size, **CHARACTER)
+        axes.text(column, row, shown, color=colour, fontsize=9.5, **CHARACTER)
     figure.colorbar(picture, ax=axes, label=label, fraction=0.03, pad=0.01)
     axes.set_axis_off()
     axes.set_title(title, fontsize=10)
@@ -135,4 +133,27 @@ def plot_filters(
     figure.supxlabel("probability", fontsize=9)
     figure.suptitle(title, fontsize=10)
     figure.alt = f"{title_first(title, 'Next character')}, after each step. {'; '.join(told)}."
+    return figure
+
+
+INPUT, TARGET = "#DCEEFA", "#FCEBCB"
+
+
+def plot_window(pieces: Sequence[str]) -> Picture:
+    """A window of T + 1 tokens: its inputs in one row, its targets, shifted by one, below them."""
+    T = len(pieces) - 1
+    widest = max(len(visible(piece)) for piece in pieces)
+    figure, axes = one_panel(0.7 + T * max(0.33, 0.11 * widest), 1.1)
+    for y, name, row, colour in ((1, "x", pieces[:-1], INPUT), (0, "y", pieces[1:], TARGET)):
+        axes.bar(range(T), 0.9, width=0.92, bottom=y, color=colour, edgecolor="#BBBBBB")
+        axes.text(-0.8, y + 0.45, name, ha="right", va="center", fontweight="bold")
+        for t, piece in enumerate(row):
+            axes.text(t, y + 0.45, visible(piece), fontsize=10, **CHARACTER)
+    axes.set(xlim=(-1.6, T - 0.4), ylim=(-0.05, 2))
+    axes.set_axis_off()
+    examples = (
+        f"after “{visible(''.join(pieces[: t + 1]))}” comes “{visible(pieces[t + 1])}”"
+        for t in range(T)
+    )
+    figure.alt = f"A window of {T} inputs and {T} targets: {', '.join(examples)}."
     return figure

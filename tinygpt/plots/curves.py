@@ -16,6 +16,7 @@ from .base import (
     ORANGE,
     PINK,
     SKY,
+    TALLEST,
     VERMILION,
     Picture,
     legend_beside,
@@ -178,7 +179,7 @@ def plot_intervals(
     One panel per column; a dotted line marks the mean of the row called `reference`.
     """
     names = list(next(iter(columns.values())))
-    figure, panels = row_of_panels(9.4, 0.26 * len(names) + 1.1, len(columns))
+    figure, panels = row_of_panels(9.4, min(TALLEST, 0.26 * len(names) + 1.1), len(columns))
     for axes, (label, rows) in zip(panels, columns.items(), strict=True):
         for y, name in enumerate(names):
             mean, low, high = rows[name]

@@ -16,6 +16,7 @@ from .base import (
     ORANGE,
     PINK,
     SKY,
+    TALLEST,
     VERMILION,
     Picture,
     heat,
@@ -85,17 +86,13 @@ def plot_routing(
     experts, weights = (np.asarray(x).reshape(len(text), -1) for x in (experts, weights))
     places = _places(text, columns)
     n_rows, n_columns = np.max(places, axis=0) + 1
-    height = 0.34 * n_rows + 0.35
-    figure, axes = one_panel(0.145 * n_columns + 0.9, height)
-    scale = min(1.0, 1.1 * figure.get_figheight() / height)
+    figure, axes = one_panel(0.145 * n_columns + 0.9, 0.34 * n_rows + 0.35)
     tiles = []
     for (row, column), character, chosen, w in zip(places, text, experts, weights, strict=True):
         tiles += _tile(row, column, chosen, min(1.0, float(w[0])), n_experts)
         number = str(chosen[0]) if chosen[0] < n_experts else "–"
-        axes.text(
-            column, row - 0.1, visible(character), fontsize=9 * scale, color="#111111", **CHARACTER
-        )
-        axes.text(column, row + 0.26, number, fontsize=6 * scale, color="#111111", **CHARACTER)
+        axes.text(column, row - 0.1, visible(character), fontsize=9, color="#111111", **CHARACTER)
+        axes.text(column, row + 0.26, number, fontsize=6, color="#111111", **CHARACTER)
     axes.add_collection(PatchCollection(tiles, match_original=True))
     axes.set(xlim=(-0.6, n_columns - 0.4), ylim=(n_rows - 0.4, -0.6))
     axes.set_axis_off()
@@ -154,7 +151,7 @@ def plot_expert_distribution(loads: np.ndarray, layers: Sequence[int], title: st
     loads = np.atleast_2d(np.asarray(loads, dtype=float))
     shares = loads / loads.mean(1, keepdims=True)
     n_layers, n_experts = loads.shape
-    height = 1.5 + 0.34 * max(n_layers, 3)
+    height = min(TALLEST, 1.5 + 0.34 * max(n_layers, 3))
     figure, (left, right) = row_of_panels(
         3.2 + min(0.42 * max(n_experts, 6), 9.0), height, 2, (3, 1)
     )

@@ -15,6 +15,7 @@ from .base import (
     ORANGE,
     PINK,
     SKY,
+    TALLEST,
     VERMILION,
     Picture,
     one_panel,
@@ -88,7 +89,7 @@ def plot_differences(differences: "pd.DataFrame") -> Picture:
 
     Left of zero the first is better. A filled dot is a difference that Holm's correction leaves.
     """
-    figure, axes = one_panel(8, 0.9 + 0.34 * len(differences))
+    figure, axes = one_panel(8, min(TALLEST, 0.9 + 0.34 * len(differences)))
     axes.axvline(0, color=GREY, linewidth=1)
     names, found = [], []
     for place, row in enumerate(differences.itertuples()):

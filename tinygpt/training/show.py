@@ -4,6 +4,8 @@ import sys
 from contextlib import suppress
 from typing import Any, TextIO
 
+from ..progress import progress
+
 
 class Shown:
     """A text stream that takes everything: what it cannot write becomes `?`, or is lost."""
@@ -37,18 +39,16 @@ class Shown:
 
 
 def progress_bar(total: int, done: int, shown: bool) -> Any:
-    """A bar of updates that are counted; in a notebook a widget."""
-    from tqdm.auto import tqdm
-
+    """A bar of updates that are counted."""
     settings = {"total": total, "initial": done, "unit": "step", "file": Shown(sys.stderr)}
     try:
-        return tqdm(**settings, disable=not shown)
+        return progress(**settings, disable=not shown)
     except (OSError, ValueError):  # it asks sys.stderr itself once
-        return tqdm(**settings, disable=True)
+        return progress(**settings, disable=True)
 
 
 def say(text: str) -> None:
     """Print a text, above the progress bar if there is one."""
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     tqdm.write(text, file=Shown(sys.stdout))

@@ -13,7 +13,7 @@ from ..decoding import stream_tokens
 from ..errors import ConfigError
 from ..measure import map_figures, read, without_heads
 from ..model import TinyGPT
-from ..plots import plot_attention
+from ..plots import Picture, plot_attention
 from ..runtime import one_thread
 from . import attention_chart as chart
 from . import frame
@@ -70,6 +70,11 @@ class AttentionExplorer(Live):
 
     The model's mode stays as it is. After training it further, make a new explorer.
     """
+
+    about = (
+        "The attention explorer: choose a layer, a head and a token, see what it reads, and what "
+        "is lost without that head."
+    )
 
     def __init__(self, model: TinyGPT, text: str | None = None):
         self.model = reader(model)
@@ -274,6 +279,20 @@ class AttentionExplorer(Live):
             found["text without"] = written[1]
         return found
 
+    def _figure(self, now: Settings, maps: Maps) -> Picture:
+        """The large map."""
+        found = self._map(now, maps)
+        pieces, scale = list(map(frame.label, found.pieces)), found.scale
+        values = np.nan_to_num(found.values, nan=-np.inf if now.scores else 0)
+        size = min(14, max(4, 0.13 * len(pieces)))
+        return plot_attention(values[None], pieces, [now.name], size, (scale.low, scale.high))
+
+    def still(self) -> Picture:
+        """The large map as a figure."""
+        with self._later.lock:
+            now = self._settings()
+            return self._figure(now, self._maps(now.text))
+
     # --- files -----------------------------------------------------------------------------------
 
     def _save_as(self, kind: str) -> None:
@@ -286,12 +305,8 @@ class AttentionExplorer(Live):
         if (kind := self._wanted) is None:
             return
         self._wanted = None
-        found = self._map(now, maps)
-        pieces, scale = list(map(frame.label, found.pieces)), found.scale
-        values = np.nan_to_num(found.values, nan=-np.inf if now.scores else 0)
-        size = min(14, max(4, 0.13 * len(pieces)))
-        figure = plot_attention(values[None], pieces, [now.name], size, (scale.low, scale.high))
-        path = save_picture(figure, f"attention {found.what}s {now.name}", kind)
+        what = "scores" if now.scores else "weights"
+        path = save_picture(self._figure(now, maps), f"attention {what} {now.name}", kind)
         self.saved.value = where(path)
 
 

@@ -42,6 +42,14 @@ STYLE = f"""<style>
 .tg mark {{ color:#000; border-radius:2px; font-weight:bold }}
 .tg mark.parts {{ background:none; outline:2px solid {VERMILION}; outline-offset:-1px }}
 .tg-plain.old {{ opacity:.35 }}
+.tg-live {{ container-type:inline-size; overflow:visible }}
+.tg-pair {{ display:flex; flex-flow:row wrap; gap:6px; overflow:visible; margin:0 2px }}
+.tg-pair > .widget-html {{ margin:0; min-width:0; height:auto }}
+.tg-pair .tg {{ min-height:100%; box-sizing:border-box; margin:0; padding:8px 12px }}
+.tg-pair .widget-html-content {{ height:100% }}
+.tg-pair .cards {{ gap:6px 14px; grid-template-columns:repeat(auto-fit,minmax(190px,1fr)) }}
+.tg-pair pre {{ font-size:11px; line-height:14px; max-height:100px; overflow:auto;
+  clear:both }}
 .tg-error {{ color:#a11; background:#fff; border:1px solid #a11; border-radius:6px;
   padding:8px 14px; font:13px/20px var(--jp-ui-font-family, sans-serif) }}
 </style>"""

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 
 import ipywidgets as widgets
 
+from ..plots import Picture
 from . import frame
 
+STILL = "This is a still picture of it: run the cell to use it."
 SLICE = 0.02  # seconds of work, before the notebook has its turn
 
 
@@ -125,9 +127,13 @@ class Live(widgets.VBox):
     `_work` in the loop of the cell that made the widget. The work reads the controls once, draws
     what is quick, yields, and goes on with what takes time. So models and pictures are touched in
     one thread only, and the newest state of the controls is what is drawn in the end.
+
+    A notebook shows the widget itself. A reader without a kernel, as on a page or before anything
+    is run, gets the sentence `about` and the figure `still()`.
     """
 
     box = staticmethod(frame.box)
+    about = ""
 
     def __init__(
         self, above: Sequence[widgets.Widget], views: Sequence[widgets.Widget], style: str = ""
@@ -139,6 +145,7 @@ class Live(widgets.VBox):
         self._moving = False
         self._later = Later(self._guarded)
         super().__init__([widgets.HTML(frame.STYLE + style), *above, self.message, *views])
+        self.add_class("tg-live")
 
     def _live_by(self, *controls: widgets.Widget) -> None:
         """Draw all, and from now on whenever one of these is moved."""
@@ -150,6 +157,19 @@ class Live(widgets.VBox):
     def finish(self) -> None:
         """Do at once what is still being done."""
         self._later.finish()
+
+    def still(self) -> Picture:
+        """What the widget shows now, as a figure that does not move."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **kwargs) -> dict:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        words, image, found = f"{self.about} {STILL}", "", ""
+        if self._error is None:
+            picture = self.still()
+            image, found = picture.image, f" {picture.alt}"
+        page = f"<p>{frame.safe(words)}</p>{image}"
+        return bundle | {"text/html": page, "text/plain": f"{words}{found}"}
 
     def _found(self) -> dict:
         """What the work left in `_results`, of the newest state; its error is raised."""

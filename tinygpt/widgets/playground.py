@@ -13,6 +13,7 @@ from ..config import DecodingConfig
 from ..decoding import stream_tokens
 from ..errors import ConfigError, UnknownCharacterError
 from ..model import TinyGPT
+from ..plots import Picture, plot_filters, visible
 from ..runtime import one_thread
 from . import frame
 from . import playground_chart as chart
@@ -69,6 +70,11 @@ class SamplingPlayground(Live):
     The model's mode stays as it is. After training it further, make a new playground.
     """
 
+    about = (
+        "The sampling playground: sliders for temperature, top-k, top-p and more, what each of "
+        "them leaves of the model’s distribution, and texts written so."
+    )
+
     def __init__(self, model: TinyGPT, prompt: str = "ROMEO:\n"):
         self.model = reader(model)
         check_text("prompt", prompt)
@@ -80,8 +86,10 @@ class SamplingPlayground(Live):
         self._pins: dict[int, int] = {}
         self._controls(prompt)
         self.picture, self.texts = widgets.HTML(), widgets.HTML()
-        views = [self.picture, self.texts]
-        super().__init__([self.panel, self.scrubber], views, chart.STYLE)
+        pair = widgets.HBox([self.picture, self.texts])
+        pair.add_class("tg-pair")
+        pair.add_class("tg-play")
+        super().__init__([self.panel, self.scrubber], [pair], chart.STYLE)
         self._live_by(*self.panel.children, *self.scrubber.children)
 
     # --- controls --------------------------------------------------------------------------------
@@ -241,12 +249,27 @@ class SamplingPlayground(Live):
         decoded = {name: self.tokenizer.decode(tokens) for name, tokens in texts.items()}
         self._results = {name: now.prompt + text for name, text in decoded.items()}
 
+    def _stages(self, now: Settings, yours: list[int]) -> tuple[list[int], list[Stage]]:
+        """What is read before the token that is looked at, and its distribution after each step."""
+        before = [*self.tokenizer.encode(now.prompt), *yours[: now.place]]
+        config = DecodingConfig(**now.options)
+        logits = self._read(tuple(before))
+        return before, stages(logits, torch.tensor(before), config, self.tokenizer)
+
+    def still(self) -> Picture:
+        """The distribution after each step as a figure."""
+        with self._later.lock:
+            self._later.finish()
+            now = self._settings()
+            before, found = self._stages(now, self._yours[1])
+        columns = [(stage.label, stage.p) for stage in found]
+        title = f"After “{visible(chart.tail(self.tokenizer.decode(before))[-24:])}”"
+        return plot_filters(columns, self.tokenizer.pieces, title=title)
+
     def _draw_distribution(self, now: Settings, yours: list[int]) -> None:
         place = min(now.place, len(yours))
-        before = *self.tokenizer.encode(now.prompt), *yours[:place]
         written = yours[place] if place < len(yours) else None
-        config = DecodingConfig(**now.options)
-        found = stages(self._read(before), torch.tensor(before), config, self.tokenizer)
+        before, found = self._stages(now, yours)
         self._offer(found[0].p)
         title = f"<b>{self.unit.capitalize()} {place + 1}</b>"
         title = f"<p>{title}, after {chart.context(self.tokenizer.decode(before))}</p>"
@@ -255,10 +278,11 @@ class SamplingPlayground(Live):
     def _chart(self, now: Settings, found: list[Stage], written: int | None) -> str:
         counts = sample(found[-1].p, now.draws, now.seed) if now.draws else None
         args = found, self.tokenizer.pieces, written, counts
-        pair = f"<div class='wrap'>{chart.bars(*args, self.unit)}{chart.table(*args)}</div>"
+        numbers = f"<summary>The same in numbers</summary>{chart.table(*args)}"
         left_out = len(found[0].p) - MENU
         note = f"The menu offers the {MENU} most probable {self.unit}s, not the other {left_out:,}"
-        return pair + chart.key(found, now.draws, [note] if left_out > 0 else [])
+        key = chart.key(found, now.draws, [note] if left_out > 0 else [])
+        return f"{chart.bars(*args, self.unit)}{key}<details>{numbers}</details>"
 
 
 def sampling_playground(model: TinyGPT, prompt: str = "ROMEO:\n") -> SamplingPlayground:

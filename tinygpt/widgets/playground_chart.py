@@ -21,21 +21,30 @@ STYLE = f"""<style>
   grid-template-columns:repeat(auto-fit,minmax(240px,1fr)) }}
 .tg-panel > * {{ width:auto !important; min-width:0 }}
 .tg-panel .tg-wide {{ grid-column:span 2 }}
+@container (max-width:520px) {{ .tg-panel .tg-wide {{ grid-column:auto }} }}
+.tg-panel > * {{ margin:0 2px }}
+.tg-panel textarea {{ height:38px }}
+.tg-play > .widget-html {{ flex:1 1 610px }}
+.tg-play > .widget-html:last-child {{ flex:1 1 400px }}
+.tg-play p {{ margin:0 0 4px }}
 .tg-panel .widget-readout {{ min-width:44px; width:44px }}
 .tg code {{ font:13px/18px var(--jp-code-font-family, monospace); color:#222; background:#f3f3f3;
   padding:1px 4px; border-radius:3px; white-space:pre-wrap }}
-.tg .wrap {{ display:flex; flex-wrap:wrap; gap:0 24px }}
-.tg .chart {{ display:flex; flex:1 1 auto; min-width:0 }}
+.tg .chart {{ display:flex; min-width:0 }}
+.tg .chart .row {{ height:16px }}
+.tg .chart .row i {{ height:10px }}
+.tg .chart .row span {{ line-height:15px }}
+.tg details summary {{ cursor:pointer; color:#444 }}
 .tg .column {{ position:relative; flex:1 1 0; min-width:0; max-width:230px; padding-right:10px }}
 .tg .symbols {{ flex:0 0 var(--width); padding:0 }}
-.tg .head {{ height:66px; font-size:11px; line-height:15px; white-space:nowrap; overflow:hidden }}
+.tg .head {{ height:62px; font-size:11px; line-height:15px; white-space:nowrap; overflow:hidden }}
 .tg .head > * {{ display:block; overflow:hidden; text-overflow:ellipsis }}
 @container (max-width:780px) {{ .tg .head, .tg .head small {{ font-size:10px }} }}
 .tg .first .row i {{ background:{GREY} }}
 .tg .row.cut i {{ background:{HATCH}; border:1px solid #aaa; box-sizing:border-box }}
 .tg .row em {{ position:absolute; left:calc((100% - 40px) * var(--x) - 1px); top:-1px; width:2px;
-  height:18px; background:{PINK} }}
-.tg .row s {{ position:absolute; left:calc((100% - 40px) * var(--x) - 4px); top:4px; width:9px;
+  height:16px; background:{PINK} }}
+.tg .row s {{ position:absolute; left:calc((100% - 40px) * var(--x) - 4px); top:3px; width:9px;
   height:9px; background:{ORANGE}; border:1px solid #fff; transform:rotate(45deg);
   box-sizing:border-box }}
 .tg .row q {{ position:absolute; left:calc((100% - 40px) * var(--x)); top:8px; height:1px;
@@ -43,16 +52,15 @@ STYLE = f"""<style>
 .tg .drawn .row i {{ background:{SKY} }}
 .tg .row.last::after {{ content:""; position:absolute; left:0; right:0; bottom:-1px; height:2px;
   background:{VERMILION}; z-index:1 }}
-.tg .column u {{ position:absolute; left:calc((100% - 50px) * var(--x) - 1px); top:66px;
-  width:0; height:calc(18px * var(--rows)); border-left:2px dashed {VERMILION} }}
-.tg .symbols .row {{ font:13px/17px var(--jp-code-font-family, monospace); text-align:center;
+.tg .column u {{ position:absolute; left:calc((100% - 50px) * var(--x) - 1px); top:62px;
+  width:0; height:calc(16px * var(--rows)); border-left:2px dashed {VERMILION} }}
+.tg .symbols .row {{ font:12px/15px var(--jp-code-font-family, monospace); text-align:center;
   white-space:nowrap; overflow:hidden; text-overflow:ellipsis }}
 .tg .symbols .row.written {{ background:{SKY}; font-weight:bold; border-radius:3px }}
-.tg table thead th {{ height:66px }}
 .tg table .c {{ font:13px/17px var(--jp-code-font-family, monospace); text-align:center;
   padding:0 4px }}
 .tg table .no {{ color:#767676 }}
-.tg .key {{ margin:8px 0 0; color:#595959; font-size:11px }}
+.tg .key {{ margin:4px 0 0; line-height:15px; color:#595959; font-size:11px }}
 .tg .key span {{ display:inline-block; margin-right:16px; white-space:nowrap }}
 .tg .key i {{ display:inline-block; width:18px; height:9px; margin-right:5px }}
 .tg mark.here {{ background:{SKY} }}
@@ -73,20 +81,19 @@ def bars(
     scale = max(stage.p.max() for stage in found)
     if counts is not None:
         scale = max(scale, (counts / counts.sum()).max())
-    columns, width = _labels(symbols, shown_rows, written)
+    columns = _labels(symbols, shown_rows, written)
     for before, stage in zip([found[0], *found], found, strict=False):
         columns += _column(before, stage, shown_rows, scale)
     if counts is not None:
         columns += _drawn(found[-1].p, counts, shown_rows, scale)
-    width += 75 * (len(found) + (counts is not None))  # below that the table goes underneath
     return (
-        f"<div class='chart' style='flex-basis:{width}px' role='img' aria-label='The distribution "
-        f"of the next {unit} after each step; the table has the same in numbers'>{columns}</div>"
+        f"<div class='chart' role='img' aria-label='The distribution of the next {unit} after each "
+        f"step; the table below has the same in numbers'>{columns}</div>"
     )
 
 
-def _labels(symbols: Sequence[str], shown_rows: np.ndarray, written: int | None) -> tuple[str, int]:
-    """The column of the tokens themselves, and how wide it is."""
+def _labels(symbols: Sequence[str], shown_rows: np.ndarray, written: int | None) -> str:
+    """The column of the tokens themselves."""
     cells = "".join(
         f"<div class='row{' written' if i == written else ''}'>{shown(symbols[i])}</div>"
         for i in shown_rows
@@ -97,7 +104,7 @@ def _labels(symbols: Sequence[str], shown_rows: np.ndarray, written: int | None)
         lengths.append(len(f"+{others}"))
     width = max(34, 10 + 8 * min(12, max(lengths)))
     style = f"style='--width:{width}px'"
-    return f"<div class='column symbols' {style}><div class='head'></div>{cells}</div>", width
+    return f"<div class='column symbols' {style}><div class='head'></div>{cells}</div>"
 
 
 def _column(before: Stage, stage: Stage, shown_rows: np.ndarray, scale: float) -> str:

@@ -9,6 +9,7 @@ import ipywidgets as widgets
 
 from ..corpora import Corpus, check_tokens, load_corpus
 from ..errors import ConfigError
+from ..plots import Picture, plot_loads
 from . import frame
 from . import router_chart as chart
 from .inputs import check_tokenizer, kind
@@ -40,6 +41,11 @@ class RouterLab(Live):
     ends by itself after 20 seconds; while another cell computes, the training waits. Torch's
     global random numbers stay those of the notebook. In plain Python use `advance`.
     """
+
+    about = (
+        "The router lab: train a small mixture live, watch one expert take everything, switch a "
+        "cure on, and see the load come back."
+    )
 
     def __init__(self, corpus: Corpus | None = None):
         if corpus is None:
@@ -166,6 +172,13 @@ class RouterLab(Live):
         self._show(self.picture, "".join(parts))
         self._show(self.tiles, self._tiles())
         self._say_whether_it_runs()
+
+    def still(self) -> Picture:
+        """The load of the experts now, as a figure."""
+        with self._later.lock:
+            look = self.training.looks[-1]
+        title = f"Share of the fixed text after {look.update:,} updates"
+        return plot_loads(look.load, ["by expert"], title)
 
     def _tiles(self) -> str:
         routing, tokens = self.training.routing, self.training.x.flatten()[:TILES].tolist()

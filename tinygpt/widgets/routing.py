@@ -12,6 +12,7 @@ from ..decoding import stream_tokens
 from ..errors import ConfigError
 from ..measure import CLASSES, Reading, classes, expert_layers, read, without_expert
 from ..model import Routing, TinyGPT
+from ..plots import Picture, plot_loads, plot_routing
 from ..runtime import one_thread
 from . import frame
 from . import routing_chart as chart
@@ -24,6 +25,7 @@ from .routing_history import history
 WRITTEN = 120  # tokens of a continuation
 TRIED = 16  # up to so many experts, the text is read without each of them
 LAST_STEP = 2**63 - 1
+PICTURED = 300  # characters of a still picture
 TYPED = "what is typed below"
 
 
@@ -54,6 +56,11 @@ class RoutingExplorer(Live):
     The model's mode stays as it is. After training it further, make a new explorer.
     """
 
+    about = (
+        "The routing explorer: type a text, see which expert works on each token, and what is lost "
+        "without one of them."
+    )
+
     def __init__(
         self,
         model: TinyGPT,
@@ -73,8 +80,12 @@ class RoutingExplorer(Live):
         self._text = lru_cache(16)(self._text)  # each holds a KV cache
         self._history = lru_cache(64)(self._history)
         self._controls()
-        self.picture, self.loss, self.history = (widgets.HTML() for _ in range(3))
-        views = [self.picture, self.without, self.loss, self.training, self.history]
+        self.picture, self.loss, self.figures, self.history = (widgets.HTML() for _ in range(4))
+        pair = widgets.HBox([self.picture, self.loss])
+        pair.add_class("tg-pair")
+        pair.add_class("tg-routed")
+        self.figures.add_class("tg-figures")
+        views = [pair, self.figures, self.training, self.history]
         super().__init__([self.choice], views, chart.STYLE)
         controls = self.source, self.text, self.layer, self.drop, self.seed, self.step
         self._live_by(*controls)
@@ -85,7 +96,7 @@ class RoutingExplorer(Live):
         first = next(iter(self.passages.values())).text
         E = self.model.config.moe.n_experts
         self.source = widgets.Dropdown(options=[*self.passages, TYPED], description="show")
-        self.text = widgets.Textarea(first, description="text", rows=4)
+        self.text = widgets.Textarea(first, description="text", rows=3)
         self.layer = widgets.ToggleButtons(
             options=[(f"layer {name}", place) for place, name in enumerate(self.layers)],
             style={"button_width": "auto"},
@@ -96,14 +107,13 @@ class RoutingExplorer(Live):
         self.seed = widgets.BoundedIntText(1, 0, 2**31 - 1, description="seed")
         steps = list(self.tables) or [0]
         self.step = widgets.SelectionSlider(options=steps, value=steps[-1], description="step")
-        self.choice = _column(self.source, self.text, self.layer)
-        self.without = widgets.HBox([self.drop, self.seed])
-        self.training = _column(self.step)
+        controls = self.text, self.source, self.drop, self.layer, self.seed
+        self.choice, self.training = widgets.Box(controls), widgets.Box([self.step])
+        self.choice.add_class("tg-choice")
         self.training.layout.display = None if self.tables else "none"
         for control in (self.source, self.text, self.drop, self.seed, self.step):
-            control.style.description_width = "4em"
-        self.text.layout.width = "auto"
-        self.source.layout.width = self.step.layout.width = "420px"
+            control.style.description_width = "3em"
+        self.step.layout.width = "420px"
 
     def _follow(self, change) -> None:
         if change["owner"] is self.source and self.source.value != TYPED:
@@ -185,6 +195,18 @@ class RoutingExplorer(Live):
         if not 2 <= n <= LONGEST:
             raise ConfigError(f"the text has length {n}; it needs 2 to {LONGEST} {self.unit}s.")
 
+    def still(self) -> Picture:
+        """The experts of the text as a figure; where tokens are more than characters, the load."""
+        with self._later.lock:
+            now = self._settings()
+            routing = self._read(now.text).routings[now.place]
+        title, E = self._name(now.place).capitalize(), routing.probs.shape[-1]
+        if self.unit == "token":
+            return plot_loads(routing.load(), [title])
+        n = min(PICTURED, len(now.text))
+        experts, weights = (x[0, :n].cpu().numpy() for x in (routing.experts, routing.weights))
+        return plot_routing(now.text[:n], experts, weights, E, title)
+
     def _passage(self, now: Settings) -> Passage:
         """The text with its labels: those of the source that is shown, if it is that text."""
         passage = self.passages.get(now.source)
@@ -207,11 +229,10 @@ class RoutingExplorer(Live):
         parts = (
             f"<p><b>{self._name(now.place).capitalize()}</b>: {legend}</p>",
             chart.tiles(*chosen, now.off, self.unit),
-            figures.parts(load, ("All layers", rows)),
-            figures.parts(*tables),
             chart.facts(*chosen, passage.names, self.unit),
         )
         self._show(self.picture, "".join(parts))
+        self._show(self.figures, figures.parts(load, ("All layers", rows), *tables))
 
     def _crosstab(self, routing: Routing, labels: Tensor, names: Sequence[str], what: str) -> str:
         table = routing.table(labels[None], len(names))
@@ -291,7 +312,3 @@ def check_table(step: int, table: Tensor, wanted: tuple[int, ...]) -> None:
             f"the table of step {step} must hold counts from 0 on, some of them in each layer; "
             f"take the tables of a run"
         )
-
-
-def _column(*controls: widgets.Widget) -> widgets.VBox:
-    return widgets.VBox(controls, layout={"max_width": "1000px"})

@@ -25,6 +25,13 @@ _COLOURS = "".join(
 
 STYLE = f"""<style>
 {_COLOURS}
+.tg-choice {{ display:grid !important; gap:2px 12px; align-items:start; overflow:visible;
+  grid-template-columns:minmax(260px,2fr) minmax(250px,1.5fr) minmax(150px,1fr) }}
+.tg-choice > * {{ width:auto !important; min-width:0; margin:1px 2px }}
+.tg-choice > .widget-textarea {{ grid-row:span 2; height:62px }}
+.tg-choice .widget-toggle-button {{ padding:0 7px; margin:0 2px 0 0 }}
+@container (max-width:680px) {{ .tg-choice {{ grid-template-columns:minmax(0,1fr) }}
+  .tg-choice > .widget-textarea {{ grid-row:auto }} }}
 .tg .tiles {{ font-family:var(--jp-code-font-family, monospace); line-height:0; margin:0 0 10px }}
 .tg .tiles b {{ display:inline-block; min-width:15px; box-sizing:border-box; margin:0 1px 4px 0;
   font-size:13px; font-weight:normal; line-height:17px; text-align:center; color:#111;
@@ -40,7 +47,7 @@ STYLE = f"""<style>
 .tg .again {{ background-image:{_STRIPES} !important }}
 .tg .side {{ margin:0 0 14px; display:flex; flex-wrap:wrap; gap:14px 36px; align-items:flex-start }}
 .tg .side > * {{ min-width:0 }}
-.tg .side > div:has(.cards) {{ flex:1 1 620px }}
+.tg .side > div:has(.cards) {{ flex:1 1 200px }}
 .tg .side > div:has(.tiles) {{ flex:1 1 420px }}
 .tg h4 {{ font:bold 12px/18px var(--jp-ui-font-family, sans-serif); color:#222; margin:0 0 4px }}
 .tg .side p {{ margin:5px 0 0; max-width:34em; line-height:17px; color:#444 }}
@@ -53,7 +60,7 @@ STYLE = f"""<style>
 .tg .loads .row div i {{ background-color:rgb(var(--c)); width:calc(100% * var(--x)) }}
 .tg .loads .row div em {{ position:absolute; left:calc(100% * var(--x) - 1px); top:-1px; width:0;
   height:18px; background:none; border-left:2px dashed #222 }}
-.tg table.cross th, .tg table.cross td {{ padding:1px 9px; border:1px solid #fff; height:18px }}
+.tg table.cross th, .tg table.cross td {{ padding:0 7px; border:1px solid #fff; height:18px }}
 .tg table.cross thead th {{ height:auto; font-weight:normal; padding-bottom:2px;
   color:#222; text-align:right }}
 .tg table.cross th[scope=row] {{ text-align:left; padding-left:0 }}
@@ -68,6 +75,24 @@ STYLE = f"""<style>
 .tg details > div {{ max-height:260px; overflow:auto }}
 .tg svg {{ display:block; overflow:visible }}
 .tg svg text {{ font:11px var(--jp-ui-font-family, sans-serif); fill:#444 }}
+.tg-routed > .widget-html {{ flex:1 1 480px }}
+.tg-routed > .widget-html:last-child {{ flex:1 1 440px }}
+.tg-routed p {{ margin:0 0 4px; line-height:17px }}
+.tg-routed .tiles {{ max-height:232px; overflow:auto; margin:0 0 4px }}
+.tg-routed .tiles b {{ min-width:13px; line-height:15px; margin-bottom:3px }}
+.tg-routed .tiles b i {{ font-size:9px; line-height:10px }}
+.tg-routed .side {{ gap:6px 16px; margin:0; flex-wrap:nowrap }}
+@container (max-width:480px) {{ .tg-routed .side {{ flex-wrap:wrap }} }}
+.tg-routed .loads {{ width:215px }}
+.tg-routed pre {{ max-height:84px }}
+.tg-figures {{ margin:6px 2px 0 }}
+.tg-figures .tg {{ padding:8px 12px }}
+.tg-figures .side {{ gap:6px 14px; margin:0 }}
+.tg-figures table.cross th, .tg-figures table.cross td {{ padding:0 4px; height:16px;
+  font-size:11px; line-height:15px }}
+.tg-figures table.cross tr {{ height:16px }}
+.tg-figures .loads {{ width:225px }}
+.tg-figures .side p {{ font-size:11px; line-height:15px; max-width:30em; margin:3px 0 0 }}
 </style>"""
 
 

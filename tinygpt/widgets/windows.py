@@ -6,12 +6,12 @@ import ipywidgets as widgets
 
 from ..corpora import Corpus
 from ..errors import ConfigError
+from ..plots import INPUT, TARGET, Picture, plot_window
 from . import frame
 from .frame import slider, tile
 from .inputs import check_tokenizer, kind, whole_number
 from .live import Live
 
-INPUT, TARGET = "#DCEEFA", "#FCEBCB"
 WIDEST = 32  # tokens of a window
 
 
@@ -19,6 +19,7 @@ class WindowExplorer(Live):
     """Move a window over a corpus and read its inputs, its targets, and the examples in it."""
 
     box = staticmethod(frame.plain)
+    about = "The window explorer: move a window over the text, and read its inputs and targets."
 
     def __init__(self, corpus: Corpus, start: int = 0, block_size: int = 8):
         check(corpus)
@@ -33,9 +34,16 @@ class WindowExplorer(Live):
         super().__init__([self.start, self.block_size], [self.view])
         self._live_by(self.start, self.block_size)
 
+    def _tokens(self) -> list[int]:
+        start = self.start.value
+        return self.corpus.train[start : start + self.block_size.value + 1].tolist()
+
+    def still(self) -> Picture:
+        """The window as a figure."""
+        return plot_window([self.corpus.tokenizer.pieces[i] for i in self._tokens()])
+
     def _work(self) -> Iterator[None]:
-        start, size = self.start.value, self.block_size.value
-        ids = self.corpus.train[start : start + size + 1].tolist()
+        size, ids = self.block_size.value, self._tokens()
         self.corpus.tokenizer.decode(ids)  # those that are none are an error
         pieces = [self.corpus.tokenizer.pieces[i] for i in ids]
         rows = _row("x", pieces[:-1], ids[:-1], INPUT) + _row("y", pieces[1:], ids[1:], TARGET)
