@@ -9,6 +9,7 @@ from ..tools import define, skeletons, solutions
 
 EXERCISES = {
     "01_char_tokenizer": (
+        "logit_gradient",
         "encode_with_unknown",
         "unigram_entropy",
         "make_windows",
@@ -16,6 +17,8 @@ EXERCISES = {
     ),
     "02_dense_tinygpt": (
         "causal_attention",
+        "transformer_block",
+        "loss_without",
         "count_block_parameters",
         "cross_entropy_by_hand",
         "warmup_cosine",

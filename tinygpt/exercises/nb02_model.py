@@ -102,13 +102,18 @@ def loss_without(answer):
     model, x, y = _small()
     for name in ("blocks.0.ffn.c_proj", "blocks.1.attn.c_proj"):
         part, before = model.get_submodule(name), copy.deepcopy(model.state_dict())
+        truth, mistakes = _ablated(model, name, x, y), _losses(model, name, x, y)
         got = is_number(answer(model, part, x, y))
         expect(
             all(torch.equal(now, before[key]) for key, now in model.state_dict().items()),
             "the weights have changed: the next user of the model gets a broken one. Leave them, "
             "and let a hook give zeros as the part's output.",
         )
-        _expect_value(got, model, name, x, y)
+        seen = f"without {name} the loss is {truth:.4f}, you return {got:.4f}"
+        for value, why in mistakes.items():
+            if math.isclose(got, value, abs_tol=1e-5):
+                raise NotYet(f"{seen}: {why}.")
+        expect(math.isclose(got, truth, abs_tol=1e-4), f"{seen}.")
         expect(
             not part._forward_hooks and not part._forward_pre_hooks,
             "right, but the hook is still on the model, and every later loss is without this part. "
@@ -120,9 +125,10 @@ def loss_without(answer):
     )
 
 
-def _expect_value(got: float, model: TinyGPT, name: str, x: Tensor, y: Tensor) -> None:
+def _losses(model: TinyGPT, name: str, x: Tensor, y: Tensor) -> dict[float, str]:
+    """What typical mistakes give."""
     truth, whole = _ablated(model, name, x, y), model(x, y).lm_loss.item()
-    mistakes = {
+    return {
         whole: "the loss of the whole model. What a hook returns takes the output's place; if it "
         "returns nothing, the output stays. A forward hook has three arguments: module, inputs, "
         "output",
@@ -131,13 +137,6 @@ def _expect_value(got: float, model: TinyGPT, name: str, x: Tensor, y: Tensor) -
         math.exp(truth): "the perplexity. The loss is its logarithm",
         truth - whole: "how much the loss rises. The loss itself is asked",
     }
-    for value, why in mistakes.items():
-        if math.isclose(got, value, abs_tol=1e-5):
-            raise NotYet(f"without {name} the loss is {truth:.4f}, you return {got:.4f}: {why}.")
-    expect(
-        math.isclose(got, truth, abs_tol=1e-4),
-        f"without {name} the loss is {truth:.4f}, you return {got:.4f}.",
-    )
 
 
 def _small() -> tuple[TinyGPT, Tensor, Tensor]:
