@@ -24,6 +24,7 @@ import nbformat
 import pytest
 
 from tinygpt.files import ROOT
+from tinygpt.lab import QUIET
 
 from .stills import still
 
@@ -39,10 +40,7 @@ FLAGS = [
     ),
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # nothing but our own server
 ]
-SETTINGS = {  # no popup; cells outside the window are drawn, too
-    "apputils-extension/notification": {"fetchNews": "false"},
-    "notebook-extension/tracker": {"windowingMode": "none"},
-}
+SETTINGS = {"notebook-extension/tracker": {"windowingMode": "none"}}  # cells outside are drawn, too
 
 # --- JupyterLab and the browser ------------------------------------------------------------------
 
@@ -66,6 +64,7 @@ class Lab:
         for name in ("SETTINGS", "WORKSPACES"):
             environment[f"JUPYTERLAB_{name}_DIR"] = str(home / name.lower())
         environment |= {"IPYTHONDIR": str(home / "ipython"), "MPLCONFIGDIR": str(home / "mpl")}
+        environment["JUPYTER_CONFIG_PATH"] = str(QUIET)  # as `python -m tinygpt lab` has it
         environment["OMP_NUM_THREADS"] = "1"  # small models, and a browser beside them
         for name, values in SETTINGS.items():
             path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
@@ -325,6 +324,13 @@ def test_the_widgets_follow_keyboard_mouse_and_typing(open_notebook, lab):
     page.page.keyboard.press("ArrowRight")
     page.wait_for("old => !document.body.innerText.includes(old)", before[-60:])
     page.check()
+
+
+def test_jupyterlab_does_not_ask_about_its_news(open_notebook):
+    page = open_notebook(["print('ready')"])
+    page.run_all()
+    page.page.wait_for_timeout(3000)
+    assert page.page.locator(".Toastify__toast").count() == 0
 
 
 @pytest.mark.parametrize("width", [1280, 880])  # of which the playground has 1100 and 700

@@ -1,11 +1,13 @@
 """The command line as a process of its own: its signals, and output that nobody takes."""
 
+import io
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 
@@ -50,6 +52,45 @@ def interrupted(arguments, signum, delay):
     lines = [line for line in err.splitlines() if not line.startswith("import time:")]
     assert lines == []
     return code, out
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_who_waits_is_told_for_what(monkeypatch):
+    """After a second and on a terminal only, by the first of several processes."""
+    monkeypatch.setattr(console, "SOON", 0.01)
+    for rank, kind, said in (
+        ("0", Terminal, "a and b …\n"),
+        ("1", Terminal, ""),
+        ("0", io.StringIO, ""),
+    ):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setattr(sys, "stderr", kind())
+        with console.waiting("a\nand b"):
+            time.sleep(0.5)
+        assert sys.stderr.getvalue() == said
+    monkeypatch.setattr(console, "SOON", 60)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    before = threading.active_count()
+    with console.waiting("nothing"):
+        assert threading.active_count() == before + 1
+    assert sys.stderr.getvalue() == ""
+
+
+@posix
+def test_it_is_said_that_torch_is_loaded(tmp_path):
+    """On a terminal: here the import takes its time, and then fails."""
+    (tmp_path / "torch.py").write_text("import time; time.sleep(2); raise SystemExit(3)")
+    main, terminal = os.openpty()
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    with subprocess.Popen([*COMMAND, "info"], env=env, stderr=terminal) as process:
+        os.close(terminal)
+        assert os.read(main, 100) == "loading torch …\r\n".encode()
+    os.close(main)
+    assert process.returncode == 3
 
 
 @posix

@@ -13,6 +13,12 @@ from tinygpt.errors import TinyGPTError
 from tinygpt.files import ROOT
 
 
+@pytest.fixture(autouse=True)
+def settings_of_this_test(monkeypatch):
+    """What `open_lab` adds to the environment is gone after the test."""
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "")
+
+
 @pytest.fixture
 def folders(tmp_path):
     notebooks, work = tmp_path / "notebooks", tmp_path / "my_work"
@@ -161,6 +167,26 @@ def test_help_of_jupyterlab_copies_nothing(monkeypatch):
     for name in ("make_working_copy", "load_corpus"):
         monkeypatch.setattr(lab, name, None)
     assert cli.main(["lab", "--help"]) == 0
+
+
+def test_jupyterlab_asks_about_no_news_and_for_no_updates(monkeypatch, tmp_path):
+    """By its defaults, in a folder of settings beside the user's own; a user's choice wins."""
+    from jupyterlab.labapp import LabApp
+    from jupyterlab_server.settings_utils import get_settings
+
+    main = SimpleNamespace(main=lambda flags: 0)
+    monkeypatch.setitem(sys.modules, "jupyterlab.labapp", main)
+    monkeypatch.setattr(lab, "make_working_copy", list)
+    monkeypatch.setattr(lab, "load_corpus", lambda name, fallback: "a corpus")
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", str(tmp_path))
+    assert lab.open_lab([]) == 0
+    assert os.environ["JUPYTER_CONFIG_PATH"] == f"{lab.QUIET}{os.pathsep}{tmp_path}"
+    name = "@jupyterlab/apputils-extension:notification"
+    schemas, own = LabApp().schemas_dir, str(tmp_path / "settings")
+    found, _ = get_settings(LabApp().app_settings_dir, schemas, own, name)
+    wanted = {"fetchNews": "false", "checkForUpdates": False}
+    properties = found["schema"]["properties"]
+    assert {key: properties[key]["default"] for key in wanted} == wanted
 
 
 @pytest.mark.full

@@ -11,6 +11,7 @@ from .console import (
     ending_signals,
     fail,
     is_too_large,
+    loaded,
     one_line_warnings,
     prepare_streams,
     program,
@@ -39,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     What is wrong is one line on stderr. SIGTERM raises `SystemExit` (143).
     """
+    loaded()
     prepare_streams()
     try:
         with ending_signals(), one_line_warnings():

@@ -16,6 +16,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from pathlib import Path
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
+SOON = 1.0  # seconds that one waits without a word
 
 
 def program() -> str:
@@ -23,18 +24,29 @@ def program() -> str:
     return "tinygpt" if Path(sys.argv[0]).stem == "tinygpt" else "python -m tinygpt"
 
 
-def end_quietly() -> None:
-    """Let Ctrl-C and SIGTERM end this process at once with 130 and 143, if it is our command."""
+def begin() -> threading.Timer | None:
+    """If this process is our command: let Ctrl-C and SIGTERM end it at once with 130 and 143.
+
+    Says what is waited for while the package is imported, until `loaded`.
+    """
     called = getattr(sys, "argv", [])
     if not called or threading.current_thread() is not threading.main_thread():
-        return
+        return None
     # while the package is imported by `python -m tinygpt`, argv[0] is still "-m"
     if called[0] == "-m":
         ours = sys.orig_argv[-len(called)] in ("tinygpt", "-mtinygpt")
     else:
         ours = Path(called[0]).stem == "tinygpt"
-    if ours:
-        _handle(lambda signum, frame: os._exit(128 + signum))
+    if not ours:
+        return None
+    _handle(lambda signum, frame: os._exit(128 + signum))
+    return _announced("loading torch")
+
+
+def loaded() -> None:
+    """The package is imported: nobody waits for that any more."""
+    if _BEGUN is not None:
+        _BEGUN.cancel()
 
 
 @contextmanager
@@ -62,6 +74,24 @@ def _handle(handler) -> dict:
 
 
 # --- output ---
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say on a terminal what is waited for, if it is not there after a second."""
+    timer = _announced(what)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _announced(what: str) -> threading.Timer:
+    timer = threading.Timer(SOON, _say, [f"{what} …"])
+    timer.daemon = True
+    if os.environ.get("RANK", "0") == "0" and getattr(sys.stderr, "isatty", bool)():
+        timer.start()
+    return timer
 
 
 def prepare_streams() -> None:
@@ -163,4 +193,4 @@ def _say(message: str) -> None:
         drop_output()
 
 
-end_quietly()
+_BEGUN = begin()

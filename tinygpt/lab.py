@@ -12,6 +12,7 @@ from .files import INSTALLED, ROOT, as_json, atomic_path, sha256, write_text
 
 NOTEBOOKS = ROOT / "notebooks"
 WORK = ROOT / "my_work"
+QUIET = Path(__file__).parent / "jupyter"  # defaults of JupyterLab: it asks about no news
 RECORD = ".copied.json"  # sha256 of each notebook as it was copied
 EMPTY = hashlib.sha256().hexdigest()  # of a file without content: nothing in it is the learner's
 
@@ -100,6 +101,8 @@ def open_lab(flags: list[str]) -> int:
             "the notebooks are in the course's repository, not in what pip installs; clone it, and "
             "in its folder run: pip install -r requirements.txt, python -m tinygpt lab"
         )
+    others = os.environ.get("JUPYTER_CONFIG_PATH")
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join([str(QUIET), *[others] * bool(others)])
     try:
         from jupyterlab.labapp import main
     except ImportError as error:

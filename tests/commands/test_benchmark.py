@@ -2,13 +2,14 @@
 
 import itertools
 import json
+import re
 import sys
 from dataclasses import replace
 
 import pytest
 
 from tinygpt import ModelConfig, MoEConfig, TinyGPT, cli
-from tinygpt.benchmark.decoding import DENSE, MIXTURE, bytes_per_step
+from tinygpt.benchmark.decoding import DENSE, MIXTURE, _rows, bytes_per_step
 from tinygpt.benchmark.rivals import transformers_gpt2, transformers_mixtral
 
 from .conftest import one_line, train
@@ -17,8 +18,9 @@ from .conftest import one_line, train
 def test_benchmark(capsys):
     assert cli.main(["benchmark", "--preset", "tiny", "--rounds", "2"]) == 0
     said = capsys.readouterr().out
-    assert "transformers GPT-2" in said
-    assert "ratio" in said
+    ours, theirs = (float(ms) for ms in re.findall(r"(?:tinygpt|GPT-2) +([\d.]+) ", said))
+    ratio = float(re.search(r"takes ([\d.]+) of transformers' time", said)[1])
+    assert ratio == pytest.approx(ours / theirs, abs=0.006)  # as printed: two digits
 
 
 def test_a_benchmark_is_kept_with_its_machine_and_command(tmp_path, monkeypatch):
@@ -83,6 +85,16 @@ def test_benchmark_of_decoding(capsys, monkeypatch):
     ):
         assert words in said
     assert "padding" not in err
+
+
+def test_ratios_are_those_of_the_speeds_beside_them():
+    """Also where the median of the rounds' ratios is another one: here it is 4."""
+    seconds = {"tinygpt": [1.0, 2.0, 6.0], "theirs": [3.0, 8.0, 1.0], "reading alone": [1.0] * 3}
+    ours, theirs, bound = _rows(seconds, 12)
+    assert (ours["tokens_per_s"], theirs["tokens_per_s"]) == (6, 4)
+    assert theirs["times_ours"] == pytest.approx(4 / 6)
+    assert ours["of_bound"] == pytest.approx(0.5)
+    assert bound["of_bound"] == 1
 
 
 def test_the_bytes_of_a_step_by_hand():

@@ -24,15 +24,22 @@ def test_a_run_named_as_a_preset(text, runs, capsys, monkeypatch):
     assert "n_embd                     128" in preset
     command, path = note.split(": ")[1].rsplit(" ", 1)
     assert (command, path) == ("python -m tinygpt info", os.path.join("checkpoints", "modern"))
+    assert preset[0].startswith("modern is a preset: ")
     assert cli.main(["info", path]) == 0
-    assert "n_embd                     16\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith(f"{path} is a run, in {runs / 'modern'}\n")
+    assert "n_embd                     16\n" in said
     monkeypatch.chdir(runs)
     assert cli.main(["info", "modern"]) == 0
     assert str(runs / "modern") in capsys.readouterr().out
     assert cli.main(["info", "tiny"]) == 0
     assert "There is also" not in capsys.readouterr().out
     shutil.copytree(runs / "modern", runs / "tinny")
-    assert "the run tinny or the preset tiny?" in one_line(["info", "tinnyy"], capsys)
+    said = one_line(["info", "tinnyy"], capsys)
+    assert said.startswith(
+        "there is no preset 'tinnyy' (python -m tinygpt info lists them), and no"
+    )
+    assert said.endswith("the run tinny or the preset tiny?")
 
 
 def line_of(said, name):

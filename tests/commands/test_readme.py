@@ -1,5 +1,9 @@
-"""Every command that a README shows works: each is run in its order, reduced to a second."""
+"""Every command that a README or a notebook shows works, reduced to a second.
 
+Those of a page are run in their order, in one folder.
+"""
+
+import json
 import re
 import shlex
 import shutil
@@ -17,7 +21,9 @@ from tinygpt.training import export_run
 from ..conftest import LINES
 from .conftest import train
 
-PAGES = ("README.md", "checkpoints/README.md", "data/README.md")
+NOTEBOOKS = [f"notebooks/{path.name}" for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+PAGES = ("README.md", "checkpoints/README.md", "data/README.md", *NOTEBOOKS)
+QUICK = PAGES[1:3]
 NOT_RUN = {  # by their first words, and why
     "lab": "opens a server; see tests/test_lab.py",
     "benchmark decoding": "takes half a minute; in a reduced form in test_benchmark.py",
@@ -49,9 +55,23 @@ REDUCED = {
 }
 
 
+def texts(page):
+    """What is to be read on a page, and what the cells of a notebook printed, as code."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    if page not in NOTEBOOKS:
+        return text
+    cells = json.loads(text)["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    found = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    printed = [
+        output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs
+    ]
+    return "\n\n".join([*found, *(f"```text\n{''.join(lines)}\n```" for lines in printed)])
+
+
 def commands(page):
     """What follows `-m tinygpt` on a page: in lines of code, or in words of code in its prose."""
-    text = (ROOT / page).read_text(encoding="utf-8")
+    text = texts(page).replace("\\\n", " ")
     blocks = re.findall(r"^```\w+\n(.*?)^```", text, flags=re.M | re.S)
     prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
     shown = [line for block in blocks for line in block.splitlines()]
@@ -70,7 +90,7 @@ def reduced(words):
         kinds = ["train --init"] if "--init" in flags else ["train"]
         kinds = ["train --resume"] if "--resume" in flags else kinds
         kinds += ["train --moe"] if any(word.startswith("--moe.") for word in words) else []
-    if name == "compare" and "--study" not in words:
+    if name == "compare" and words[1:] and not words[1].startswith("--"):  # runs
         kinds = []
     return [word for word in words if word] + shlex.split(
         " ".join(REDUCED.get(k, "") for k in kinds)
@@ -81,6 +101,7 @@ def reduced(words):
 def place(runs, monkeypatch):
     """An empty checkpoints/ beside a text, with small runs that pages take as given."""
     monkeypatch.chdir(runs.parent)
+    monkeypatch.setattr("tinygpt.lab.WORK", ROOT / "notebooks")
     shutil.copy(ROOT / "checkpoints" / "speedrun.csv", "speedrun.csv")
     Path("my_text.txt").write_text(LINES * 30, encoding="utf-8")
     for name, flags in (("dense", ""), ("moe", "--moe.n-experts=3"), ("other", ""), ("tiny", "")):
@@ -90,12 +111,16 @@ def place(runs, monkeypatch):
     return runs
 
 
-@pytest.mark.parametrize(
-    "page", [pytest.param(page, marks=[pytest.mark.full] * (page == "README.md")) for page in PAGES]
-)
+def marks(page):
+    compares = "compares mine-dense-2, which none of its commands makes"
+    of_05 = page.startswith("notebooks/05") * [pytest.mark.xfail(reason=compares, strict=True)]
+    return of_05 + [pytest.mark.full] * (page not in QUICK)
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, marks=marks(page)) for page in PAGES])
 def test_the_commands_of_a_page(page, place, capsys):
     shown = commands(page)
-    assert shown
+    assert shown or page in NOTEBOOKS
     for words in shown:
         if not any(" ".join(words).startswith(start) for start in NOT_RUN):
             code = cli.main(reduced(words))

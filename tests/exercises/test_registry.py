@@ -1,8 +1,14 @@
 """The exercises of all notebooks: solutions pass, untouched skeletons are no mistakes."""
 
+import functools
+import itertools
+import linecache
+
 import pytest
+import torch
 
 from tinygpt.exercises import check, examine
+from tinygpt.exercises.words import COLUMNS, ROWS, in_one_line, on_a_screen, shown
 from tinygpt.files import ROOT
 
 from ..tools import define, skeletons, solutions
@@ -61,6 +67,115 @@ def test_untouched_skeleton_is_no_mistake(notebook, name, capsys):
     assert capsys.readouterr().out == f"{name}: not attempted yet (it returns ...)\n"
 
 
+CELLS = itertools.count()
+
+
+def learner(*codes, name="make_windows"):
+    """A function of the cells of a learner's notebook, whose lines Python can look up."""
+    names = {"torch": torch}
+    for code in codes:
+        file = f"<cell {next(CELLS)}>"
+        linecache.cache[file] = len(code), None, code.splitlines(keepends=True), file
+        exec(compile(code, file, "exec"), names)
+    return names[name]
+
+
+def windows(line):
+    return f"def make_windows(tokens, block_size):\n    {line}\n"
+
+
+def said_of(answer, capsys):
+    """What `check` prints: no line and no text is longer than a screen."""
+    check(answer)
+    said = capsys.readouterr().out
+    assert said.count("\n") <= ROWS
+    assert max(map(len, said.splitlines())) <= COLUMNS
+    return said
+
+
+HELPER = "def cut(tokens, size):\n    return tokens.view(-1, size + 0.5)\n"
+
+
+@pytest.mark.parametrize(
+    ("codes", "word"),
+    [
+        ([windows("return tokens.reshape(7, 7), 0")], "«return tokens.reshape(7, 7), 0»"),
+        ([HELPER, windows("return cut(tokens, 3), 0")], "«return tokens.view(-1, size + 0.5)»"),
+        ([windows("raise SystemExit(3)")], "stopped with SystemExit: 3, in its line"),
+        ([windows("raise KeyboardInterrupt")], "was stopped by hand, in its line «raise Keyb"),
+        ([windows("return make_windows(tokens, block_size)")], "RecursionError"),
+        (["def make_windows(tokens):\n    return 1, 2\n"], "takes 1 positional argument but 2"),
+        ([windows("return 'a', 'b'")], "returns ('a', 'b'), which cannot be checked (TypeError"),
+        ([windows("return [[1], [2, 3]], 0")], "returns ([[1], [2, 3]], 0), which cannot"),
+        ([windows("return 7")], "two tensors are asked"),
+        ([windows("raise ValueError")], "stopped with ValueError, in its line «raise ValueError»"),
+    ],
+)
+def test_a_wrong_answer_is_shown_its_own_line_and_none_of_the_package(codes, word, capsys):
+    said = said_of(learner(*codes), capsys)
+    assert word in " ".join(said.split())
+    for ours in (" _windows(", "torch.as_tensor", "answer(", "map(", "expect("):
+        assert ours not in said
+
+
+def test_a_function_of_the_package_is_no_answer_whose_lines_are_shown(capsys):
+    from tinygpt.exercises.nb01 import make_windows
+
+    said = said_of(make_windows, capsys)
+    assert said.startswith("✗ make_windows stopped with TypeError")
+    assert "«" not in said
+
+
+SPITEFUL = """
+class Spite(Exception):
+    def __str__(self):
+        raise SystemExit("no")
+    __repr__ = __str__
+"""
+
+
+@pytest.mark.parametrize("line", ["raise Spite", "return Spite()", "return Spite(), Spite()"])
+def test_texts_that_fail_are_left_out(line, capsys):
+    assert "Spite" in said_of(learner(SPITEFUL, windows(line)), capsys)
+
+
+class Unhashable:
+    __name__ = property(lambda self: [])
+    __wrapped__ = property(lambda self: 1 / 0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Unhashable(), Unhashable, 3, None, torch.zeros(99), functools.partial(print, "x" * 10**5)],
+    ids=lambda answer: type(answer).__name__,
+)
+def test_what_is_no_function_is_said(answer, capsys):
+    assert said_of(answer, capsys).startswith("check takes a function, as in check(make_windows)")
+
+
+def test_a_decorated_answer_is_an_answer():
+    code = solutions(path("01_char_tokenizer"))["make_windows"]
+    names = define(path("01_char_tokenizer"), "make_windows", code).__globals__
+    assert examine(torch.no_grad()(names["make_windows"]))[0]
+    assert examine(functools.cache(names["make_windows"]))[0]
+
+
+@pytest.mark.parametrize("text", ["words " * 9000, "x" * 9000, "line\n" * 9000, "9" * 300 + " ab"])
+def test_no_message_is_longer_than_a_screen_and_no_word_is_broken(text, capsys):
+    said = said_of(learner(f"TEXT = {text!r}", windows("raise ValueError(TEXT)")), capsys)
+    words = " ".join(said.split()).split(", in its line")[0].split()
+    assert words[:4] == ["✗", "make_windows", "stopped", "with"]
+    assert all(word in text.split() or word.endswith("…") for word in words[5:])
+
+
+def test_words_on_a_screen():
+    assert on_a_screen("a b\nc") == "a b\nc"
+    assert on_a_screen("ab " * 50).splitlines() == [" ".join(["ab"] * n) for n in (33, 17)]
+    assert on_a_screen("x\n" * 99).splitlines() == ["x"] * (ROWS - 1) + ["…"]
+    assert in_one_line("one two\nthree", 9) == "one two …"
+    assert shown("y" * 10**6).endswith("y…")
+
+
 def test_an_unknown_name_is_said(capsys):
-    check(lambda: None)
-    assert "There is no exercise called '<lambda>'" in capsys.readouterr().out
+    assert "There is no exercise called '<lambda>'" in said_of(lambda: None, capsys)
+    assert "exercise called 'other'" in said_of(learner("def other(): ...", name="other"), capsys)

@@ -191,7 +191,7 @@ def test_a_routing_explorer_moved_in_another_thread(mixture, monkeypatch, caplog
         explorer = moved_by_another_thread(make, rounds(controls, 15, last))
     assert {thread for thread, _ in places.steps} == {threading.get_ident()}
     assert len({id(loop) for _, loop in places.steps}) == 1
-    assert explorer.source.value == "what is typed below"
+    assert explorer.source.value == "what is typed"
     quiet = make()
     for name, value in last.items():
         getattr(quiet, name).value = value

@@ -136,11 +136,11 @@ def test_typing_changes_the_picture_and_the_menu_follows(explorer, model):
     assert numbers(explorer.picture.value) == [
         str(e) for e in routing(model, "Sun & rain", 0).experts[0, :, 0].tolist()
     ]
-    assert explorer.source.value == "what is typed below"
+    assert explorer.source.value == "what is typed"
     assert explorer.history.value == before[1]
     explorer.source.value = "the given text"
     assert (explorer.picture.value, explorer.history.value) == before
-    explorer.source.value = "what is typed below"  # says nothing new
+    explorer.source.value = "what is typed"  # says nothing new
     assert explorer.text.value == TEXT
 
 

@@ -17,7 +17,7 @@ from .twins import dense_twins
 
 WRITTEN = 32  # tokens at the end of a full context
 NOTES = [
-    "ms: of a pass, its median; times: that over the first model's, the median of the rounds'. A "
+    "ms: of a pass, its median; times: that over the first model's. A "
     "sample is a window; with batch 1 ms is its latency. gflop_per_token counts matrix products;",
     "gflop_per_s is what they make of the time. peak_mb: the weights and the most that the pass "
     "takes beside them. writing: with the cache, the last tokens of a full context.",
@@ -46,12 +46,11 @@ def model_speed(
     for what in ("forward, batch 1", f"forward, batch {batch}", "writing"):
         line = {each: own[what] for each, own in works.items() if what in own}
         seconds = take_turns({each: work.run for each, work in line.items()}, rounds, warm_up=2)
+        medians = {each: statistics.median(values) for each, values in seconds.items()}
         for each, work in line.items():
-            ratios = [a / b for a, b in zip(seconds[each], seconds[name], strict=True)]
-            figures = _figures(models[each], work, statistics.median(seconds[each]))
-            rows.append(
-                {"what": what, "model": each, **figures, "times": statistics.median(ratios)}
-            )
+            figures = _figures(models[each], work, medians[each])
+            times = medians[each] / medians[name]
+            rows.append({"what": what, "model": each, **figures, "times": times})
     sizes = [_size(each, built) for each, built in models.items()]
     question = f"{name}, windows of {model.config.block_size} tokens, {settings(where, rounds)}"
     return Report(question, rows, NOTES + sizes)

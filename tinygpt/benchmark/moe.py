@@ -25,7 +25,8 @@ ARMS = {way: MoEConfig(dispatch=way) for way in ("auto", "split", "grouped_mm", 
 ARMS["even_load"] = MoEConfig(forced_balance=True)
 QUARTERS = torch.tensor([0.25, 0.5, 0.75])
 NOTES = [
-    "dense_ms: the dense model with the same active parameters; all other figures are times that.",
+    "dense_ms: the dense model with the same active parameters, its median. All other figures are",
+    "medians of the ratios to it that the rounds have, each round its own.",
     "auto to even_load: the whole by the way of dispatch, and auto with experts that take turns;",
     "from, to: the middle half of auto's rounds. router to rest: what makes auto more than 1, each",
     "part timed on its own, products and optimizer less the dense model's; rest: what they leave.",

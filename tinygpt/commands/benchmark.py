@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from ..config import TrainConfig, check_value
+from ..console import waiting
 from ..errors import ConfigError
 from ..files import WORKSPACE, resolve
 from ..presets import PRESETS, find_preset
@@ -75,7 +76,8 @@ def benchmark(arguments: Sequence[str]) -> None:
         "time-to-loss": partial(time_to_loss, resolve(args.runs)),
     }[args.what]
     rounds = {} if args.rounds is None else {"rounds": args.rounds}
-    report = ask(**rounds, device=args.device)
+    with waiting("measuring, in turns; the table is printed when all rounds are done"):
+        report = ask(**rounds, device=args.device)
     print(report)
     if out is not None:
         report.save(out)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from ..console import patient_output
+from ..console import patient_output, waiting
 from ..errors import ConfigError
 from ..files import WORKSPACE, resolve
 from .arguments import Described, read_arguments
@@ -53,7 +53,8 @@ def compare(arguments: Sequence[str]) -> None:
             raise ConfigError("runs of your own are compared as they are: leave all flags away")
         for name in args.runs:
             run_named(name)
-        reports = compare_runs(args.runs)
+        with waiting("reading the runs"):
+            reports = compare_runs(args.runs)
     elif args.out == "":
         raise ConfigError("--out is empty; name a folder, or leave it away")
     else:

@@ -10,12 +10,14 @@ from .data import DataArgs
 from .export import ExportArgs
 from .generate import GenerateArgs
 from .info import InfoArgs
+from .progress import ProgressArgs
 from .routing import RoutingArgs
 from .train import ExpertArgs
 from .upcycle import UpcycleArgs
 from .verify import VerifyArgs
 
 FLAGS = {
+    "progress": ProgressArgs,
     "data": DataArgs,
     "train": ExpertArgs,
     "generate": GenerateArgs,

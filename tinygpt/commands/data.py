@@ -6,6 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from ..console import waiting
 from ..corpora import Corpus, load_corpus
 from ..text import CharTokenizer
 from .arguments import read_arguments
@@ -31,7 +32,8 @@ def data(arguments: Sequence[str]) -> None:
     """Fetch a text, and show what it holds."""
     args = read_arguments(DataArgs, "data", arguments)
     name = corpus_name(args.corpus, args.num_stories, STORIES)
-    corpus = load_corpus(corpus_name(name, args.books, BOOKS), args.tokenizer)
+    with waiting(f"reading {name}"):
+        corpus = load_corpus(corpus_name(name, args.books, BOOKS), args.tokenizer)
     print(corpus)
     if corpus.contents is not None:
         _print_contents(corpus)

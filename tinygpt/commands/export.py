@@ -6,6 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from ..console import waiting
 from ..files import resolve
 from .arguments import read_arguments
 from .names import model_named
@@ -31,6 +32,8 @@ def export(arguments: Sequence[str]) -> None:
 
     from ..training import save_pretrained
 
-    save_pretrained(model_named(args.run), args.out)
+    model = model_named(args.run)
+    with waiting(f"writing {args.out}"):
+        save_pretrained(model, args.out)
     folder = str(resolve(args.out))
     print(f"for transformers: AutoModelForCausalLM.from_pretrained({folder!r})")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
 from ..config import DecodingConfig, TrainConfig, check_value
+from ..console import waiting
 from ..errors import ConfigError
 from .arguments import read_arguments, with_line_ends
 from .names import model_named
@@ -69,7 +70,8 @@ def _written(model, args: GenerateArgs, seed: int) -> Iterator[list[str]]:
     from ..decoding import generate_batch
 
     prompts = [with_line_ends(args.prompt)] * args.num_samples
-    texts = generate_batch(model, prompts, args.max_new_tokens, seed=seed, **_options(args))
+    with waiting(f"writing up to {args.max_new_tokens:,} tokens; --stream shows each at once"):
+        texts = generate_batch(model, prompts, args.max_new_tokens, seed=seed, **_options(args))
     yield from ([text] for text in texts)
 
 

@@ -7,10 +7,11 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from ..config import ModelConfig, TrainConfig, from_dict
-from ..console import program
+from ..console import program, waiting
+from ..errors import CheckpointError, ConfigError
 from ..presets import PRESETS
 from .arguments import read_arguments
-from .names import path_of_run, run_list, run_named
+from .names import model_named, path_of_run, run_list, run_named
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class InfoArgs:
 def info(arguments: Sequence[str]) -> None:
     """Show what this machine and this package have, or what a run or preset is."""
     from ..runtime import environment, memory_size, pick_device, processor
-    from ..training import Run, load_pretrained, pretrained_place
+    from ..training import pretrained_place
 
     args = read_arguments(InfoArgs, "info", arguments)
     if args.name is None:
@@ -34,20 +35,40 @@ def info(arguments: Sequence[str]) -> None:
         facts["memory"] = "unknown" if size is None else _size(size)
         for name, value in facts.items():
             print(f"{name:12} {value}")
-        _list_presets()
+        with waiting("counting the parameters of the presets"):
+            _list_presets()
     elif args.name in PRESETS:
-        preset = PRESETS[args.name]
-        print(f"{preset.description}; {preset.corpus}, {preset.tokenizer}\n")
-        _describe(_without_weights(preset.model), preset.train)
-        if args.name in run_list():
-            its = f"{program()} info {path_of_run(args.name)}"
-            print(f"\nThis is the preset. There is also a run of this name: {its}")
-    elif (place := pretrained_place(args.name)) is not None:
-        _describe(load_pretrained(place), None)
+        _describe_preset(args.name)
+    elif pretrained_place(args.name) is not None:
+        model = model_named(args.name)
+        print(f"{args.name} is a model of transformers\n")
+        _describe(model, None)
     else:
-        saved = Run(run_named(args.name, {"the preset": PRESETS})).load()
-        train = saved.settings.get("train")
-        _describe(saved.model, train and from_dict(TrainConfig, train))
+        _describe_run(args.name)
+
+
+def _describe_preset(name: str) -> None:
+    preset = PRESETS[name]
+    print(f"{name} is a preset: {preset.description}; {preset.corpus}, {preset.tokenizer}\n")
+    _describe(_without_weights(preset.model), preset.train)
+    if name in run_list():
+        its = f"{program()} info {path_of_run(name)}"
+        print(f"\nThis is the preset. There is also a run of this name: {its}")
+
+
+def _describe_run(name: str) -> None:
+    from ..training import Run
+
+    try:
+        run = Run(run_named(name, {"the preset": PRESETS}))
+    except CheckpointError as error:
+        presets = f"there is no preset {name!r:.99} ({program()} info lists them)"
+        raise ConfigError(f"{presets}, and {error}") from None
+    with waiting(f"loading {name}"):
+        saved = run.load()
+    train = saved.settings.get("train")
+    print(f"{name} is a run, in {run.folder}\n")
+    _describe(saved.model, train and from_dict(TrainConfig, train))
 
 
 def _without_weights(config: ModelConfig):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..console import program
+from ..console import program, waiting
 from ..corpora import corpus_names
 from ..errors import CheckpointError, ConfigError
 from ..files import resolve
@@ -73,9 +73,10 @@ def model_named(source: str, which: str = "best") -> "TinyGPT":
     from ..training import load_pretrained, load_run, pretrained_place
 
     place = pretrained_place(source)
-    if place is not None:
-        return load_pretrained(place)
-    return load_run(run_named(source), which, device="cpu")
+    with waiting(f"loading {source}"):
+        if place is not None:
+            return load_pretrained(place)
+        return load_run(run_named(source), which, device="cpu")
 
 
 def run_to_resume(name: str, out: str | None, preset: str | None) -> tuple[Path, str]:

@@ -9,6 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from ..config import TrainConfig, check_value
+from ..console import waiting
 from ..errors import ConfigError
 from ..files import resolve
 from .arguments import read_arguments
@@ -49,7 +50,9 @@ def routing(arguments: Sequence[str]) -> None:
     out = resolve(args.out)
     if args.out == "" or not out.is_dir():
         raise ConfigError(f"--out {args.out!r} must be a folder that exists")
-    _report(args, run_named(args.run), out)
+    folder = run_named(args.run)
+    with waiting(f"{args.run} reads its validation split, then batches for their memory"):
+        _report(args, folder, out)
 
 
 def _report(args: RoutingArgs, folder: Path, out: Path) -> None:

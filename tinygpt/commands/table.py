@@ -9,6 +9,7 @@ from .export import export
 from .generate import generate
 from .info import info
 from .lab import lab
+from .progress import progress
 from .routing import routing
 from .train import train
 from .upcycle import upcycle
@@ -20,6 +21,7 @@ COMMANDS: dict[str, Command] = {
     command.__name__: command
     for command in (
         lab,
+        progress,
         data,
         train,
         generate,

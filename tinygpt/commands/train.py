@@ -8,7 +8,7 @@ from typing import Annotated
 from tyro.conf import AvoidSubcommands, FlagCreatePairsOff, OmitArgPrefixes, arg
 
 from ..config import ModelConfig, MoEConfig, TrainConfig
-from ..console import patient_output
+from ..console import patient_output, waiting
 from ..corpora import Corpus, load_corpus
 from ..errors import ConfigError
 from ..files import resolve, write_text
@@ -168,7 +168,8 @@ def _new(flags: list[str]):
     settings = RunSettings(name, corpus.name, tokenizer, model, args.train, start.init)
     seed_all(args.train.seed)
     out = args.out or join().once(lambda: Run.fresh(name))
-    return Trainer(source or TinyGPT(model), corpus, args.train, out), settings
+    with waiting("making the model"):
+        return Trainer(source or TinyGPT(model), corpus, args.train, out), settings
 
 
 def _new_args(flags: list[str], start: StartArgs, name: str, source) -> TrainArgs:
@@ -187,7 +188,8 @@ def _new_args(flags: list[str], start: StartArgs, name: str, source) -> TrainArg
 def _text(args: TrainArgs, vocab_size: str | None, source) -> Corpus:
     """The text of a new run, in the tokens of the model that it starts from, if there is one."""
     tokenizer = source.tokenizer if source else args.tokenizer
-    corpus = load_corpus(corpus_name(args.corpus, args.num_stories), tokenizer)
+    with waiting(f"reading {args.corpus}"):
+        corpus = load_corpus(corpus_name(args.corpus, args.num_stories), tokenizer)
     symbols = corpus.tokenizer.vocab_size
     if vocab_size is not None and args.model.vocab_size != symbols:
         raise ConfigError(
@@ -222,7 +224,8 @@ def _resumed(start: StartArgs, flags: list[str]):
     if args.model != model:
         raise ConfigError("--resume goes on with the run's own model; leave its flags away")
     corpus = args.corpus and corpus_name(args.corpus, args.num_stories)
-    trainer = Trainer.resume(run, corpus, args.train, which)
+    with waiting(f"loading {run.name}"):
+        trainer = Trainer.resume(run, corpus, args.train, which)
     before = settings_of(run)
     said = {name: before.get(name) for name in ("preset", "tokenizer", "init")}
     return trainer, RunSettings(corpus=trainer.corpus.name, model=model, train=args.train, **said)

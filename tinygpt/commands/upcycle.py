@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from ..console import waiting
 from .arguments import read_arguments
 from .names import model_named
 
@@ -49,7 +50,9 @@ def upcycle(arguments: Sequence[str]) -> None:
 
     place = new_place(args.out)
     options = {name: value for name, value in vars(args).items() if name not in ("source", "out")}
-    mixture = upcycled(model_named(args.source), **options)
-    save_run(mixture, place)
+    dense = model_named(args.source)
+    with waiting(f"making the experts, writing {args.out}"):
+        mixture = upcycled(dense, **options)
+        save_run(mixture, place)
     counts = count_parameters(mixture)
     print(f"the run is in {place}: {counts.total:,} parameters, {counts.active:,} active per token")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ..console import fail
+from ..console import fail, waiting
 from ..errors import CheckpointError, CorpusError, TinyGPTError
 from .arguments import read_arguments
 from .names import run_named
@@ -45,7 +45,9 @@ def _verify(name: str) -> int:
     from ..training import verify_run
 
     try:
-        it = verify_run(run_named(name))
+        folder = run_named(name)
+        with waiting(f"{name}: computing the loss of the whole validation split"):
+            it = verify_run(folder)
     except CorpusError as error:
         print(f"{name}: not verified, its text is not here: {error}", flush=True)
         return 3

@@ -8,15 +8,27 @@
 one_hot: not attempted yet (it returns ...)
 """
 
-from . import nb01, nb02, nb02_model, nb03, nb04, nb05  # noqa: F401 (the checks register themselves)
+from . import (  # noqa: F401 (the checks register themselves)
+    nb01,
+    nb02,
+    nb02_model,
+    nb03,
+    nb04,
+    nb05,
+)
 from .guess import reveal
-from .registry import NotYet, check, examine
+from .progress import Verdict, progress, progress_table
+from .registry import NotYet, check, examine, exercises
 from .tools import expect
 
 __all__ = [
     "NotYet",
+    "Verdict",
     "check",
     "examine",
+    "exercises",
     "expect",
+    "progress",
+    "progress_table",
     "reveal",
 ]

@@ -301,7 +301,7 @@ def _filtered(answer, logits: torch.Tensor, value: float) -> torch.Tensor:
     )
     expect(
         got.is_floating_point() and not bool(got.isnan().any()),
-        f"logits are asked, with -inf for what is cut; you return {got!r:.80}.",
+        f"logits are asked, with -inf for what is cut; you return {shown(got)}.",
     )
     expect(
         not bool(((got == 0) & (logits != 0)).any()),

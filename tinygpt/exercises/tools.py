@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from . import words
 from .registry import NotYet
 
 
@@ -36,4 +37,4 @@ def short(values: Tensor) -> list[float]:
 
 def shown(result) -> str:
     """What was returned, as it stands in a message."""
-    return "None (is a `return` missing?)" if result is None else f"{result!r:.60}"
+    return "None (is a `return` missing?)" if result is None else words.shown(result)

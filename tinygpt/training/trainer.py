@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config import TrainConfig, to_dict
+from ..console import waiting
 from ..corpora import Corpus
 from ..errors import NonFiniteError
 from ..measure import evaluate
@@ -197,7 +198,8 @@ class Trainer(Updater):
         measured = {"tokens_per_s": speed, **peak_memory(self.device)}
         half = computes_in(self.device, self.config.precision)
         loss = None if half else self.whole_val_lm_loss.get(self.best_step)
-        tell(self.run, self.best_step, self.corpus, self.device, self.metrics, measured, loss)
+        with waiting("writing the run's summary, texts and curves"):
+            tell(self.run, self.best_step, self.corpus, self.device, self.metrics, measured, loss)
 
     def _evaluate(self, tokens_per_s: float) -> None:
         """Measure both splits alike; log, save, and only then show."""

@@ -3,8 +3,10 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
 
 import ipywidgets as widgets
 
@@ -12,6 +14,7 @@ from ..plots import Picture
 from . import frame
 
 STILL = "This is a still picture of it: run the cell to use it."
+Result = TypeVar("Result")
 SLICE = 0.02  # seconds of work, before the notebook has its turn
 
 
@@ -36,6 +39,15 @@ class Text:
                 self.tokens, self._stream = [], self._open()
                 raise
             yield
+
+
+def drained(work: Generator[None, None, Result]) -> Result:
+    """Do all of a work that yields, and give what it returns."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
 
 
 class Later:
@@ -160,6 +172,19 @@ class Live(widgets.VBox):
 
     def still(self) -> Picture:
         """What the widget shows now, as a figure that does not move."""
+        raise NotImplementedError
+
+    def save_page(self, path: str | Path) -> Path:
+        """Write the widget into one HTML file, which moves without Python and without a network.
+
+        What it shows is fixed now: the model is not in it. Gives the path. Raises the error that is
+        shown, if there is one.
+        """
+        with self._later.lock:
+            self._found()
+            return self._save_page(Path(path))
+
+    def _save_page(self, path: Path) -> Path:
         raise NotImplementedError
 
     def _repr_mimebundle_(self, **kwargs) -> dict:

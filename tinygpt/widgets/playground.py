@@ -1,8 +1,10 @@
 """The sampling playground: a model's next token, and texts, under sliders."""
 
+import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
@@ -19,6 +21,7 @@ from . import frame
 from . import playground_chart as chart
 from .inputs import check_finite, check_text, reader
 from .live import Live, Text
+from .pages import check_size, write_page
 from .stages import Stage, sample, stages
 
 DRAWS = 200
@@ -26,6 +29,7 @@ LONGEST, WRITTEN = 300, 120  # tokens of a text at most, and to begin with
 MENU = 300  # tokens to choose from, if there are more
 AS_DRAWN = -1  # no token is put there
 YOURS = "all sliders together"
+PAGE = "The sampling playground"
 
 
 @dataclass(frozen=True)
@@ -265,6 +269,46 @@ class SamplingPlayground(Live):
         columns = [(stage.label, stage.p) for stage in found]
         title = f"After “{visible(chart.tail(self.tokenizer.decode(before))[-24:])}”"
         return plot_filters(columns, self.tokenizer.pieces, title=title)
+
+    def _save_page(self, path: Path) -> Path:
+        """Logits after each token of the learner's own text; the page has the filters."""
+        now, V, yours = self._settings(), self.tokenizer.vocab_size, self._yours[1]
+        prompt, pieces = self.tokenizer.encode(now.prompt), self.tokenizer.pieces
+        check_size(4 * V * len(yours))
+        tokens = [*prompt, *yours]
+        rows = [self._read(tuple(tokens[: len(prompt) + i])).numpy() for i in range(len(yours))]
+        allowed = None
+        if banned := now.options["banned"]:
+            ruled_out = set(self.tokenizer.containing(banned))
+            allowed = [i not in ruled_out for i in range(V)]
+        data = {
+            "pieces": pieces,
+            "labels": [frame.label(piece) for piece in pieces],
+            "width": 10 + 8 * max(3, *(len(frame.label(pieces[t])) for t in tokens)),
+            "unit": self.unit,
+            "tokens": tokens,
+            "first": len(prompt),
+            "logits": base64.b64encode(np.stack(rows).astype("<f4").tobytes()).decode(),
+            "allowed": allowed,
+            "sliders": self._page_sliders(now, len(yours)),
+            "settings": f"seed {now.seed}, "
+            + ", ".join(f"{k} {v}" for k, v in now.options.items()),
+        }
+        return write_page(path, PAGE, self.about, chart.STYLE, "playground.js", data)
+
+    def _page_sliders(self, now: Settings, length: int) -> list[tuple]:
+        """Name, label, lowest and highest value, step and value of each slider of the page."""
+        place = min(now.place, length - 1) + 1
+        chain = {
+            "repetition": self.penalty,
+            "window": self.window,
+            "temperature": self.temperature,
+            "top-k": self.top_k,
+            "top-p": self.top_p,
+            "min-p": self.min_p,
+        }
+        sliders = ((n, s.description, s.min, s.max, s.step, s.value) for n, s in chain.items())
+        return [("place", self.unit, 1, length, 1, place), *sliders]
 
     def _draw_distribution(self, now: Settings, yours: list[int]) -> None:
         place = min(now.place, len(yours))

@@ -1,8 +1,9 @@
 """The routing explorer: which expert takes which token, and what is lost without it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 import ipywidgets as widgets
 import torch
@@ -18,7 +19,8 @@ from . import frame
 from . import routing_chart as chart
 from . import routing_figures as figures
 from .inputs import check_finite, kind, reader, whole_number
-from .live import Live, Text
+from .live import Live, Text, drained
+from .pages import Dial, View, states_page
 from .passages import LONGEST, Passage, passages
 from .routing_history import history
 
@@ -26,7 +28,8 @@ WRITTEN = 120  # tokens of a continuation
 TRIED = 16  # up to so many experts, the text is read without each of them
 LAST_STEP = 2**63 - 1
 PICTURED = 300  # characters of a still picture
-TYPED = "what is typed below"
+TYPED = "what is typed"
+PAGE = "The routing explorer"
 
 
 def _shown(routing: Routing) -> Routing:
@@ -166,6 +169,12 @@ class RoutingExplorer(Live):
         self._draw_routing(now)
         self._wait(self.loss)
         yield
+        lost, texts = yield from self._without(now)
+        self._show(self.loss, self._loss_in_words(now, lost, texts))
+        self._results = self._summary(now, texts)
+
+    def _without(self, now: Settings) -> Generator[None, None, tuple[list[float], list[list[int]]]]:
+        """What is lost without each expert, and how the text goes on, yielding meanwhile."""
         text, place, off = now.text, now.place, now.off
         whole, lost = self._read(text), []
         E = self.model.config.moe.n_experts
@@ -178,9 +187,7 @@ class RoutingExplorer(Live):
         for each in wanted:
             for _ in each.grow(WRITTEN):
                 yield
-        texts = [each.tokens[:WRITTEN] for each in wanted]
-        self._draw_loss(now, lost, texts)
-        self._results = self._summary(now, texts)
+        return lost, [each.tokens[:WRITTEN] for each in wanted]
 
     def _summary(self, now: Settings, texts: list[list[int]]) -> dict[str, float | str]:
         written = [now.text + self.tokenizer.decode(tokens) for tokens in texts]
@@ -213,6 +220,12 @@ class RoutingExplorer(Live):
         return passage if passage and passage.text == now.text else Passage(now.text)
 
     def _draw_routing(self, now: Settings) -> None:
+        tiles, below = self._routing(now)
+        self._show(self.picture, tiles)
+        self._show(self.figures, below)
+
+    def _routing(self, now: Settings) -> tuple[str, str]:
+        """The tiles, and the figures below them."""
         reading, passage = self._read(now.text), self._passage(now)
         pieces = [self.tokenizer.pieces[token] for token in self.tokenizer.encode(now.text)]
         routing = reading.routings[now.place]
@@ -231,8 +244,7 @@ class RoutingExplorer(Live):
             chart.tiles(*chosen, now.off, self.unit),
             chart.facts(*chosen, passage.names, self.unit),
         )
-        self._show(self.picture, "".join(parts))
-        self._show(self.figures, figures.parts(load, ("All layers", rows), *tables))
+        return "".join(parts), figures.parts(load, ("All layers", rows), *tables)
 
     def _crosstab(self, routing: Routing, labels: Tensor, names: Sequence[str], what: str) -> str:
         table = routing.table(labels[None], len(names))
@@ -241,7 +253,7 @@ class RoutingExplorer(Live):
     def _name(self, place: int) -> str:
         return f"layer {self.layers[place]}"
 
-    def _draw_loss(self, now: Settings, lost: list[float], texts: list[list[int]]) -> None:
+    def _loss_in_words(self, now: Settings, lost: list[float], texts: list[list[int]]) -> str:
         name, off = self._name(now.place), now.off
         whole, names = self._read(now.text), ["all experts", f"without expert {off}"]
         if off < 0:
@@ -257,7 +269,38 @@ class RoutingExplorer(Live):
         compared = frame.comparison(self.tokenizer, now.text, texts[0], without, names)
         note = f"How the text goes on (temperature 0.8, seed {now.seed})"
         tried = [(heading, figures.worth(lost))] if lost else []
-        self._show(self.loss, f"<p>{title}</p>" + figures.parts(*tried, (note, compared)))
+        return f"<p>{title}</p>" + figures.parts(*tried, (note, compared))
+
+    def _save_page(self, path: Path) -> Path:
+        """Each text with each layer, with and without each expert, drawn beforehand."""
+        now = self._settings()
+        texts = [(name, passage.text) for name, passage in self.passages.items()]
+        if now.source == TYPED:
+            texts = [(TYPED, now.text), *texts]
+        names = [name for name, _ in texts]
+
+        def at(text: int, layer: int, drop: int = 0) -> Settings:
+            source, content = texts[text]
+            return replace(now, source=source, text=content, place=layer, off=drop - 1)
+
+        def loss(text: int, layer: int, drop: int) -> str:
+            here = at(text, layer, drop)
+            return self.box(self._loss_in_words(here, *drained(self._without(here))))
+
+        dials = [
+            Dial("text", names, names.index(now.source)),
+            Dial("layer", list(map(str, self.layers)), now.place),
+            Dial("drop", [name for name, _ in self.drop.options], now.off + 1),
+        ]
+        views = [
+            View((0, 1, 2), lambda *places: self.box(self._routing(at(*places))[0])),
+            View((0, 1, 2), loss),
+            View((0, 1), lambda *places: self.box(self._routing(at(*places))[1])),
+        ]
+        if steps := list(self.tables):
+            dials.append(Dial("step", list(map(str, steps)), steps.index(now.step), slides=True))
+            views.append(View((1, 3), lambda n, i: self.box(self._history(n, steps[i]))))
+        return states_page(path, PAGE, self.about, chart.STYLE, (dials, views))
 
     def _history(self, place: int, step: int) -> str:
         tables = {at: table[place] for at, table in self.tables.items()}

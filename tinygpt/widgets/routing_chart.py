@@ -92,7 +92,7 @@ STYLE = f"""<style>
   font-size:11px; line-height:15px }}
 .tg-figures table.cross tr {{ height:16px }}
 .tg-figures .loads {{ width:225px }}
-.tg-figures .side p {{ font-size:11px; line-height:15px; max-width:30em; margin:3px 0 0 }}
+.tg-figures .side p {{ font-size:11px; line-height:15px; max-width:37em; margin:3px 0 0 }}
 </style>"""
 
 
