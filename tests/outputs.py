@@ -3,17 +3,20 @@
 nbval compares text for text. But the last digit of a sum depends on the processor, and the points
 of a picture on the fonts: numbers may be one unit of their last printed digit apart, and pictures
 are compared by their alternative text. A cell with the tag `tinyshakespeare` is compared where that
-text is on this machine; elsewhere the notebooks go on with another.
+text is on this machine; elsewhere the notebooks go on with another. Where rounding can change which
+character is drawn, the tag `tolerance-N` lets what is measured on such texts differ by N per cent.
 """
 
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
 from tinygpt.places import find
 
 TAG = "tinyshakespeare"
-NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+TOLERANCE = "tolerance-"
+NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?: ?%)?")
 PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=]+")
 
 
@@ -22,32 +25,39 @@ def lenient(cell) -> None:
     exact = cell.compare_outputs
 
     def compare(found, printed, skip_compare=None) -> bool:
-        if TAG in cell.cell.metadata.get("tags", ()) and not find("tinyshakespeare", "input.txt"):
+        tags = cell.cell.metadata.get("tags", ())
+        if TAG in tags and not find("tinyshakespeare", "input.txt"):
             return True
-        return exact(settled(found, printed), printed, skip_compare)
+        return exact(settled(found, printed, tolerance(tags)), printed, skip_compare)
 
     cell.compare_outputs = compare
 
 
-def settled(found: Any, printed: Any) -> Any:
+def tolerance(tags: Iterable[str]) -> Decimal:
+    """The per cent of a tag `tolerance-N`, 0 without one."""
+    named = [tag.removeprefix(TOLERANCE) for tag in tags if tag.startswith(TOLERANCE)]
+    return Decimal(named[0]) if named else Decimal(0)
+
+
+def settled(found: Any, printed: Any, percent: Decimal = Decimal(0)) -> Any:
     """What was found, with each text that is but rounding away from the printed one made equal."""
     if isinstance(found, str) and isinstance(printed, str):
-        return printed if near(found, printed) else found
+        return printed if near(found, printed, percent) else found
     if isinstance(found, dict) and isinstance(printed, dict):
-        pairs = {key: settled(value, printed.get(key)) for key, value in found.items()}
+        pairs = {key: settled(value, printed.get(key), percent) for key, value in found.items()}
         return type(found)(pairs)
     if isinstance(found, list) and isinstance(printed, list) and len(found) == len(printed):
-        return [settled(*pair) for pair in zip(found, printed, strict=True)]
+        return [settled(*pair, percent) for pair in zip(found, printed, strict=True)]
     return found
 
 
-def near(found: str, printed: str) -> bool:
-    """Whether two texts differ by nothing but the rounding of their numbers."""
+def near(found: str, printed: str, percent: Decimal = Decimal(0)) -> bool:
+    """Whether two texts differ by the rounding of their numbers alone, or by some per cent."""
     found, printed = (PICTURE.sub("PICTURE", text) for text in (found, printed))
     if _words(found) != _words(printed):
         return False
     numbers = zip(NUMBER.findall(found), NUMBER.findall(printed), strict=True)
-    return all(_close(Decimal(a), Decimal(b)) for a, b in numbers)
+    return all(_close(*pair, percent) for pair in numbers)
 
 
 def _words(text: str) -> list[str]:
@@ -55,7 +65,9 @@ def _words(text: str) -> list[str]:
     return [re.sub(r"[ \t-]+", " ", part) for part in NUMBER.split(text)]
 
 
-def _close(a: Decimal, b: Decimal) -> bool:
-    """One unit of the last digit apart, or less; whole numbers are equal."""
+def _close(found: str, printed: str, percent: Decimal) -> bool:
+    """One unit of the last digit apart, or less; whole numbers, but for per cents, are equal."""
+    a, b = (Decimal(number.rstrip(" %")) for number in (found, printed))
     last = min(a.as_tuple().exponent, b.as_tuple().exponent)
-    return a == b if last >= 0 else abs(a - b) <= Decimal(1).scaleb(last)
+    unit = Decimal(1).scaleb(last) if last < 0 or found.endswith("%") else Decimal(0)
+    return abs(a - b) <= max(unit, abs(b) * percent / 100)

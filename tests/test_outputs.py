@@ -9,7 +9,7 @@ import pytest
 from tinygpt.files import ROOT
 
 from . import outputs
-from .outputs import NUMBER, PICTURE, TAG, lenient, near, settled
+from .outputs import NUMBER, PICTURE, TAG, lenient, near, settled, tolerance
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
@@ -22,6 +22,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
         ("1.2e-05", "1.3e-05"),
         ("highest 2.5 at 3", "highest 2.49 at 3"),
         ("   10.00", "    9.99"),
+        ("51 % of 12", "50 % of 12"),
         ('<img alt="from 0.1" src="data:image/png;base64,AA+1">', '<img alt="from 0.2" src="data:'
          'image/png;base64,BB/2">'),
     ],
@@ -69,15 +70,26 @@ def test_without_tiny_shakespeare_its_outputs_are_not_compared(monkeypatch):
     assert its.compare_outputs(["0.11"], ["0.12"])
 
 
+def test_a_tag_allows_some_per_cent():
+    percent = tolerance(["tinyshakespeare", "tolerance-5"])
+    assert percent == 5
+    assert near("0.51 [0.42, 0.60]", "0.50 [0.40, 0.61]", percent)
+    assert near("105 of them", "100 of them", percent)
+    assert not near("0.53", "0.50", percent)
+    assert not near("words 1", "word 1", percent)
+
+
 def compared(path):
-    """The texts of the outputs that nbval compares, with the cell they belong to."""
+    """The texts of the outputs that nbval compares, with their tolerance and their cell."""
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type != "code" or "nbval-ignore-output" in cell.metadata.get("tags", ()):
             continue
+        percent = tolerance(cell.metadata.get("tags", ()))
         for output in cell.outputs:
-            for text in (output.get("text"), output.get("data", {}).get("text/plain")):
+            data = output.get("data", {})
+            for text in (output.get("text"), data.get("text/plain"), data.get("text/markdown")):
                 if text:
-                    yield cell.source, PICTURE.sub("PICTURE", text)
+                    yield cell.source, percent, PICTURE.sub("PICTURE", text)
 
 
 def changed(text, number):
@@ -88,7 +100,17 @@ def changed(text, number):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_a_changed_digit_is_found(path):
-    for source, text in compared(path):
-        assert near(text, text), source
+    for source, percent, text in compared(path):
+        assert near(text, text, percent), source
         for number in re.finditer(NUMBER, text):
-            assert not near(changed(text, number), text), source
+            assert not near(changed(text, number), text, percent), source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_numbers_that_are_not_compared_are_followed_by_asserts(path):
+    code = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    for i, cell in enumerate(code):
+        said = [out.get("text") or out.get("data", {}).get("text/markdown") for out in cell.outputs]
+        numbers = any(text and NUMBER.search(text) for text in said)
+        if "nbval-ignore-output" in cell.metadata.get("tags", ()) and numbers:
+            assert any("assert " in later.source for later in code[i : i + 3]), cell.source

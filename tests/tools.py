@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import signal
+import textwrap
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -250,9 +251,14 @@ def cells(path: Path, kind: str) -> list[str]:
 
 
 def solutions(path: Path) -> dict[str, str]:
-    """The code of the folded solutions, by the name of the function each one defines."""
+    """The code of the folded solutions, by the name of the function each one defines.
+
+    A core function's stands in a code cell, below `if not solved(name):`.
+    """
+    shown = r"^if not solved\((\w+)\):\n(.*?)(?=^\S|\Z)"
+    core = [re.search(shown, text, re.M | re.S) for text in cells(path, "code")]
     pattern = r"<summary>Solution</summary>\s+```python\n(.*?)```"
-    blocks = [
+    blocks = [textwrap.dedent(match[2]).strip("\n") for match in core if match] + [
         block for text in cells(path, "markdown") for block in re.findall(pattern, text, re.S)
     ]
     return {re.search(r"^def (\w+)", block, re.M)[1]: block for block in blocks}

@@ -17,6 +17,12 @@ NOTEBOOK = ROOT / "notebooks" / "03_decoding_strategies.ipynb"
 
 # other ways to be right
 ALTERNATIVES = [
+    ("draw", "return torch.multinomial(logits.softmax(-1), 1, generator=generator).item()"),
+    (
+        "draw",
+        "times = torch.empty(len(logits)).exponential_(generator=generator)\n"
+        "return int((times / logits.softmax(-1)).argmin())",
+    ),
     ("sharpen", "return (p.log() / temperature).softmax(-1)"),
     (
         "keep_top_k",
@@ -62,6 +68,9 @@ def defined_as(name: str, body: str):
     return define(NOTEBOOK, name, f"{arguments}:\n    {lines}\n")
 
 
+TIMES = (
+    "p = logits.softmax(-1)\ntimes = torch.empty(len(logits)).exponential_(generator=generator)\n"
+)
 TOP_K = "order = logits.argsort(dim=-1, descending=True, stable=True)\nstay = order[:, :k]\n"
 NUCLEUS = (
     "order = logits.argsort(dim=-1, descending=True)\n"
@@ -73,6 +82,33 @@ NUCLEUS = (
 
 # name, body of the function, a word of the diagnosis
 MISTAKES = [
+    ("draw", "return logits.argmax().item()", "greedy"),
+    ("draw", f"{TIMES}return (p * times).argmax().item()", "multiplied"),
+    ("draw", f"{TIMES}return (logits / times).argmax().item()", "divide the logits"),
+    ("draw", f"{TIMES}return (p / times).argmin().item()", "rings last"),
+    ("draw", f"{TIMES}return (1 / times).argmax().item()", "equally often"),
+    ("draw", f"{TIMES}return (p / times).argmax()", "`.item()`"),
+    ("draw", f"{TIMES}return (p / times).max().item()", "whole number"),
+    ("draw", f"{TIMES}(p / times).argmax().item()", "`return` missing"),
+    ("draw", "return torch.multinomial(logits.softmax(-1), 1).item()", "generator=generator"),
+    (
+        "draw",
+        "torch.manual_seed(2)\nreturn torch.multinomial(logits.softmax(-1), 1).item()",
+        "the same seed in each call",
+    ),
+    (
+        "draw",
+        "u = torch.rand(1, generator=generator)\n"
+        "return int((logits.softmax(-1).cumsum(0) < u).sum())",
+        "draw by draw",
+    ),
+    (
+        "draw",
+        "times = torch.rand(len(logits), generator=generator)\n"
+        "return (logits.softmax(-1) / times).argmax().item()",
+        "exponential",
+    ),
+    ("draw", f"{TIMES}logits -= 1\nreturn (p / times).argmax().item()", "changed the logits"),
     ("sharpen", "return p / temperature", "add up to 2"),
     ("sharpen", "return p * temperature", "add up to 0.5"),
     ("sharpen", "q = p / temperature\nreturn q / q.sum()", "normalising takes that back"),

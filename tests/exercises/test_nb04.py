@@ -47,6 +47,11 @@ ONE_ROW = (
 # other ways to be right
 ALTERNATIVES = [
     (
+        "gate",
+        "z = torch.einsum('nc,ec->ne', x, W)\ntop = z.softmax(1).topk(1)\n"
+        "return top.indices[:, 0], top.values[:, 0]",
+    ),
+    (
         "top_k_gate",
         "z, experts = logits.sort(dim=1, descending=True)\n"
         "p = z.softmax(dim=1) if k == 1 else z[:, :k].softmax(dim=1)\n"
@@ -85,6 +90,30 @@ def test_another_right_answer_passes(name, body):
 
 # name, body of the function, a word of the diagnosis
 MISTAKES = [
+    ("gate", "weight, expert = (x @ W.T).softmax(-1).max(-1)\nreturn weight, expert", "exchanged"),
+    ("gate", "weight, expert = (x @ W.T).max(-1)\nreturn expert, weight", "softmax is missing"),
+    (
+        "gate",
+        "z = x @ W.T\nexpert = z.argmax(-1)\n"
+        "return expert, z.softmax(0).gather(1, expert[:, None])[:, 0]",
+        "runs over the tokens",
+    ),
+    ("gate", "weight, expert = (x @ W.T).softmax(0).max(-1)\nreturn expert, weight", "dim=-1"),
+    ("gate", "weight, expert = (x @ W.T).softmax(0).max(0)\nreturn expert, weight", "5 tokens"),
+    ("gate", "weight, expert = (x @ W.T).softmax(-1).min(-1)\nreturn expert, weight", "the least"),
+    (
+        "gate",
+        "p = (x @ W.T).softmax(-1)\nw, expert = p.max(-1)\nreturn expert, w / w",
+        "All your weights are 1",
+    ),
+    (
+        "gate",
+        "w, expert = (x @ W.T).detach().softmax(-1).max(-1)\nreturn expert, w",
+        "no gradient",
+    ),
+    ("gate", "return (x @ W.T).softmax(-1)", "two tensors are asked"),
+    ("gate", "w, expert = (x @ W).softmax(-1).max(-1)\nreturn expert, w", "RuntimeError"),
+    ("gate", "w, expert = (x @ W.T).softmax(-1).max(-1)", "`return` missing"),
     (
         "top_k_gate",
         "z, experts = logits.topk(k, dim=1)\nreturn experts, z.softmax(dim=1)",

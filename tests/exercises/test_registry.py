@@ -29,8 +29,8 @@ EXERCISES = {
         "cross_entropy_by_hand",
         "warmup_cosine",
     ),
-    "03_decoding_strategies": ("sharpen", "keep_top_k", "keep_top_p", "cut_at_stop"),
-    "04_moe_gate_experts": ("top_k_gate", "switch_loss", "biased_step", "drop_mask"),
+    "03_decoding_strategies": ("draw", "sharpen", "keep_top_k", "keep_top_p", "cut_at_stop"),
+    "04_moe_gate_experts": ("gate", "top_k_gate", "switch_loss", "biased_step", "drop_mask"),
     "05_comparison_attention_heatmaps": (
         "paired_interval",
         "at_equal_budget",

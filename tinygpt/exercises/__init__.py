@@ -17,6 +17,7 @@ from . import (  # noqa: F401 (the checks register themselves)
     nb05,
 )
 from .guess import reveal
+from .lesson import solved
 from .progress import Verdict, progress, progress_table
 from .registry import NotYet, check, examine, exercises
 from .tools import expect
@@ -31,4 +32,5 @@ __all__ = [
     "progress",
     "progress_table",
     "reveal",
+    "solved",
 ]

@@ -11,6 +11,70 @@ from .tools import expect, is_tensor, short, shown
 
 
 @exercise
+def gate(answer):
+    random = torch.Generator().manual_seed(2)
+    W, x = torch.randn(3, 2, generator=random), torch.randn(5, 2, generator=random)
+    p = (x @ W.T).softmax(1)
+    experts, weights = _winners(answer, W, x)
+    right = p.argmax(1)
+    which = {
+        tuple(p.argmin(1).tolist()): "That is the least probable one.",
+        tuple((x @ W.T).softmax(0).argmax(1).tolist()): "Does the softmax run over the tokens? "
+        "Each token has a distribution over the experts: dim=-1.",
+    }
+    expect(
+        torch.equal(experts, right),
+        f"5 tokens and 3 experts should give the experts {right.tolist()}, but you return "
+        f"{experts.tolist()}. "
+        + which.get(tuple(experts.tolist()), "The largest probability of each token wins."),
+    )
+    mistakes = [
+        (
+            (x @ W.T).amax(1),
+            "Your weights are the winning logits. Weights are probabilities: a softmax is missing.",
+        ),
+        (
+            (x @ W.T).softmax(0).gather(1, right[:, None])[:, 0],
+            "The softmax runs over the tokens (dim=0). Each token has a distribution over the "
+            "experts: dim=-1.",
+        ),
+        (
+            torch.ones(5),
+            "All your weights are 1, whatever the router says. The weight is the probability of "
+            "the winner: section 3 shows what is lost otherwise.",
+        ),
+    ]
+    _diagnose(weights, p.amax(1), mistakes, "weights")
+    leaf = W.clone().requires_grad_()
+    expect(
+        _winners(answer, leaf, x)[1].requires_grad,
+        "the numbers are right, but the weights have no gradient (is there a detach, a no_grad, or "
+        "a way through numbers?). The router learns through them.",
+    )
+    return "right. That is the whole of a top-1 router: one matrix, a softmax, the largest."
+
+
+def _winners(answer, W: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    result, N = answer(W, x.clone()), len(x)
+    expect(
+        isinstance(result, tuple) and len(result) == 2,
+        f"two tensors are asked, `return expert, weight`, but you return {shown(result)}.",
+    )
+    experts, weights = map(is_tensor, result)
+    expect(
+        not (experts.is_floating_point() and not weights.is_floating_point()),
+        "the two results are exchanged: the expert comes first. (`max` gives the value first.)",
+    )
+    for name, part in (("experts", experts), ("weights", weights)):
+        expect(
+            part.shape == (N,),
+            f"{N} tokens should give {name} of shape ({N},), one for each token, but yours have "
+            f"{tuple(part.shape)}.",
+        )
+    return experts, weights
+
+
+@exercise
 def top_k_gate(answer):
     logits = torch.tensor([[1.0, 0.0, 2.0, -1.0], [0.0, 1.0, 0.5, 3.0], [0.2, 0.1, 0.4, 0.3]])
     p = logits.softmax(1)
