@@ -136,13 +136,14 @@ def decoding_says(said: str, names: dict[str, Any]) -> None:
     )
     assert one == round(1 / tail)
     assert 1 < word < one
-    (calm,) = re.findall(r"Least surprise: (.+?) [\d.]+, (.+?) [\d.]+\. Stood", said)
+    (calm,) = re.findall(r"Least surprise: [\d.]+ \((.+?)\), [\d.]+ \((.+?)\)\. Stood", said)
     surprise = {name: row["surprise"][0] for name, row in results.items()}
     assert list(calm) == sorted(surprise, key=surprise.get)[:2]
-    repeated = numbers(r"Stood there before: .+? (\d+%), .+? (\d+%)\.", said)
+    repeated = numbers(r"Stood there before: (\d+%) \(.+?\), (\d+%) \(", said)
     assert repeated == [round(100 * results[name]["repetition"][0]) for name in calm]
-    valid = numbers(r"valid words temperature 0.5 ([\d.]+%), temperature 1.3 ([\d.]+%)", said)
-    assert valid[0] > valid[1]
+    dial = r"valid words ([\d.]+%) \(temperature 0.5\), ([\d.]+%) \(temperature 1.3\)"
+    calm_words, wild_words = numbers(dial, said)
+    assert calm_words > wild_words
     mean, low, high = numbers(r"valid words: ([+-][\d.]+) \[([+-][\d.]+), ([+-][\d.]+)\]", said)
     assert low <= mean <= high
     assert ("], above 0" in said) == (names["low"] > 0)
@@ -157,7 +158,8 @@ def experts_say(said: str, names: dict[str, Any]) -> None:
         shares = load[-1].sort(descending=True).values
         assert shares[: int(count)].sum() >= 0.75 > shares[: int(count) - 1].sum()
     turned = numbers(r"turns away (\d+%) of its tokens, .+? loss (\d+%), with biases (\d+%)", said)
-    assert turned == [round(100 * x) for x in names["losses"]["factor 1.25"]]
+    again = [names["share_dropped"](toy.model, 1.25) for toy in names["toys"].values()]
+    assert turned == [round(100 * x) for x in again]
     loss, _, until, end = numbers(
         r"text is ([\d.]+) nats. `load_cv` was ([\d.]+) at .+? until step (\d+), and is ([\d.]+)",
         said,
