@@ -14,10 +14,6 @@ from .guess import reveal
 from .lesson import solved
 from .progress import Verdict, progress, progress_table
 from .registry import NotYet, check, examine, exercises
-from .guess import reveal
-from .lesson import solved
-from .progress import Verdict, progress, progress_table
-from .registry import NotYet, check, examine, exercises
 from .tools import expect
 
 __all__ = [
