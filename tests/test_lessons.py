@@ -23,8 +23,15 @@ from tinygpt.files import ROOT
 
 from .outputs import NUMBER
 
-SEEDS = ((r"\b1337\b", "7"), (r"\bseed=1\b", "seed=11"), (r"manual_seed\(1\)", "manual_seed(11)"))
+SEEDS = (
+    (r"\b1337\b", "7"),
+    (r"\bseed=1\b", "seed=11"),
+    (r"manual_seed\(1\)", "manual_seed(11)"),
+    (r'^settings = (PRESETS\["tiny"\]\.train)', r"settings = replace(\1, seed=7)"),
+)
 LESSONS = (
+    "01_char_tokenizer",
+    "02_dense_tinygpt",
     "03_decoding_strategies",
     "04_moe_gate_experts",
     "05_comparison_attention_heatmaps",
@@ -146,6 +153,38 @@ def numbers(pattern: str, said: str) -> list[float]:
     return [float(x.rstrip("%")) for x in ([found] if isinstance(found, str) else found)]
 
 
+def counting_says(said: str, names: dict[str, Any]) -> None:
+    train, val = names["train"], names["val"]
+    counted, learned = numbers(r"counted ([\d.]+), learned ([\d.]+) nats", said)
+    by_hand = names["bigram"][val[:-1], val[1:]].log().mean().item()
+    assert counted == round(-by_hand, 3)
+    assert learned == round(names["learned_val"], 3)
+    rates = numbers(r"the run: (\d+) is the best rate", said)
+    assert names["descend"](rates[0])[-1][1] == min(names["ends"].values())
+    slope = numbers(r"slope of the logit of 'h' after 't': (-[\d.]+)", said)[0]
+    before = (train[:-1] == names["id_t"]).double()
+    both = before * (train[1:] == names["id_h"])
+    assert abs(slope - (before.mean() / names["V"] - both.mean()).item()) < 1e-4
+
+
+def dense_says(said: str, names: dict[str, Any]) -> None:
+    frame, baselines = names["metrics"].frame(), names["baselines"]
+    whole = frame["whole_val_lm_loss"].iloc[-1]
+    assert numbers(r"the run: ([\d.]+) nats per character on the whole", said)[0] == round(whole, 3)
+    step = numbers(r"below the bigram from step (\d+) at the latest", said)[0]
+    above = frame.loc[frame["step"] < step, "val_lm_loss"]
+    assert (above >= baselines["bigram"]).all()
+    assert frame.loc[frame["step"] == step, "val_lm_loss"].item() < baselines["bigram"]
+    assert numbers(r"perplexity ([\d.]+); the bigram's", said)[0] == round(np.exp(whole), 1)
+    head, times = numbers(r"head 1\.(\d): line ends get ([\d.]+) times", said)
+    assert (names["table"][names["H"] :, 0].argmax(), times) == (
+        int(head),
+        round(names["table"][names["H"] :, 0].max().item(), 1),
+    )
+    (part,) = re.findall(r"the run: ((?:MLP|attention)-\d)", said)
+    assert names["rises"][part] == max(names["rises"].values())
+
+
 def decoding_says(said: str, names: dict[str, Any]) -> None:
     results, tail = names["results"], names["tail"].mean().item()
     one, word = numbers(
@@ -226,7 +265,8 @@ def comparison_says(said: str, names: dict[str, Any]) -> None:
     assert better is None or mean[better[1]] < mean[better[2]]
 
 
-SAYS = dict(zip(LESSONS, (decoding_says, experts_say, comparison_says), strict=True))
+SPEAKERS = counting_says, dense_says, decoding_says, experts_say, comparison_says
+SAYS = dict(zip(LESSONS, SPEAKERS, strict=True))
 
 
 @pytest.mark.full

@@ -130,14 +130,18 @@ def test_the_blocks_are_there_and_in_order(path):
     assert others == BLOCKS
 
 
+EXERCISE = r"### (Exercise \d|Write it yourself) · .+ [★☆]{3} · \d+ min"
+
+
 @lessons
 def test_exercises_have_a_check_a_hint_and_a_solution(path):
     notebook, _, _ = read(path)
     cells = notebook.cells
-    starts = [i for i, c in enumerate(cells) if c.source.startswith("### Exercise ")]
-    assert len(starts) >= 3
+    kinds = re.compile(r"^### (Exercise |Write it yourself)", re.M)
+    starts = [i for i, c in enumerate(cells) if kinds.search(c.source)]
+    assert sum("### Exercise " in cells[i].source for i in starts) >= 3
     for start in starts:
-        assert re.match(r"### Exercise \d · .+ [★☆]{3} · \d+ min", cells[start].source)
+        assert re.search(EXERCISE, cells[start].source)
         skeleton = next(c for c in cells[start:] if c.cell_type == "code")
         assert re.search(r"^    return \.\.\.", skeleton.source, flags=re.M)
         assert skeleton.source.splitlines()[-1].startswith("check(")
@@ -181,3 +185,33 @@ def test_links_between_notebooks_lead_somewhere(path):
     for cell in prose:
         for target in re.findall(r"\]\(([\w-]+\.ipynb)", cell.source):
             assert (path.parent / target).is_file(), target
+
+
+def glossary():
+    """The words of notebook 00's glossary, each with the notebook that explains it."""
+    _, _, prose = read(PATHS[0])
+    table = next(cell.source for cell in prose if cell.source.startswith("## Glossary"))
+    rows = [re.split(r" *\| *", row)[1:4] for row in table.splitlines() if row.startswith("| ")]
+    return [(term, where) for term, _, where in rows[1:]]
+
+
+def test_the_glossary_is_sorted_and_leads_to_where_a_word_is_explained():
+    terms = glossary()
+    assert [term for term, _ in terms] == sorted((term for term, _ in terms), key=str.lower)
+    for term, where in terms:
+        link = re.search(r"\((\S+\.ipynb)\)", where)
+        _, _, prose = read(PATHS[0].parent / (link[1] if link else PATHS[0].name))
+        text = "\n".join(cell.source for cell in prose if "## Glossary" not in cell.source).lower()
+        for word in term.lower().removesuffix(" parameters").split(", "):
+            assert word in text, f"{word} does not stand in {where}"
+
+
+@pytest.mark.parametrize("path", LESSONS[:2], ids=lambda p: p.stem)
+def test_words_that_a_lesson_introduces_are_in_the_glossary(path):
+    _, _, prose = read(path)
+    known = ", ".join(term.lower() for term, _ in glossary()).replace("-", " ")
+    text = "\n".join(cell.source for cell in prose if "## Quiz" not in cell.source)
+    marked = set(re.findall(r"\*\*([a-z][\w -]+)\*\*", text, re.I))
+    for word in marked - {"You will be able to", "You need", "Time", "Guess before you run"}:
+        assert word.lower().replace("-", " ").removesuffix("s") in known, word
+    assert "00_start_here.ipynb#Glossary" in text

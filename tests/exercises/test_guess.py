@@ -12,6 +12,7 @@ from tinygpt.exercises import reveal
         (3, 2.4819, "nats", "your guess: 3; the run: 2.482 nats, 0.518 lower. Why?"),
         (2.0, 2.4819, "nats", "your guess: 2; the run: 2.482 nats, 0.482 higher. Why?"),
         (2.45, 2.4819, "nats", "your guess: 2.45; the run: 2.482 nats. Close!"),
+        (6, 6, "is best", "your guess: 6; the run: 6 is best. Right!"),
         (" MLP 0", "mlp 0", "", "your guess:  MLP 0; the run: mlp 0. Right!"),
         ("mlp 1", "mlp 0", "", "your guess: mlp 1; the run: mlp 0. Another one: why?"),
         ("about 3", 2.4819, "nats", "your guess: about 3; the run: 2.482 nats"),

@@ -14,6 +14,34 @@ NOTEBOOK = ROOT / "notebooks" / "01_char_tokenizer.ipynb"
 
 # name, body of the function, a word of the diagnosis
 MISTAKES = [
+    ("logit_gradient", "p = logits.softmax(0)\np[target] -= 1\nreturn -p", "the sign is wrong"),
+    ("logit_gradient", "return logits.softmax(0)", "take 1 from it"),
+    (
+        "logit_gradient",
+        "g = torch.zeros_like(logits)\ng[target] = logits.softmax(0)[target] - 1\nreturn g",
+        "only the target's logit has a slope. Raising",
+    ),
+    (
+        "logit_gradient",
+        "g = torch.zeros_like(logits)\ng[target] = 1 - logits.softmax(0)[target]\nreturn g",
+        "and the sign is wrong",
+    ),
+    ("logit_gradient", "logits[target] -= 1\nreturn logits", "from the probabilities"),
+    (
+        "logit_gradient",
+        "p = logits.log_softmax(0)\np[target] -= 1\nreturn p",
+        "logarithm is too much",
+    ),
+    ("logit_gradient", "p = logits.softmax(0)\np[target] -= 1\nreturn p / len(p)", "divided by V"),
+    ("logit_gradient", "p = logits.softmax(0)\np[target] = 0\nreturn p", "Take 1 from it, not"),
+    ("logit_gradient", "return -logits.log_softmax(0)[target]", "one slope for each logit"),
+    ("logit_gradient", "return logits.softmax(0) ** 2", "but nudging each logit gives"),
+    (
+        "logit_gradient",
+        "return logits.softmax(0) - torch.tensor([0, 0, 0, 1, 0])[: len(logits)]",
+        "right for five logits",
+    ),
+    ("logit_gradient", "p = logits.softmax(0)", "`return` missing"),
     ("encode_with_unknown", "return [alphabet.find(c) for c in text]", "str.find"),
     (
         "encode_with_unknown",

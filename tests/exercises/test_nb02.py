@@ -54,6 +54,18 @@ def cosine(x: str) -> str:
     return hill(f"r + (1 - r) * 0.5 * (1 + math.cos({x}))")
 
 
+def twice(first: str, second: str) -> str:
+    return f"x = {first}\nreturn {second}"
+
+
+def ablate(output: str, remove="handle.remove()", loss="lm_loss") -> str:
+    hook = f"lambda module, inputs, output: {output}"
+    return (
+        f"handle = part.register_forward_hook({hook})\n"
+        f"loss = model(x, y).{loss}.item()\n{remove}\nreturn loss"
+    )
+
+
 # name, body of the function, a word of the diagnosis
 MISTAKES = [
     ("causal_attention", attention(mask="scores"), "no mask"),
@@ -96,6 +108,48 @@ MISTAKES = [
     ("causal_attention", attention(scores="q @ k"), "RuntimeError"),
     ("causal_attention", "y = q @ k.transpose(2, 3)", "`return` missing"),
     ("causal_attention", "return q, k, v", "a tuple"),
+    ("transformer_block", "return mlp(ln_2(attention(ln_1(x))))", "Nothing is added"),
+    ("transformer_block", "return mlp(ln_2(x + attention(ln_1(x))))", "The MLP's result replaces"),
+    ("transformer_block", twice("attention(ln_1(x))", "x + mlp(ln_2(x))"), "Attention's result"),
+    ("transformer_block", twice("ln_1(x + attention(x))", "ln_2(x + mlp(x))"), "block of 2017"),
+    ("transformer_block", twice("x + attention(x)", "x + mlp(x)"), "norms are missing"),
+    ("transformer_block", twice("x + attention(x)", "x + mlp(ln_2(x))"), "first norm is missing"),
+    ("transformer_block", twice("x + attention(ln_1(x))", "x + mlp(x)"), "second norm is missing"),
+    (
+        "transformer_block",
+        "x = ln_1(x)\nx = x + attention(x)\nx = ln_2(x)\nreturn x + mlp(x)",
+        "added to the normed x",
+    ),
+    ("transformer_block", "return x + attention(ln_1(x)) + mlp(ln_2(x))", "what attention left"),
+    ("transformer_block", twice("x + attention(ln_1(x))", "x + mlp(ln_1(x))"), "used twice"),
+    ("transformer_block", twice("x + mlp(ln_2(x))", "x + attention(ln_1(x))"), "MLP comes first"),
+    ("transformer_block", "return x + attention(ln_1(x))", "MLP is missing"),
+    ("transformer_block", "return x + mlp(ln_2(x))", "Attention is missing"),
+    ("transformer_block", twice("x + 2 * attention(ln_1(x))", "x + mlp(ln_2(x))"), "two lines"),
+    ("transformer_block", "x += attention(ln_1(x))\nreturn x + mlp(ln_2(x))", "has changed"),
+    ("transformer_block", "return x.mean(1)", "the shape of x"),
+    ("transformer_block", "x = x + attention(ln_1(x))", "`return` missing"),
+    ("loss_without", ablate("None"), "if it returns nothing"),
+    ("loss_without", ablate("output * 0", remove="pass"), "hook is still on the model"),
+    (
+        "loss_without",
+        "part.weight.data.zero_()\npart.bias.data.zero_()\nreturn model(x, y).lm_loss.item()",
+        "weights have changed",
+    ),
+    (
+        "loss_without",
+        "h = part.register_forward_pre_hook(lambda m, i: (i[0] * 0,))\n"
+        "loss = model(x, y).lm_loss.item()\nh.remove()\nreturn loss",
+        "bias is still added",
+    ),
+    ("loss_without", ablate("output * 0", loss="lm_loss.exp()"), "perplexity"),
+    (
+        "loss_without",
+        ablate("output * 0").replace("return loss", "return loss - model(x, y).lm_loss.item()"),
+        "how much the loss rises",
+    ),
+    ("loss_without", ablate("output / 2"), "you return"),
+    ("loss_without", ablate("output * 0").replace("return", "loss ="), "`return` missing"),
     ("count_block_parameters", "return 12 * n_embd**2", "biases of the four layers"),
     ("count_block_parameters", "return 12 * n_embd**2 + 4 * n_embd", "four linear layers"),
     ("count_block_parameters", "return 12 * n_embd**2 + 9 * n_embd", "two LayerNorms"),
@@ -198,6 +252,13 @@ def test_typical_mistake_is_diagnosed(name, body, word):
 
 
 OTHER_WAYS = [
+    ("transformer_block", "h = attention(ln_1(x)) + x\nreturn mlp(ln_2(h)) + h"),
+    (
+        "loss_without",
+        "h = part.register_forward_hook(lambda m, i, out: out * 0)\nwith torch.no_grad():\n"
+        "    loss = F.cross_entropy(model(x).logits.flatten(0, 1), y.flatten())\n"
+        "h.remove()\nreturn loss",
+    ),
     ("causal_attention", attention(mask="scores + torch.full_like(scores, -1e9).triu(1)")),
     ("count_block_parameters", "return n_embd * (12 * n_embd + 13)"),
     (

@@ -15,6 +15,7 @@ from ..tools import define, skeletons, solutions
 
 EXERCISES = {
     "01_char_tokenizer": (
+        "logit_gradient",
         "encode_with_unknown",
         "unigram_entropy",
         "make_windows",
@@ -22,6 +23,8 @@ EXERCISES = {
     ),
     "02_dense_tinygpt": (
         "causal_attention",
+        "transformer_block",
+        "loss_without",
         "count_block_parameters",
         "cross_entropy_by_hand",
         "warmup_cosine",

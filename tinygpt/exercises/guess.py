@@ -33,6 +33,8 @@ def _verdict(guess: Any, result: float | str) -> str:
     if isinstance(guess, str) and isinstance(result, str):
         same = guess.strip().casefold() == result.strip().casefold()
         return ". Right!" if same else ". Another one: why?"
+    if guess == result:
+        return ". Right!"
     if not (_is_number(guess) and _is_number(result)):
         return ""
     if math.isclose(guess, result, rel_tol=0.05):

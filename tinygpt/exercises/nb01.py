@@ -5,7 +5,45 @@ import math
 import torch
 
 from .registry import NotYet, exercise
-from .tools import expect, is_number, shown
+from .tools import expect, is_number, is_tensor, short, shown
+
+
+@exercise
+def logit_gradient(answer):
+    logits = torch.tensor([0.5, -1.0, 2.0, 0.0, 1.0])
+    got = is_tensor(answer(logits.clone(), 3)).float()
+    expect(
+        got.shape == logits.shape,
+        f"one slope for each logit is asked, shape {tuple(logits.shape)}, but yours is "
+        f"{tuple(got.shape)}.",
+    )
+    p, hit = logits.softmax(0), torch.nn.functional.one_hot(torch.tensor(3), 5)
+    seen = f"for the logits {logits.tolist()} and target 3 you return {short(got)}"
+    for wrong, why in (
+        (hit - p, "the sign is wrong: raising the target's logit lowers the loss"),
+        (p, "these are the probabilities. The target's slope is not positive: take 1 from it"),
+        ((p - 1) * hit, "only the target's logit has a slope. Raising another one takes "
+         "probability from the target, so its slope is its own p"),
+        (hit * (1 - p), "only the target's logit has a slope, and the sign is wrong"),
+        (logits - hit, "1 is taken from the logits. Take it from the probabilities, the softmax"),
+        (logits.log_softmax(0) - hit, "the logarithm is too much: probabilities minus 1 at the "
+         "target"),
+        ((p - hit) / 5, "that is divided by V. The loss is of one prediction, not of V"),
+        (p - p[3] * hit, "the target's p became 0. Take 1 from it, not itself"),
+    ):  # fmt: skip
+        if torch.allclose(got, wrong, atol=1e-4):
+            raise NotYet(f"{seen}; {why}.")
+    expect(
+        torch.allclose(got, p - hit, atol=1e-4),
+        f"{seen}, but nudging each logit gives {short(p - hit)}.",
+    )
+    other = is_tensor(answer(torch.zeros(4), 0)).float()
+    expect(
+        torch.allclose(other, torch.tensor([-0.75, 0.25, 0.25, 0.25]), atol=1e-4),
+        f"right for five logits and target 3; four zeros and target 0 should give [-0.75, 0.25, "
+        f"0.25, 0.25], but you return {short(other)}. Is a size written into your function?",
+    )
+    return "right. The slopes sum to 0: what the target gains, the others lose."
 
 
 @exercise

@@ -32,11 +32,11 @@ def plot_way(way: "Way", pieces: Sequence[str], names: Sequence[str], title: str
     """
     p = _softmax(way.logits)
     figure, axes = one_panel(LEFT + WIDTH + RIGHT, _height(way) + 0.3)
-    y, limit = 0.0, max(float(_size(x)) for x in way.stream.values()) * 2.5
+    y = 0.0
     for name, x in way.stream.items():
         if name == f"+ attention {way.layer}":
             y = _head(axes, y, way, pieces)
-        y = _strip(axes, y, name, x, limit)
+        y = _strip(axes, y, name, x)
     best = np.argsort(-p, kind="stable")[:MOST]
     numbers = [(f"{way.logits[i]:.1f}", f"{p[i]:.2f}") for i in best]
     _tiles(axes, y, "next: logit, p", [names[i] for i in best], numbers, p[best])
@@ -53,21 +53,21 @@ def _height(way: "Way") -> float:
 
 def _head(axes: Axes, y: float, way: "Way", pieces: Sequence[str]) -> float:
     """Query, key and value of the token, and how its query fits the keys of all up to it."""
-    limit = max(float(np.abs(x).max()) for x in (way.query, way.key, way.value))
     name = f"{way.layer}.{way.head}"  # layer.head, as in the notebooks
     for what in ("query", "key", "value"):
         values = getattr(way, what)
-        edges = _strip(axes, y, f"{what} {name}", values, limit)
+        below = _strip(axes, y, f"{what} {name}", values)
         _inside(axes, y, values)
-        y = edges
+        y = below
     last = slice(-MOST, None)
     numbers = [(f"{s:.1f}", f"{w:.2f}") for s, w in zip(way.scores, way.weights, strict=True)]
     return _tiles(axes, y, f"score, weight {name}", pieces[last], numbers[last], way.weights[last])
 
 
-def _strip(axes: Axes, y: float, name: str, x: np.ndarray, limit: float) -> float:
+def _strip(axes: Axes, y: float, name: str, x: np.ndarray) -> float:
     """A row of cells, as wide as there is room; gives where the next row begins."""
     place = {"extent": (0, WIDTH, y + STRIP, y), "aspect": "auto", "interpolation": "nearest"}
+    limit = np.abs(x).max() or 1.0  # each has a scale of its own
     axes.imshow(x[None], cmap=SIGNED, vmin=-limit, vmax=limit, **place)
     _name(axes, y + STRIP / 2, name)
     first = "  ".join(f"{value:.2f}" for value in x[:2])
