@@ -21,7 +21,7 @@ class CompareArgs:
         Positional[tuple[str, ...]], arg(metavar="[RUN ...]", help_behavior_hint="")
     ] = ()
     """runs of your own to compare, in the place of a study: names under checkpoints/, or paths"""
-    study: Annotated[Literal["notebook", "laptop", "baby"] | None, Described] = None
+    study: Annotated[Literal["notebook", "laptop", "baby", "upcycling"] | None, Described] = None
     """which; default: notebook. baby is trained on a CUDA device only"""
     arms: Annotated[tuple[str, ...], arg(metavar="ARM ...", help_behavior_hint="")] = ()
     """which of them; default: those of the study"""
