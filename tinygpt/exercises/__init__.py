@@ -13,7 +13,9 @@ from . import (  # noqa: F401 (the checks register themselves)
     nb02,
     nb02_model,
     nb03,
+    nb03_draw,
     nb04,
+    nb04_gate,
     nb05,
 )
 from .guess import reveal
