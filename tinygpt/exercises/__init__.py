@@ -17,6 +17,9 @@ from . import (  # noqa: F401 (the checks register themselves)
     nb04,
     nb04_gate,
     nb05,
+    nb06,
+    nb07,
+    nb08,
 )
 from .guess import reveal
 from .lesson import solved
