@@ -74,7 +74,7 @@ def test_a_lesson_asks_for_a_guess_that_it_shows_again_and_ends_its_exercises_wi
     guesses = [i for i, cell in enumerate(cells) if cell.source.startswith("guess = ...")]
     assert guesses
     for i, end in zip(guesses, [*guesses[1:], len(cells)], strict=True):
-        assert "**Guess before you run**" in cells[i - 1].source
+        assert "Guess" in cells[i - 1].source
         assert any("reveal(guess, " in cell.source for cell in cells[i:end])
     text = "\n".join(cell.source for cell in cells)
     project, broken = text.index("### Project · "), text.index("## Break it")

@@ -8,8 +8,19 @@
 one_hot: not attempted yet (it returns ...)
 """
 
-# the checks register themselves
-from . import nb01, nb02, nb02_model, nb03, nb04, nb05, nb06, nb07, nb08  # noqa: F401
+from . import (  # noqa: F401 (the checks register themselves)
+    nb01,
+    nb02,
+    nb02_model,
+    nb03,
+    nb03_draw,
+    nb04,
+    nb04_gate,
+    nb05,
+    nb06,
+    nb07,
+    nb08,
+)
 from .guess import reveal
 from .lesson import solved
 from .progress import Verdict, progress, progress_table

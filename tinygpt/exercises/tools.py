@@ -1,5 +1,6 @@
 """What the checks of several notebooks share."""
 
+import torch
 from torch import Tensor
 
 from . import words
@@ -38,3 +39,18 @@ def short(values: Tensor) -> list[float]:
 def shown(result) -> str:
     """What was returned, as it stands in a message."""
     return "None (is a `return` missing?)" if result is None else words.shown(result)
+
+
+def diagnose(
+    got: Tensor, right: Tensor, mistakes: list[tuple[Tensor, str]], name: str, seen: str = ""
+) -> None:
+    """Raise `NotYet` unless two tensors are near, with the mistake that gives what was got."""
+    if torch.allclose(got.float(), right, atol=1e-5):
+        return
+    for values, why in mistakes:
+        if torch.allclose(got.float(), values.float(), atol=1e-5):
+            raise NotYet(seen + why)
+    raise NotYet(
+        f"{seen}The {name} should be {short(right.flatten())}, but yours are "
+        f"{short(got.flatten())}."
+    )
