@@ -16,6 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from itertools import pairwise
 from pathlib import Path
 
 import nbclient
@@ -638,6 +639,43 @@ def test_the_attention_explorer_is_in_sight_on_a_laptop(open_notebook):
             return frame.top - 1 <= box.top && box.bottom <= frame.bottom + 1 }"""
         )
         assert seen, part
+
+
+REAL = """
+from tinygpt import load_run
+from tinygpt.widgets import routing_explorer, sampling_playground
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "parts"),
+    [
+        ("sampling_playground(load_run('laptop-dense'))", [".tg-panel", PICTURE, TEXTS]),
+        (
+            "routing_explorer(load_run('laptop-moe'))",
+            [".tg-choice", TILES, LOSS, ".tg-figures .tg"],
+        ),
+    ],
+)
+def test_what_a_control_changes_is_in_sight_on_a_laptop(open_notebook, made, parts):
+    page = open_notebook([REAL + made], width=1366, height=768)
+    page.run_all()
+    page.wait_for("() => !document.querySelector('.tg.pending')")
+    page.page.locator(parts[0]).first.evaluate("box => box.scrollIntoView()")
+    for part in parts:
+        seen = page.page.locator(part).first.evaluate(
+            """part => { const box = part.getBoundingClientRect(), frame = document
+            .querySelector('.jp-WindowedPanel-outer').getBoundingClientRect();
+            return [box.top - frame.top, frame.bottom - box.bottom] }"""
+        )
+        assert min(seen) > -2, (part, seen)
+    for width in (1366, 1000, 760, 560):  # the controls keep their order
+        page.page.set_viewport_size({"width": width, "height": 768})
+        boxes = [part.bounding_box() for part in page.page.locator(f"{parts[0]} > *").all()]
+        for one, other in pairwise(boxes):  # the next is to the right of each, or below it
+            beside = other["x"] > one["x"] + one["width"] - 2
+            assert beside or other["y"] > one["y"] + one["height"] - 8, (width, one, other)
+        assert wide(page) == []
 
 
 def executed(source: list[str], folder: Path) -> nbformat.NotebookNode:

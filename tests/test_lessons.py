@@ -34,6 +34,7 @@ LESSONS = (
     "02_dense_tinygpt",
     "03_decoding_strategies",
     "04_moe_gate_experts",
+    "05_comparison_attention_heatmaps",
 )
 UNCOMPARED = "nbval-ignore-output"
 TRIED = 12  # numbers of a table or a tensor
@@ -65,6 +66,19 @@ def _otherwise(source: str) -> str:
     for pattern, other in SEEDS:
         source = re.sub(pattern, other, source)
     return source
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_asks_for_a_guess_that_it_shows_again_and_ends_its_exercises_with_a_project(name):
+    cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    guesses = [i for i, cell in enumerate(cells) if cell.source.startswith("guess = ...")]
+    assert guesses
+    for i, end in zip(guesses, [*guesses[1:], len(cells)], strict=True):
+        assert "**Guess before you run**" in cells[i - 1].source
+        assert any("reveal(guess, " in cell.source for cell in cells[i:end])
+    text = "\n".join(cell.source for cell in cells)
+    project, broken = text.index("### Project · "), text.index("## Break it")
+    assert text.rindex("### Exercise ") < project < broken
 
 
 # --- changed results -----------------------------------------------------------------------------
@@ -235,7 +249,27 @@ def habits(said: str, shares: torch.Tensor, kinds: list[str]) -> None:
     assert layer == len(shares) - 1
 
 
-SAYS = dict(zip(LESSONS, (counting_says, dense_says, decoding_says, experts_say), strict=True))
+def comparison_says(said: str, names: dict[str, Any]) -> None:
+    (order,) = re.findall(r"from the lowest loss: (.+)\.\n", said)
+    told = {arm: float(loss) for arm, loss in re.findall(r"([\w-]+) (\d\.\d+)", order)}
+    assert list(told) == sorted(names["at"], key=names["at"].get)
+    assert all(round(float(names["at"][arm]), 3) == loss for arm, loss in told.items())
+    assert numbers(r"(\d+) of 40 right", said) == [names["judged"]]
+    for arm, rows in names["spread"].items():
+        (found,) = re.findall(rf"- heads of {arm} \(.+?\): (.+)", said)
+        for figure, difference, p in zip(
+            rows["figure"], rows["difference"], rows["p_holm"], strict=True
+        ):
+            more, _, less = found.partition("**less**")
+            assert (figure in more) == (p < 0.05 and difference > 0)
+            assert (figure in less) == (p < 0.05 and difference < 0)
+    mean = {name: np.mean([*losses.values()]) for name, losses in names["own"].items()}
+    better = re.search(r"\./(\w+)-1 is better than \./(\w+)-1", said)
+    assert better is None or mean[better[1]] < mean[better[2]]
+
+
+SPEAKERS = counting_says, dense_says, decoding_says, experts_say, comparison_says
+SAYS = dict(zip(LESSONS, SPEAKERS, strict=True))
 
 
 @pytest.mark.full
@@ -251,6 +285,6 @@ def test_a_lesson_holds_under_another_seed_and_its_asserts_find_changed_digits(n
                 blind.append(cell.source)
         waiting = max(waiting - 1, 0)
         if UNCOMPARED in cell.metadata.get("tags", ()) and NUMBER.search(said):
-            waiting = 2  # one of the next two cells asserts
+            waiting = 3  # one of the next three cells asserts
     SAYS[name](lesson.said, lesson.names)
     assert not blind

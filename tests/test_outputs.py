@@ -113,4 +113,4 @@ def test_numbers_that_are_not_compared_are_followed_by_asserts(path):
         said = [out.get("text") or out.get("data", {}).get("text/markdown") for out in cell.outputs]
         numbers = any(text and NUMBER.search(text) for text in said)
         if "nbval-ignore-output" in cell.metadata.get("tags", ()) and numbers:
-            assert any("assert " in later.source for later in code[i : i + 3]), cell.source
+            assert any("assert " in later.source for later in code[i : i + 4]), cell.source

@@ -38,7 +38,7 @@ def opened(browser, tmp_path):  # noqa: F811
 
 def move(page, label, key="ArrowRight", times=1):
     """Move a dial by keyboard; its view follows at once."""
-    dial = page.get_by_label(label)
+    dial = page.locator(".dials").get_by_label(label)
     dial.focus()
     for _ in range(times):
         page.keyboard.press(key)
@@ -114,4 +114,36 @@ def test_the_routing_explorer_s_page_follows_its_menus(opened, corpus):
     page.get_by_label("drop").select_option(f"expert {expert}")
     assert page.locator(".tiles .off").count() > 0
     assert f"without expert {expert}" in page.locator(".views").inner_text()
+    fits(page)
+
+
+def test_the_attention_explorer_s_page_follows_its_dials(opened, model):
+    page, _ = opened(widgets.attention_explorer(model, "the cat sat on the mat"))
+    frame = page.locator(".map em")
+    top = frame.bounding_box()["y"]
+    move(page, "character", "Home")
+    assert frame.bounding_box()["y"] < top
+    assert page.locator(".read .later").count() == 21
+    page.get_by_label("head").select_option("mean")
+    assert "mean of heads" in page.locator(".views").inner_text()
+    fits(page)
+
+
+def test_the_window_explorer_s_page_follows_its_dials(opened, corpus):
+    page, _ = opened(widgets.window_explorer(corpus))
+    before = page.locator(".views").inner_text()
+    move(page, "start")
+    assert page.locator(".views").inner_text() != before
+    page.get_by_label("block size").select_option("4")
+    assert "4 examples in one window" in page.locator(".views").inner_text()
+    fits(page)
+
+
+def test_the_router_lab_s_page_has_a_slider_of_time(opened, corpus):
+    lab = widgets.router_lab(corpus)
+    lab.advance(20)
+    page, _ = opened(lab)
+    assert page.locator(".facts b").first.inner_text() == "20"
+    move(page, "updates", "Home")
+    assert page.locator(".facts b").first.inner_text() == "0"
     fits(page)

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from .console import waiting
 from .corpora import load_corpus
 from .errors import ConfigError, TinyGPTError
 from .files import INSTALLED, ROOT, as_json, atomic_path, sha256, write_text
@@ -104,7 +105,8 @@ def open_lab(flags: list[str]) -> int:
     others = os.environ.get("JUPYTER_CONFIG_PATH")
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join([str(QUIET), *[others] * bool(others)])
     try:
-        from jupyterlab.labapp import main
+        with waiting("loading JupyterLab"):
+            from jupyterlab.labapp import main
     except ImportError as error:
         raise TinyGPTError(
             f"JupyterLab cannot be started ({error}); install it: pip install -r requirements.txt"
@@ -112,7 +114,8 @@ def open_lab(flags: list[str]) -> int:
     if not {"-h", "--help", "--help-all", "--version"} & set(flags):
         for message in make_working_copy():
             print(message)
-        print(load_corpus("tinyshakespeare", fallback="tinyplays"))
+        with waiting("reading tinyshakespeare"):
+            print(load_corpus("tinyshakespeare", fallback="tinyplays"))
     start = WORK / "00_start_here.ipynb"
     # the whole repository is served, so that the notebooks find their pictures
     arguments = [str(start), f"--ServerApp.root_dir={ROOT}"]

@@ -37,6 +37,12 @@ EXERCISES = {
         "seeds_needed",
         "mean_distance",
     ),
+    "06_gpt2_vs_qwen_moe_ptbr": (
+        "rotate_pairs",
+        "expert_capacity",
+        "perplexity_alone",
+        "tokens_per_second",
+    ),
 }
 
 

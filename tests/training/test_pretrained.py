@@ -53,6 +53,22 @@ def test_there_and_back_transformers_writes_the_same_text_from_the_same_words(tm
     assert generate_greedy(back, prompt, 12) == model.tokenizer.decode(written[0])
 
 
+def test_the_shipped_gpt2_is_one_of_transformers_and_comes_back_to_the_byte(tmp_path):
+    shipped, files = load_run("mini-gpt2", device="cpu"), []
+    save_pretrained(shipped, tmp_path / "out")
+    back = load_pretrained(tmp_path / "out")
+    save_pretrained(back, tmp_path / "again")
+    for folder in ("out", "again"):
+        content = {p.name: p.read_bytes() for p in (tmp_path / folder).iterdir()}
+        files.append(content)
+    assert files[0] == files[1]
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert theirs.config.model_type == "gpt2"
+    idx = torch.tensor([shipped.tokenizer.encode("Once upon a time, there was a king")])
+    with torch.inference_mode():
+        assert (theirs(idx).logits - shipped(idx).logits).abs().max() < 1e-4
+
+
 def test_a_folder_that_exists_is_left_alone_and_nothing_half_is_left(tmp_path):
     model = shaken(LLAMA)
     (tmp_path / "out").mkdir()

@@ -13,7 +13,7 @@ TEXT = "the cat é\n\n😀 sat. é"
 
 def plain(page: str) -> str:
     """The text in a card, prompt and all, as a reader sees it."""
-    text = page[page.index("<pre>") : page.index("</pre>")]
+    text = page[page.index("<pre ") : page.index("</pre>")]
     return html.unescape(re.sub(r"<.*?>", "", text))
 
 

@@ -87,6 +87,40 @@ def test_the_routing_explorer_s_page_has_each_state(corpus, short, tmp_path):
     assert state(data, 3, 1, 0) == explorer.history.value
 
 
+def test_the_attention_explorer_s_page_has_each_state(model, short, tmp_path):
+    explorer = widgets.attention_explorer(model, "the cat")
+    data = data_of(explorer.save_page(tmp_path / "attention.html"))
+    assert [len(dial["places"]) for dial in data["dials"]] == [1, 3, 2, 7]
+    explorer.head.value, explorer.scores.value, explorer.query.value = 1, True, 4
+    explorer.finish()
+    assert state(data, 0, 0, 1, 1) == explorer.wall.value
+    reading = state(data, 2, 0, 1, 1, 4)
+    assert reading.removeprefix("<div class='tg '>").removesuffix("</div>") in explorer.view.value
+    assert "<em style='--t:var(--dial-3)'>" in state(data, 1, 0, 1, 1)
+    assert "<em style='--t:4'>" in explorer.view.value
+
+
+def test_the_window_explorer_s_page_has_each_window(corpus, tmp_path):
+    explorer = widgets.window_explorer(corpus, start=4, block_size=3)
+    data = data_of(explorer.save_page(tmp_path / "windows.html"))
+    assert [dial["places"][dial["start"]] for dial in data["dials"]] == ["4", "3"]
+    explorer.start.value, explorer.block_size.value = 9, 8
+    sizes = data["dials"][1]["places"]
+    assert state(data, 0, 5, sizes.index("8")) == explorer.view.value
+
+
+def test_the_router_lab_s_page_has_its_history(corpus, tmp_path):
+    lab = widgets.router_lab(corpus)
+    with pytest.raises(ConfigError, match="nothing is trained yet; press Start"):
+        lab.save_page(tmp_path / "lab.html")
+    lab.advance(10)
+    data = data_of(lab.save_page(tmp_path / "lab.html"))
+    assert data["dials"][0]["places"] == ["0", "5", "10"]
+    shown = state(data, 0, 2).removeprefix("<div class='tg '>").removesuffix("</div>")
+    assert lab.picture.value.removeprefix("<div class='tg '>").startswith(shown)
+    assert state(data, 0, 0) != state(data, 0, 1)
+
+
 def distribution(playground, data, place, options):
     """The last stage, in Python."""
     before = torch.tensor(data["tokens"][: data["first"] + place])

@@ -18,6 +18,7 @@ from tinygpt.decoding import (
 )
 from tinygpt.errors import ConfigError
 from tinygpt.widgets import frame, sampling_playground
+from tinygpt.widgets import playground as module
 from tinygpt.widgets import playground_chart as chart
 from tinygpt.widgets.playground import AS_DRAWN
 from tinygpt.widgets.stages import ROWS, sample
@@ -498,3 +499,16 @@ def test_a_mark_without_text_can_be_put_there(spoken, byte_model):
     assert spoken.replacement.label == "∅"
     assert "<div class='row written'>∅</div>" in spoken.picture.value
     assert "<mark class='here pin'>∅</mark>" in spoken.texts.value
+
+
+def test_past_the_block_texts_are_short_where_readings_are_dear(model, monkeypatch):
+    playground = sampling_playground(model, "the ")
+    assert "not 120" not in playground.texts.value  # a small model reads in no time
+    monkeypatch.setattr(module, "READINGS", 0)
+    playground.prompt.value = "the cat sat on the mat"
+    length = 40 - len(playground.prompt.value) + module.FEWEST
+    text = playground.results["greedy"]
+    assert text == generateV2(model, playground.prompt.value, length, seed=1, temperature=0)
+    assert f"so the texts have {length} characters, not 120" in playground.texts.value
+    playground.prompt.value *= 50
+    assert len(playground.results["greedy"]) == len(playground.prompt.value) + module.FEWEST

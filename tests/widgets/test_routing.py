@@ -79,12 +79,12 @@ def explorer(model, tables):
 
 def numbers(page: str) -> list[str]:
     """The experts that the tiles of the text show."""
-    shown = page[page.index("<div class='tiles'") :]
+    shown = page[page.index("<div class='tiles' ") :]
     return re.findall(r"<i>(.*?)</i></b>", shown[: shown.index("</div>")])
 
 
 def kinds(page: str) -> list[str]:
-    shown = page[page.index("<div class='tiles'") :]
+    shown = page[page.index("<div class='tiles' ") :]
     return re.findall(r"<b class='(.*?)'", shown[: shown.index("</div>")])
 
 

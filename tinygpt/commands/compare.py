@@ -21,12 +21,15 @@ class CompareArgs:
         Positional[tuple[str, ...]], arg(metavar="[RUN ...]", help_behavior_hint="")
     ] = ()
     """runs of your own to compare, in the place of a study: names under checkpoints/, or paths"""
-    study: Annotated[Literal["notebook", "laptop", "baby"] | None, Described] = None
+    study: Annotated[
+        Literal["notebook", "laptop", "baby", "portuguese", "stories", "upcycling"] | None,
+        Described,
+    ] = None
     """which; default: notebook. baby is trained on a CUDA device only"""
     arms: Annotated[tuple[str, ...], arg(metavar="ARM ...", help_behavior_hint="")] = ()
     """which of them; default: those of the study"""
     seeds: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
-    """runs of each arm; default: 12, of the larger ones 3"""
+    """runs of each arm; default: 12, of the larger ones 3, of stories 5"""
     until: Literal["report", "costs", "sweep", "runs"] = "runs"
     """how far to go with what is missing: not at all, the time of an update, learning rates, all"""
     corpus: Annotated[

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..model import TinyGPT
 
 STORIES, BOOKS = "tinystories", "gutenberg-pt"
-CORPORA = f"{', '.join(corpus_names())}, file:PATH or folder:PATH"
+CORPORA = f"{', '.join(corpus_names())} (several: NAME+NAME), file:PATH or folder:PATH"
 TOKENIZERS = "char, gpt2, bpe:4000, wordpiece:4000 (any number), or the path of a tokenizer.json"
 
 

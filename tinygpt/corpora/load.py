@@ -15,6 +15,7 @@ from .folder import own_folder
 from .gutenberg import gutenberg
 from .machado import machado
 from .plain import FILES, own_file, registered_file
+from .several import several
 from .tinystories import tinystories, tinystories_sample
 from .wikitext import wikitext, wikitext_valid
 
@@ -47,7 +48,8 @@ def load_corpus(
     A tokenizer may be a name, see `make_tokenizer`; `"bpe:4000"` is trained on the corpus. A
     corpus's name is one of `corpus_names()`, `"tinystories:20000"` for so many of the stories (or
     `"gutenberg-pt:30"` of the books), `"file:PATH"` for a text of your own or `"folder:PATH"` for
-    several. A registered corpus is looked for in data/NAME/, then in $TINYGPT_DATA/NAME/, then
+    several. Names with a `+` between them are one corpus: `"tinyshakespeare+tinystories-sample"`.
+    A registered corpus is looked for in data/NAME/, then in $TINYGPT_DATA/NAME/, then
     downloaded; both start at the repository (without one, at the current folder), while a relative
     PATH always starts at the current folder. Documents are in one split each, and a mark stands
     between them; of one running text the first 90 % of the tokens are `train`, the rest `val`.
@@ -68,6 +70,8 @@ def load_corpus(
 
 
 def _find(name: str) -> Texts:
+    if "+" in name and not name.startswith(OWN):
+        return several([_find(part) for part in name.split("+")])
     kind, _, rest = name.partition(":")
     if kind == "file":
         return own_file(rest)
@@ -80,8 +84,16 @@ def _find(name: str) -> Texts:
 
 def _check_known(name: str) -> None:
     counted = tuple(f"{kind}:" for kind in COUNTED)
-    if name in corpus_names() or name.startswith((*OWN, *counted)):
+    if name.startswith(OWN):
         return
+    parts, registered = name.split("+"), [n for n in corpus_names() if n != PLAYS]
+    unknown = [part for part in parts if part not in registered and not part.startswith(counted)]
+    if not unknown:
+        return
+    if len(parts) > 1:
+        raise CorpusError(
+            f"{unknown[0]!r} cannot be a part of {name!r}: that takes {', '.join(registered)}"
+        )
     known = ", ".join(corpus_names())
     raise CorpusError(
         f"unknown corpus {name!r}; known are {known}, or file:PATH and folder:PATH for your own"

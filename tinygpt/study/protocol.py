@@ -80,7 +80,7 @@ class Study:
         found, names = self._made(self.records.runs.read()), [arm.name for arm in self.arms]
         return found[found["seed"].isin(self.seed_range) & found["arm"].isin(names)]
 
-    def details(self, name: Literal["evaluations", "heads", "experts"]) -> pd.DataFrame:
+    def details(self, name: Literal["evaluations", "heads", "experts", "samples"]) -> pd.DataFrame:
         """What another table says of the finished runs."""
         found = self._mine(getattr(self.records, name).read())
         return found.merge(self.runs()[["arm", "seed"]])

@@ -52,6 +52,7 @@ EXPERTS: Columns = {
     "style_nats": float,
     "style_share": float,
 }
+SAMPLES: Columns = {**RUN, "prompt": str, "text": str}  # written with the last weights
 COSTS: Columns = {
     **STUDY,
     "arm": str,
@@ -78,6 +79,7 @@ class Records:
         self.evaluations = table("evaluations", EVALUATIONS, "step")
         self.heads = table("heads", HEADS, "layer", "head")
         self.experts = table("experts", EXPERTS, "step", "layer")
+        self.samples = table("samples", SAMPLES, "prompt")
         self.sweep = Table(folder / "sweep.csv", RUNS, [*RUN, "lr_factor"])
         self.costs = Table(
             folder / "costs.csv", COSTS, [*STUDY, "device", "arm"], [*STUDY, "device"]

@@ -17,12 +17,13 @@ from ..measure import (
 )
 from ..runtime import code_version, one_thread
 from ..tables import Row
-from ..training import ExpertHooks, Trainer
+from ..training import ExpertHooks, Trainer, write_samples
 from .plan import Trial
 from .protocol import Study
 from .records import EVALUATIONS, EXPERTS, fingerprint
 
 HEAD_TOKENS = 1 << 15  # of the validation split, on which attention heads are measured
+TEXTS, LENGTH = 2, 80  # written with the last weights; tokens of each
 DIGITS = 5  # behind the point, of what is measured
 
 
@@ -131,6 +132,13 @@ def expert_rows(trainer: Trainer) -> list[Row]:
     unknown = {"style_nats": math.nan, "style_share": math.nan}  # where the text has no styles
     rows = routing_over_training(trainer.hooks.reports, labels)
     return _rounded([unknown | {k: row[k] for k in EXPERTS if k in row} for row in rows])
+
+
+def sample_rows(trainer: Trainer) -> list[Row]:
+    """A row for each text that the last weights write from a fixed prompt of the corpus."""
+    with one_thread(trainer.device.type == "cpu"):
+        written = write_samples(trainer.model, trainer.corpus.name, TEXTS, LENGTH)["samples"]
+    return [{"prompt": text["prompt"], "text": text["text"]} for text in written]
 
 
 def _rounded(rows: list[Row]) -> list[Row]:

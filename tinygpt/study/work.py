@@ -14,7 +14,7 @@ from ..tables import Row
 from .costs import measure_costs
 from .plan import Trial, missing, untimed, untried
 from .protocol import Study
-from .trial import evaluation_rows, expert_rows, head_rows, run_row, train
+from .trial import evaluation_rows, expert_rows, head_rows, run_row, sample_rows, train
 
 Stage = Literal["report", "costs", "sweep", "runs"]
 Trials = Callable[[Study], list[Trial]]  # those that are left by now
@@ -62,6 +62,7 @@ def _run(study: Study, trial: Trial) -> Row:
         tables.evaluations: evaluation_rows(trainer),
         tables.heads: head_rows(trainer),
         tables.experts: expert_rows(trainer),
+        tables.samples: sample_rows(trainer),
         tables.runs: [row],
     }
     for table, rows in found.items():

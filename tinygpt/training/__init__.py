@@ -27,6 +27,7 @@ from .run import (
     run_names,
     step_folder,
 )
+from .samples import write_samples
 from .ship import Verified, export_run, verify_run
 from .trainer import Trainer
 
@@ -68,4 +69,5 @@ __all__ = [
     "verify",
     "verify_run",
     "with_settings",
+    "write_samples",
 ]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
+from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
@@ -20,6 +21,7 @@ from . import frame
 from .attention_maps import Maps, read_maps
 from .inputs import check_text, reader
 from .live import Live, Text
+from .pages import Dial, View, states_page
 from .passages import short_passage
 from .pictures import save_picture, where
 
@@ -225,19 +227,23 @@ class AttentionExplorer(Live):
 
     def _draw(self, now: Settings, maps: Maps) -> None:
         self._draw_wall(now, maps)
+        notes = self._notes(now, maps)
+        self._show(self.view, chart.page(self._map(now, maps), self._figures(now, maps), notes))
+
+    def _figures(self, now: Settings, maps: Maps) -> dict[str, float]:
         weights = np.nan_to_num(self._map(replace(now, scores=False), maps).values)
-        tokens = torch.tensor(maps.tokens)
-        figures = map_figures(torch.tensor(weights), tokens, self.tokenizer)
-        page = chart.page(self._map(now, maps), figures, self._notes(now, maps))
-        self._show(self.view, page)
+        return map_figures(torch.tensor(weights), torch.tensor(maps.tokens), self.tokenizer)
 
     def _draw_wall(self, now: Settings, maps: Maps) -> None:
+        self._show(self.wall, self._wall(now, maps))
+
+    def _wall(self, now: Settings, maps: Maps) -> str:
         text, worth = self._worth
         lost = worth if text == now.text else {}
         heading = "All heads" + ", and the nats lost without each" * bool(self._to_try(maps))
         here, scale = (now.layer, now.head), self._scale(now, maps)
         tiles = chart.wall(maps.mapped(now.scores), scale, here, now.off, lost)
-        self._show(self.wall, f"<h4>{heading}</h4>{tiles}")
+        return f"<h4>{heading}</h4>{tiles}"
 
     def _scale(self, now: Settings, maps: Maps) -> chart.Scale:
         """The colours of all maps."""
@@ -292,6 +298,37 @@ class AttentionExplorer(Live):
         with self._later.lock:
             now = self._settings()
             return self._figure(now, self._maps(now.text))
+
+    def _save_page(self, path: Path) -> Path:
+        """Each head of each layer, and what each token reads there, drawn beforehand."""
+        now = self._settings()
+        maps, heads = self._maps(now.text), [value for _, value in self.head.options]
+        figures = lru_cache(2)(lambda settings: self._figures(settings, maps))
+
+        def at(layer: int, head: int, scores: int) -> Settings:
+            return replace(now, layer=layer, head=heads[head], scores=bool(scores), switched=False)
+
+        def reading(layer: int, head: int, scores: int, place: int) -> str:
+            here = at(layer, head, scores)
+            shown = self._map(replace(here, place=place), maps)
+            return self.box(chart.reading(shown, figures(here), self._notes(here, maps)))
+
+        def plot(*places: int) -> str:
+            return self.box(chart.titled_plot(self._map(at(*places), maps), "var(--dial-3)"))
+
+        marks = [frame.label(self.tokenizer.pieces[token]) for token in maps.tokens]
+        dials = [
+            Dial("layer", list(map(str, range(self.model.config.n_layer))), now.layer),
+            Dial("head", [name for name, _ in self.head.options], heads.index(now.head)),
+            Dial("values", ["weights", "scores"], int(now.scores)),
+            Dial(self.unit, [f"{i} {mark}" for i, mark in enumerate(marks)], now.place, True),
+        ]
+        views = [
+            View((0, 1, 2), lambda *places: self.box(self._wall(at(*places), maps))),
+            View((0, 1, 2), plot),
+            View((0, 1, 2, 3), reading),
+        ]
+        return states_page(path, self.about, chart.STYLE, (dials, views))
 
     # --- files -----------------------------------------------------------------------------------
 

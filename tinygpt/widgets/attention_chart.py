@@ -159,7 +159,8 @@ def wall(
             cells += f"<div class='{kind}' title='{title}'>{heat}{below}</div>"
     columns = f"grid-template-columns:auto repeat({H},{size}px)"
     words = f"A small attention map for each of {H} heads in {L} layers"
-    return f"<div class='wall' role='img' aria-label='{words}' style='{columns}'>{cells}</div>"
+    kind = f"class='wall' tabindex='0' role='img' aria-label='{words}'"
+    return f"<div {kind} style='{columns}'>{cells}</div>"
 
 
 @dataclass(frozen=True)
@@ -177,27 +178,44 @@ class Map:
 
 def page(shown_map: Map, figures: dict[str, float], notes: list[str]) -> str:
     """A map beside what one of its queries reads, and the figures of its head."""
+    return (
+        f"<div class='two'>{titled_plot(shown_map)}<div>{reading(shown_map, figures, notes)}</div>"
+        f"</div>"
+    )
+
+
+def titled_plot(m: Map, row: str | None = None) -> str:
+    """A map under its name."""
+    title = f"<h4>{m.name.capitalize()}: rows read columns</h4>"
+    return f"<div class='plot'>{title}{plot(m, row)}</div>"
+
+
+def reading(shown_map: Map, figures: dict[str, float], notes: list[str]) -> str:
+    """What one query of a map reads, and the figures of its head."""
     piece = shown(shown_map.pieces[shown_map.place])
     title = f"{shown_map.unit.capitalize()} {shown_map.place}, “{piece}”, reads"
     return (
-        f"<div class='two'><div class='plot'><h4>{shown_map.name.capitalize()}: rows read columns"
-        f"</h4>{plot(shown_map)}</div><div><h4>{title}</h4>{read(shown_map)}<div class='two'>"
+        f"<h4>{title}</h4>{read(shown_map)}<div class='two'>"
         f"<div class='narrow'>{most(shown_map)}</div><div class='narrow'><h4>Over the whole text"
-        f"</h4>{over_text(figures)}</div></div><small>{' '.join(notes)}</small></div></div>"
+        f"</h4>{over_text(figures)}</div></div><small>{' '.join(notes)}</small>"
     )
 
 
-def plot(m: Map) -> str:
-    """Queries from top to bottom, with tokens on both axes; the row that is looked at is framed."""
+def plot(m: Map, row: str | None = None) -> str:
+    """Queries from top to bottom, with tokens on both axes; the row that is looked at is framed.
+
+    row: a style's value for the number of that row, if the page is to move the frame.
+    """
     T = len(m.pieces)
     marks = [""] * T if T > LABELLED else list(map(shown, m.pieces))
+    here = m.place if row is None else None
     letters = "".join(
-        f"<b class='{'here' * (i == m.place)}'>{mark}</b>" for i, mark in enumerate(marks)
+        f"<b class='{'here' * (i == here)}'>{mark}</b>" for i, mark in enumerate(marks)
     )
     style = f"font-size:{min(12, 1.05 * 316 / T):.1f}px"
-    row = f"<em style='--t:{m.place}'></em>"
-    heat = _heat(m.values, m.scale, f"--n:{T}", _titles(m) + row)
-    words = f"{m.name}: attention map of {T} {m.unit}s; what {m.unit} {m.place} reads is beside it"
+    frame = f"<em style='--t:{m.place if row is None else row}'></em>"
+    heat = _heat(m.values, m.scale, f"--n:{T}", _titles(m) + frame)
+    words = f"{m.name}: attention map of {T} {m.unit}s; what one {m.unit} reads is beside it"
     return (
         f"<div class='axes' role='img' aria-label='{words}'>"
         f"<div class='axis side' style='{style}'>{letters}</div><div class='map'>{heat}</div>"
@@ -249,7 +267,7 @@ def read(m: Map) -> str:
         found += "<br>" * ends_line(m.pieces, i)
     long = "long" * (len(m.pieces) > 2 * LABELLED)
     words = f"The text in the colours of what {m.unit} {m.place} reads; the table has the numbers"
-    return f"<div class='read {long}' role='img' aria-label='{words}'>{found}</div>"
+    return f"<div class='read {long}' tabindex='0' role='img' aria-label='{words}'>{found}</div>"
 
 
 def most(m: Map) -> str:

@@ -54,6 +54,17 @@ STYLE = f"""<style>
   padding:8px 14px; font:13px/20px var(--jp-ui-font-family, sans-serif) }}
 </style>"""
 
+# ipywidgets leaves the handle of a slider, and the number beside it, without a name that a screen
+# reader could say; an event of the style is the one place where a page of HTML may give them one
+NAMES = """<style onload="const box = this.closest('.tg-live'), name = () => {
+  for (const part of box.querySelectorAll('.noUi-handle, .widget-readout')) {
+    const label = part.closest('.widget-inline-hbox').querySelector('label');
+    if (label && part.ariaLabel !== label.textContent) part.ariaLabel = label.textContent;
+    if (part.isContentEditable) part.role = 'textbox';
+  }
+};
+name();
+new MutationObserver(name).observe(box, {childList: true, subtree: true})">.tg-live {}</style>"""
 
 # control characters but tabs and line ends, signs that turn the direction of writing, line and
 # paragraph separators, halves of a character, the byte-order mark
@@ -189,7 +200,7 @@ def card(
     )
     return (
         f"<div class='card {kind}'><b>{safe(name)}</b><small>{note}</small>"
-        f"<pre><span>{safe(prompt)}</span>{body}</pre></div>"
+        f"<pre tabindex='0'><span>{safe(prompt)}</span>{body}</pre></div>"
     )
 
 

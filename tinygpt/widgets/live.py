@@ -156,7 +156,9 @@ class Live(widgets.VBox):
         self._results: dict = {}
         self._moving = False
         self._later = Later(self._guarded)
-        super().__init__([widgets.HTML(frame.STYLE + style), *above, self.message, *views])
+        super().__init__(
+            [widgets.HTML(frame.STYLE + style + frame.NAMES), *above, self.message, *views]
+        )
         self.add_class("tg-live")
 
     def _live_by(self, *controls: widgets.Widget) -> None:

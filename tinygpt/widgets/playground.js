@@ -104,7 +104,7 @@ function text(data, place) {
     if (i !== here) return i < data.first ? `<span>${piece}</span>` : piece;
     return `<mark class="here">${mark}</mark>${data.pieces[token].endsWith("\n") ? "\n" : ""}`;
   });
-  return `<div class="tg"><p><b>The text.</b> Its settings: ${escaped(data.settings)}</p>`
+  return `<div class="tg"><p><b>The text.</b> It was written with ${escaped(data.settings)}</p>`
     + `<pre>${marked.join("")}</pre></div>`;
 }
 

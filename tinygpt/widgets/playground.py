@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from ..config import DecodingConfig
 from ..decoding import stream_tokens
 from ..errors import ConfigError, UnknownCharacterError
+from ..measure import flops_per_token
 from ..model import TinyGPT
 from ..plots import Picture, plot_filters, visible
 from ..runtime import one_thread
@@ -26,10 +27,10 @@ from .stages import Stage, sample, stages
 
 DRAWS = 200
 LONGEST, WRITTEN = 300, 120  # tokens of a text at most, and to begin with
+READINGS, FEWEST = 60_000_000_000, 8  # FLOPs past the block, and tokens there at least
 MENU = 300  # tokens to choose from, if there are more
 AS_DRAWN = -1  # no token is put there
 YOURS = "all sliders together"
-PAGE = "The sampling playground"
 
 
 @dataclass(frozen=True)
@@ -238,18 +239,19 @@ class SamplingPlayground(Live):
         wanted = self._wanted(now)
         yours = self._yours[1] if self._yours[0] == now.prompt else []
         self._draw_distribution(now, yours)
-        if any(len(text.tokens) < now.length and not text.ended for text in wanted.values()):
+        length = self._reach(now)
+        if any(len(text.tokens) < length and not text.ended for text in wanted.values()):
             self._wait(self.texts)
             yield
         for text in wanted.values():
-            for _ in text.grow(now.length):
+            for _ in text.grow(length):
                 yield
-        texts = {name: text.tokens[: now.length] for name, text in wanted.items()}
+        texts = {name: text.tokens[:length] for name, text in wanted.items()}
         self._yours = now.prompt, texts[YOURS]
         if texts[YOURS] != yours:
             self._draw_distribution(now, texts[YOURS])
         cards = chart.cards(self.tokenizer, now.prompt, texts, now.place, now.pins)
-        self._show(self.texts, cards)
+        self._show(self.texts, cards + self._note(now, length))
         decoded = {name: self.tokenizer.decode(tokens) for name, tokens in texts.items()}
         self._results = {name: now.prompt + text for name, text in decoded.items()}
 
@@ -273,7 +275,7 @@ class SamplingPlayground(Live):
     def _save_page(self, path: Path) -> Path:
         """Logits after each token of the learner's own text; the page has the filters."""
         now, V, yours = self._settings(), self.tokenizer.vocab_size, self._yours[1]
-        prompt, pieces = self.tokenizer.encode(now.prompt), self.tokenizer.pieces
+        (prompt, found), pieces = self._stages(replace(now, place=0), yours), self.tokenizer.pieces
         check_size(4 * V * len(yours))
         tokens = [*prompt, *yours]
         rows = [self._read(tuple(tokens[: len(prompt) + i])).numpy() for i in range(len(yours))]
@@ -291,10 +293,9 @@ class SamplingPlayground(Live):
             "logits": base64.b64encode(np.stack(rows).astype("<f4").tobytes()).decode(),
             "allowed": allowed,
             "sliders": self._page_sliders(now, len(yours)),
-            "settings": f"seed {now.seed}, "
-            + ", ".join(f"{k} {v}" for k, v in now.options.items()),
+            "settings": ", ".join([f"seed {now.seed}", *(stage.label for stage in found[1:])]),
         }
-        return write_page(path, PAGE, self.about, chart.STYLE, "playground.js", data)
+        return write_page(path, self.about, chart.STYLE, "playground.js", data)
 
     def _page_sliders(self, now: Settings, length: int) -> list[tuple]:
         """Name, label, lowest and highest value, step and value of each slider of the page."""
@@ -309,6 +310,27 @@ class SamplingPlayground(Live):
         }
         sliders = ((n, s.description, s.min, s.max, s.step, s.value) for n, s in chain.items())
         return [("place", self.unit, 1, length, 1, place), *sliders]
+
+    def _reach(self, now: Settings) -> int:
+        """How many tokens each text gets.
+
+        Past the model's block each one costs a reading of all of it; so many of these are made as
+        take about a second for all texts.
+        """
+        block = self.model.config.block_size
+        reading = block * flops_per_token(self.model, training=False)
+        past = max(FEWEST, READINGS // (len(now.strategies) * reading))
+        return min(now.length, max(0, block - len(self.tokenizer.encode(now.prompt))) + past)
+
+    def _note(self, now: Settings, length: int) -> str:
+        """Why the texts are shorter than asked for, if they are."""
+        if length == now.length:
+            return ""
+        block = self.model.config.block_size
+        return (
+            f"<p>The model reads {block} {self.unit}s at most. Each further one costs a reading of "
+            f"all of them, so the texts have {length} {self.unit}s, not {now.length}.</p>"
+        )
 
     def _draw_distribution(self, now: Settings, yours: list[int]) -> None:
         place = min(now.place, len(yours))

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import ipywidgets as widgets
 
@@ -14,6 +15,7 @@ from . import frame
 from . import router_chart as chart
 from .inputs import check_tokenizer, kind
 from .live import Live
+from .pages import Dial, View, states_page
 from .router_training import JITTER, RouterTraining, Rules, T
 from .router_words import words
 
@@ -179,6 +181,21 @@ class RouterLab(Live):
             look = self.training.looks[-1]
         title = f"Share of the fixed text after {look.update:,} updates"
         return plot_loads(look.load, ["by expert"], title)
+
+    def _save_page(self, path: Path) -> Path:
+        """What was seen after every few updates so far."""
+        looks, changes = self.training.looks, self.training.changes
+        if len(looks) < 2:
+            raise ConfigError("nothing is trained yet; press Start, or call advance(300), first")
+
+        def draw(i: int) -> str:
+            rules = [change for change in changes if change[0] <= looks[i].update]
+            figures = chart.facts(looks[i], self.unit)
+            return self.box(figures + chart.charts(looks[: i + 1], rules, []))
+
+        updates = [f"{look.update:,}" for look in looks]
+        dials, views = [Dial("updates", updates, len(looks) - 1, slides=True)], [View((0,), draw)]
+        return states_page(path, self.about, chart.STYLE, (dials, views))
 
     def _tiles(self) -> str:
         routing, tokens = self.training.routing, self.training.x.flatten()[:TILES].tolist()

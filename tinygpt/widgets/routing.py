@@ -29,7 +29,6 @@ TRIED = 16  # up to so many experts, the text is read without each of them
 LAST_STEP = 2**63 - 1
 PICTURED = 300  # characters of a still picture
 TYPED = "what is typed"
-PAGE = "The routing explorer"
 
 
 def _shown(routing: Routing) -> Routing:
@@ -300,7 +299,7 @@ class RoutingExplorer(Live):
         if steps := list(self.tables):
             dials.append(Dial("step", list(map(str, steps)), steps.index(now.step), slides=True))
             views.append(View((1, 3), lambda n, i: self.box(self._history(n, steps[i]))))
-        return states_page(path, PAGE, self.about, chart.STYLE, (dials, views))
+        return states_page(path, self.about, chart.STYLE, (dials, views))
 
     def _history(self, place: int, step: int) -> str:
         tables = {at: table[place] for at, table in self.tables.items()}

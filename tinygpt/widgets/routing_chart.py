@@ -114,8 +114,8 @@ def tiles(
         for i, (piece, chosen, w) in enumerate(rows)
     )
     return (
-        f"<div class='tiles' role='img' aria-label='The text, each {unit} with the number of "
-        f"its expert; the table below has the same in words'>{''.join(found)}</div>"
+        f"<div class='tiles' tabindex='0' role='img' aria-label='The text, each {unit} with the "
+        f"number of its expert; the table below has the same in words'>{''.join(found)}</div>"
     )
 
 
@@ -180,8 +180,9 @@ def facts(
     heads += ["style"] if styles else []
     head = "".join(f"<th>{name}</th>" for name in heads)
     return (
-        f"<details><summary>The text as a table</summary><div><table class='cross plain'>"
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details>"
+        f"<details><summary>The text as a table</summary><div tabindex='0'>"
+        f"<table class='cross plain'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f"</div></details>"
     )
 
 

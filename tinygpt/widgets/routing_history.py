@@ -61,7 +61,8 @@ def history(
         (f"Who takes most of each {unit}", alphabet(tables[step], pieces)),
     )
     return (
-        f"{side}<details><summary>The lines as a table</summary><div><table class='cross plain'>"
-        f"<thead><tr><th>step</th><th>load CV</th><th>mutual information (nats)</th></tr></thead>"
+        f"{side}<details><summary>The lines as a table</summary><div tabindex='0'>"
+        f"<table class='cross plain'><thead><tr><th>step</th><th>load CV</th>"
+        f"<th>mutual information (nats)</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div></details>"
     )

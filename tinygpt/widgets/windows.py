@@ -1,6 +1,7 @@
 """Windows over a corpus."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import ipywidgets as widgets
 
@@ -11,8 +12,10 @@ from . import frame
 from .frame import slider, tile
 from .inputs import check_tokenizer, kind, whole_number
 from .live import Live
+from .pages import Dial, View, states_page
 
 WIDEST = 32  # tokens of a window
+WINDOWS, SIZES = 64, (1, 2, 4, 8, 16, 32)  # of a page
 
 
 class WindowExplorer(Live):
@@ -34,16 +37,21 @@ class WindowExplorer(Live):
         super().__init__([self.start, self.block_size], [self.view])
         self._live_by(self.start, self.block_size)
 
-    def _tokens(self) -> list[int]:
-        start = self.start.value
-        return self.corpus.train[start : start + self.block_size.value + 1].tolist()
+    def _tokens(self, start: int, size: int) -> list[int]:
+        return self.corpus.train[start : start + size + 1].tolist()
 
     def still(self) -> Picture:
         """The window as a figure."""
-        return plot_window([self.corpus.tokenizer.pieces[i] for i in self._tokens()])
+        ids = self._tokens(self.start.value, self.block_size.value)
+        return plot_window([self.corpus.tokenizer.pieces[i] for i in ids])
 
     def _work(self) -> Iterator[None]:
-        size, ids = self.block_size.value, self._tokens()
+        self._show(self.view, self._window(self.start.value, self.block_size.value))
+        yield
+
+    def _window(self, start: int, size: int) -> str:
+        """The window in tiles, and the examples in it."""
+        ids = self._tokens(start, size)
         self.corpus.tokenizer.decode(ids)  # those that are none are an error
         pieces = [self.corpus.tokenizer.pieces[i] for i in ids]
         rows = _row("x", pieces[:-1], ids[:-1], INPUT) + _row("y", pieces[1:], ids[1:], TARGET)
@@ -55,12 +63,22 @@ class WindowExplorer(Live):
         if size > 8:
             examples[4:-4] = ["⋮"]
             title += " (the middle left out)"
-        self._show(
-            self.view,
-            f"<div style='overflow-x:auto;white-space:nowrap'><table>{rows}</table>"
-            f"<p>{title}</p>{''.join(f'<div>{example}</div>' for example in examples)}</div>",
+        return (
+            f"<div style='overflow-x:auto;white-space:nowrap' tabindex='0'><table>{rows}</table>"
+            f"<p>{title}</p>{''.join(f'<div>{example}</div>' for example in examples)}</div>"
         )
-        yield
+
+    def _save_page(self, path: Path) -> Path:
+        """Some windows from the one that is shown on, drawn beforehand."""
+        first, last = self.start.value, min(self.start.max, self.start.value + WINDOWS - 1)
+        starts = range(first, last + 1)
+        sizes = sorted({*SIZES, self.block_size.value} & {*range(1, self.block_size.max + 1)})
+        dials = [
+            Dial("start", list(map(str, starts)), slides=True),
+            Dial("block size", list(map(str, sizes)), sizes.index(self.block_size.value)),
+        ]
+        views = [View((0, 1), lambda i, j: self.box(self._window(starts[i], sizes[j])))]
+        return states_page(path, self.about, "", (dials, views))
 
 
 def _row(name: str, pieces: list[str], ids: list[int], background: str) -> str:
