@@ -94,9 +94,11 @@ def changed(number: float) -> float:
 
 
 def mutants(value: Any) -> Iterator[Any]:
-    """Copies of a result, each with one of its numbers changed; nothing of what is no result."""
+    """Copies of a result, each with a number (of a sample: a character) changed; else none."""
     if isinstance(value, (float, np.floating)):
         yield changed(value)
+    elif isinstance(value, str) and len(value) > 99:  # a sample
+        yield value[:-1] + chr(ord(value[-1]) ^ 1)
     elif isinstance(value, torch.Tensor) and value.is_floating_point():
         for i in np.linspace(0, value.numel() - 1, min(TRIED, value.numel()), dtype=int):
             other = value.detach().clone()
@@ -141,6 +143,7 @@ def _fails(code, names: dict[str, Any]) -> bool:
 def test_a_changed_number_has_another_first_digit():
     assert [round(changed(x), 3) for x in (1.857, -0.044, 7.0, 0.0)] == [6.857, -0.094, 2.0, 5]
     assert len([*mutants({"a": 1.5, "b": torch.tensor([1.0, 2.0]), "c": "words"})]) == 3
+    assert [*mutants("a" * 100)] == ["a" * 99 + "`"]
     assert next(mutants(pd.DataFrame({"a": [1.0], "b": ["x"]})))["a"][0] == 6
 
 
