@@ -27,7 +27,7 @@ import pytest
 from tinygpt.files import ROOT
 from tinygpt.lab import QUIET
 
-from .stills import still
+from .execute import still
 
 pytestmark = pytest.mark.full
 

@@ -53,7 +53,7 @@ def test_outputs_are_clean(path):
 
 # What a notebook that is not run cannot show well: pictures without words, and widgets.
 UNTOLD = {"image/png", "image/jpeg", "application/vnd.jupyter.widget-view+json"}
-OLD = {"image/png", "application/vnd.jupyter.widget-view+json"}  # in notebooks of before: set()
+OLD: set[str] = set()
 TALLEST = 560  # points that JupyterLab shows at once in a window of 1366 by 768
 
 

@@ -4,17 +4,12 @@ import json
 
 import pytest
 
-from . import notebook_times as times
+from . import execute as times
 
 PATHS = [times.README, *times.notebooks()]
-OLD = "says what was said before; python -m tests.notebook_times writes the times"
-AS_WRITTEN = [
-    pytest.param(path, marks=[pytest.mark.xfail(reason=OLD, strict=True)] * (path != times.README))
-    for path in PATHS
-]
 
 
-@pytest.mark.parametrize("path", AS_WRITTEN, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_a_page_says_the_times_of_the_table(path):
     assert times.pages()[path] == path.read_text(encoding="utf-8")
 

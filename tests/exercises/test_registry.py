@@ -43,6 +43,8 @@ EXERCISES = {
         "perplexity_alone",
         "tokens_per_second",
     ),
+    "07_sparse_moe_tinystories": ("merge_pair", "text_loss", "start_stack", "load_cv"),
+    "08_upcycling_gpt2": ("merge_tiles", "safe_weights", "cut_gated", "stay_clones"),
 }
 
 

@@ -8,8 +8,8 @@ from IPython.core.formatters import DisplayFormatter
 
 from tinygpt import widgets
 
+from ..execute import WIDGET, still
 from ..plots.test_base import Images
-from ..stills import WIDGET, still
 from .conftest import noise
 
 

@@ -1,20 +1,22 @@
-"""How long the notebooks run: measured, kept in notebooks/times.json, and said in the same words by
-the README's table, notebook 00's table and the notebooks' headers.
+"""Executes the notebooks as they are committed: with outputs, each widget as its still picture, and
+how long they ran, which README, notebook 00 and their headers say in the same words.
 
-python -m tests.notebook_times           measures all notebooks, on a quiet machine, and writes
-python -m tests.notebook_times 02 05     measures these
-python -m tests.notebook_times write     only writes what was measured into the pages
+python -m tests.execute           all notebooks, on a quiet machine
+python -m tests.execute 02 05     these
+python -m tests.execute write     only writes the times that were measured into the pages
 """
 
 import json
 import math
 import os
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import nbformat
+from nbclient import NotebookClient
 
 from tinygpt.benchmark import machine
 from tinygpt.files import ROOT, write_text
@@ -22,6 +24,7 @@ from tinygpt.files import ROOT, write_text
 FOLDER, README = ROOT / "notebooks", ROOT / "README.md"
 TIMES = FOLDER / "times.json"
 QUIET = 0.5  # processes that run or wait, on average over a minute
+WIDGET = "application/vnd.jupyter.widget-view+json"
 LENGTH = r"\d+ (?:seconds|minutes|min|s)"
 
 
@@ -64,38 +67,48 @@ def pages() -> dict[Path, str]:
     return {path: with_times(path.read_text(encoding="utf-8"), path.stem) for path in paths}
 
 
-def seconds_of(path: Path) -> float:
-    """How long the cells of a notebook take, without the start of Python."""
-    from nbclient import NotebookClient
+def still(notebook: nbformat.NotebookNode) -> None:
+    """Leave of each widget its sentence and its picture, where it has them.
 
-    notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=None, resources={"metadata": {"path": FOLDER}})
-    with client.setup_kernel():
-        start = time.perf_counter()
-        for number, cell in enumerate(notebook.cells):
-            client.execute_cell(cell, number)
-        return time.perf_counter() - start
+    Without a kernel JupyterLab would show "model not found" in its place, and GitHub nothing.
+    """
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "text/html" in output.get("data", {}):
+                output["data"].pop(WIDGET, None)
+    notebook.metadata.pop("widgets", None)
 
 
-def measure(names: list[str]) -> None:
-    """Run notebooks whose names begin so, all if there are none, and keep their times."""
-    kept = json.loads(TIMES.read_text(encoding="utf-8"))
+def execute(path: Path) -> float:
+    """Run a notebook and write it with what it shows; how many seconds it took."""
+    notebook, start = nbformat.read(path, as_version=4), time.perf_counter()
+    NotebookClient(
+        notebook, timeout=None, record_timing=False, resources={"metadata": {"path": FOLDER}}
+    ).execute()
+    seconds = time.perf_counter() - start
+    still(notebook)
+    nbformat.write(notebook, path)
+    subprocess.run(["nbstripout", "--keep-output", "--keep-count", path], check=True)
+    return seconds
+
+
+def execute_all(names: list[str]) -> None:
+    """Execute the notebooks whose names begin so, all if there are none; keep their times."""
+    kept, load = json.loads(TIMES.read_text(encoding="utf-8")), os.getloadavg()[0]
+    if load > QUIET:
+        print(f"the load is {load:.1f}: on a busy machine times say nothing, so none is kept")
     for path in notebooks():
         if path.name.startswith(tuple(names) or ""):
-            if os.getloadavg()[0] > QUIET:
-                sys.exit(
-                    f"the load is {os.getloadavg()[0]:.1f}: on a busy machine times say nothing"
-                )
-            kept["seconds"][path.stem] = round(seconds_of(path), 1)
-            print(f"{path.stem}: {kept['seconds'][path.stem]} s", flush=True)
-            time.sleep(90)  # until the load is that of others alone
-    if not names:
-        kept["machine"] = f"{os.cpu_count()} cores of one {machine()['processor']}"
+            seconds = round(execute(path), 1)
+            print(f"{path.stem}: {seconds} s", flush=True)
+            if load <= QUIET:
+                kept["seconds"][path.stem] = seconds
+                kept["machine"] = f"{os.cpu_count()} cores of one {machine()['processor']}"
     write_text(TIMES, json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["write"]:
-        measure(sys.argv[1:])
+        execute_all(sys.argv[1:])
     for page, text in pages().items():
         write_text(page, text)
