@@ -271,9 +271,9 @@ def skeletons(path: Path) -> dict[str, str]:
 
 
 def define(path: Path, name: str, code: str) -> Callable:
-    """The function that `code` defines, given the imports of the notebook's first code cell."""
-    tree = ast.parse(cells(path, "code")[0])
-    imports = [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
+    """The function that `code` defines, given what the notebook imports at its start."""
+    start = [node for text in cells(path, "code")[:3] for node in ast.parse(text).body]
+    imports = [node for node in start if isinstance(node, (ast.Import, ast.ImportFrom))]
     names: dict = {}
     exec(compile(ast.Module(imports, []), str(path), "exec"), names)
     exec(code, names)

@@ -84,7 +84,7 @@ def commands(page):
 
 def reduced(words):
     """A command in small: the flags that are added win over those that are there."""
-    words = [MEANT.get(word, word) for word in words]
+    words = [re.sub(r"/step_\d+$", "", MEANT.get(word, word)) for word in words]
     name = words[0]
     kinds = [name, f"{name} {words[1]}" if len(words) > 1 else name]
     if name == "train":

@@ -284,12 +284,12 @@ def test_another_thread_gets_the_results_of_its_own_moves(model, monkeypatch):
 def test_a_snapshot_between_a_move_and_what_follows_it(mixture):
     """The labels of a text are never put beside another one."""
     explorer = routing_explorer(mixture, "the cat sat", labels=[0] * 11)
-    assert "Styles" in explorer.picture.value
+    assert "Styles" in explorer.figures.value
     with explorer._quietly():  # the menu has not followed yet
         explorer.text.value = "a dog"
     explorer._later.start()
     assert explorer.message.value == ""
-    assert "Styles" not in explorer.picture.value
+    assert "Styles" not in explorer.figures.value
 
 
 def test_in_plain_python_threads_take_turns(model):
