@@ -124,7 +124,7 @@ def test_the_attention_explorer_s_page_follows_its_dials(opened, model):
     move(page, "character", "Home")
     assert frame.bounding_box()["y"] < top
     assert page.locator(".read .later").count() == 21
-    page.get_by_label("head").select_option("mean")
+    page.locator("label", has_text="head").locator("select").select_option("mean")
     assert "mean of heads" in page.locator(".views").inner_text()
     fits(page)
 
