@@ -1,13 +1,11 @@
 """The exercises of notebook 01: typical mistakes are named."""
 
-import re
-
 import pytest
 
 from tinygpt.exercises import examine
 from tinygpt.files import ROOT
 
-from ..tools import define, solutions
+from .answers import with_body
 
 NOTEBOOK = ROOT / "notebooks" / "01_char_tokenizer.ipynb"
 
@@ -212,9 +210,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("name", "body", "word"), MISTAKES)
 def test_typical_mistake_is_diagnosed(name, body, word):
-    arguments = re.search(r"def \w+\(.*?\)", solutions(NOTEBOOK)[name])[0]
-    lines = "\n    ".join(body.splitlines())
-    passed, said = examine(define(NOTEBOOK, name, f"{arguments}:\n    {lines}\n"))
+    passed, said = examine(with_body(NOTEBOOK, name, body))
     assert not passed
     assert said.startswith("✗")
     assert word in said

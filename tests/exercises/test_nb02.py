@@ -7,7 +7,7 @@ import pytest
 from tinygpt.exercises import examine
 from tinygpt.files import ROOT
 
-from ..tools import define, solutions
+from .answers import define, solutions
 
 NOTEBOOK = ROOT / "notebooks" / "02_dense_tinygpt.ipynb"
 

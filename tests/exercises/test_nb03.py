@@ -1,6 +1,6 @@
 """The exercises of notebook 03: typical mistakes are named."""
 
-import re
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +10,8 @@ from tinygpt.exercises import examine
 from tinygpt.exercises.nb03 import TENTHS
 from tinygpt.files import ROOT
 
-from ..tools import cells, define, random_logits, solutions
+from ..tools import random_logits
+from .answers import cells, define, solutions, with_body
 
 NOTEBOOK = ROOT / "notebooks" / "03_decoding_strategies.ipynb"
 
@@ -62,10 +63,7 @@ def test_another_right_answer_passes(name, body):
     assert passed, said
 
 
-def defined_as(name: str, body: str):
-    arguments = re.search(r"def \w+\(.*?\)", solutions(NOTEBOOK)[name])[0]
-    lines = "\n    ".join(body.splitlines())
-    return define(NOTEBOOK, name, f"{arguments}:\n    {lines}\n")
+defined_as = partial(with_body, NOTEBOOK)
 
 
 TIMES = (

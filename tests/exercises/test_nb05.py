@@ -1,6 +1,6 @@
 """The exercises of notebook 05: typical mistakes are named."""
 
-import re
+from functools import partial
 
 import pytest
 from scipy import stats
@@ -8,15 +8,12 @@ from scipy import stats
 from tinygpt.exercises import examine, nb05
 from tinygpt.files import ROOT
 
-from ..tools import define, solutions
+from .answers import with_body
 
 NOTEBOOK = ROOT / "notebooks" / "05_comparison_attention_heatmaps.ipynb"
 
 
-def defined_as(name: str, body: str):
-    arguments = re.search(r"def \w+\(.*?\)", solutions(NOTEBOOK)[name])[0]
-    lines = "\n    ".join(body.splitlines())
-    return define(NOTEBOOK, name, f"{arguments}:\n    {lines}\n")
+defined_as = partial(with_body, NOTEBOOK)
 
 
 PAIRS = "d = np.array(first) - np.array(second)\nn, m, s = len(d), d.mean(), d.std(ddof=1)\n"

@@ -1,21 +1,18 @@
 """The exercises of notebook 06: typical mistakes are named."""
 
-import re
+from functools import partial
 
 import pytest
 
 from tinygpt.exercises import examine
 from tinygpt.files import ROOT
 
-from ..tools import define, solutions
+from .answers import with_body
 
 NOTEBOOK = ROOT / "notebooks" / "06_gpt2_vs_qwen_moe_ptbr.ipynb"
 
 
-def defined_as(name: str, body: str):
-    arguments = re.search(r"def \w+\(.*?\)", solutions(NOTEBOOK)[name])[0]
-    lines = "\n    ".join(body.splitlines())
-    return define(NOTEBOOK, name, f"{arguments}:\n    {lines}\n")
+defined_as = partial(with_body, NOTEBOOK)
 
 
 def turn(angle: str, split: str = "x.chunk(2, dim=-1)", join: str = "") -> tuple[str, str]:

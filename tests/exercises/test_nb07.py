@@ -1,6 +1,6 @@
 """The exercises of notebook 07: typical mistakes are named."""
 
-import re
+from functools import partial
 
 import pytest
 import torch
@@ -9,15 +9,12 @@ from tinygpt.exercises import examine
 from tinygpt.files import ROOT
 from tinygpt.measure import variation
 
-from ..tools import define, solutions
+from .answers import with_body
 
 NOTEBOOK = ROOT / "notebooks" / "07_sparse_moe_tinystories.ipynb"
 
 
-def defined_as(name: str, body: str):
-    arguments = re.search(r"def \w+\(.*?\)", solutions(NOTEBOOK)[name])[0]
-    lines = "\n    ".join(body.splitlines())
-    return define(NOTEBOOK, name, f"{arguments}:\n    {lines}\n")
+defined_as = partial(with_body, NOTEBOOK)
 
 
 PADS = "pads = targets == end\n"

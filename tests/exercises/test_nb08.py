@@ -1,6 +1,6 @@
 """The exercises of notebook 08: typical mistakes are named."""
 
-import re
+from functools import partial
 
 import pytest
 import torch
@@ -10,15 +10,13 @@ from tinygpt.exercises import examine, nb08
 from tinygpt.files import ROOT
 from tinygpt.model import upcycle
 
-from ..tools import LLAMA, define, normal, shaken, solutions
+from ..tools import LLAMA, normal, shaken
+from .answers import define, solutions, with_body
 
 NOTEBOOK = ROOT / "notebooks" / "08_upcycling_gpt2.ipynb"
 
 
-def defined_as(name: str, body: str):
-    arguments = re.search(r"def \w+\(.*?\)", solutions(NOTEBOOK)[name])[0]
-    lines = "\n    ".join(body.splitlines())
-    return define(NOTEBOOK, name, f"{arguments}:\n    {lines}\n")
+defined_as = partial(with_body, NOTEBOOK)
 
 
 def merged(sums: str, values: str = "c1 * a1 + c2 * a2", end: str = "m, l, a"):

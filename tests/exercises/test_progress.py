@@ -13,7 +13,7 @@ from tinygpt.exercises.cells import is_skeleton
 from tinygpt.exercises.words import COLUMNS
 from tinygpt.files import ROOT
 
-from ..tools import skeletons, solutions
+from .answers import skeletons, solutions
 from .test_registry import EXERCISES
 
 FIRST = ROOT / "notebooks" / "01_char_tokenizer.ipynb"

@@ -11,7 +11,7 @@ from tinygpt.exercises import check, examine
 from tinygpt.exercises.words import COLUMNS, ROWS, in_one_line, on_a_screen, shown
 from tinygpt.files import ROOT
 
-from ..tools import define, skeletons, solutions
+from .answers import define, skeletons, solutions
 
 EXERCISES = {
     "01_char_tokenizer": (
