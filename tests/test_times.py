@@ -18,6 +18,12 @@ def test_the_table_has_every_notebook():
     assert set(times.measured()) == {path.stem for path in times.notebooks()}
 
 
+@pytest.mark.parametrize("path", times.notebooks(), ids=lambda path: path.stem)
+def test_a_header_says_a_time(path):
+    said = times.said(times.measured()[path.stem], ("seconds", "minutes"))
+    assert f"run {said} on two CPU cores" in path.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(0.4, "5 s"), (15, "15 s"), (15.1, "20 s"), (120, "120 s"), (121, "3 min"), (600, "10 min")],

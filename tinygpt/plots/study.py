@@ -47,7 +47,8 @@ def _name_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
 
 def _span(counts: "pd.Series") -> str:
     low, high = counts.min(), counts.max()
-    return str(low) if low == high else f"{low} to {high}"
+    counted = str(low) if low == high else f"{low} to {high}"
+    return f"{counted} seed" if counted == "1" else f"{counted} seeds"
 
 
 def plot_study_curves(
@@ -78,7 +79,7 @@ def plot_study_curves(
     seeds = frame.groupby("arm")["seed"].nunique()
     told = "; ".join(f"{arm} {loss:.4f} at {at:,.4g}" for loss, at, arm, _ in sorted(ends))
     figure.alt = (
-        f"Validation loss against {BUDGETS[budget]}, means of {_span(seeds)} seeds. Where the "
+        f"Validation loss against {BUDGETS[budget]}, means of {_span(seeds)}. Where the "
         f"lines end, from the lowest: {told}."
     )
     return figure
