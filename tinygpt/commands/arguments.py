@@ -98,4 +98,10 @@ def _unboxed(box: str) -> str:
     text = re.sub(r"^Error parsing \w+: ", "", text)  # the name of a group of flags
     text = re.sub(NO_TYPE, r"\1: '\3' is not \2", text)
     chosen = re.match(CHOICE, text)
-    return text + (did_you_mean(chosen[1], {"": re.findall(QUOTED, chosen[2])}) if chosen else "")
+    return _with_choices(text, chosen[1], chosen[2]) if chosen else text
+
+
+def _with_choices(text: str, given: str, choices: str) -> str:
+    """The message with its choices, which tyro has in a set, in one order, and the nearest one."""
+    names = sorted(re.findall(QUOTED, choices))
+    return f"{text.removesuffix(choices)}{', '.join(names)}{did_you_mean(given, {'': names})}"

@@ -21,11 +21,8 @@ class CompareArgs:
         Positional[tuple[str, ...]], arg(metavar="[RUN ...]", help_behavior_hint="")
     ] = ()
     """runs of your own to compare, in the place of a study: names under checkpoints/, or paths"""
-    study: Annotated[
-        Literal["notebook", "laptop", "baby", "portuguese", "stories", "upcycling"] | None,
-        Described,
-    ] = None
-    """which; default: notebook. baby is trained on a CUDA device only"""
+    study: Literal["notebook", "laptop", "baby", "portuguese", "stories", "upcycling"] = "notebook"
+    """which; baby is trained on a CUDA device only"""
     arms: Annotated[tuple[str, ...], arg(metavar="ARM ...", help_behavior_hint="")] = ()
     """which of them; default: those of the study"""
     seeds: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
@@ -62,7 +59,7 @@ def compare(arguments: Sequence[str]) -> None:
         raise ConfigError("--out is empty; name a folder, or leave it away")
     else:
         options = (args.arms, args.seeds, args.corpus, args.device, args.compile)
-        study = open_study(STUDIES[args.study or "notebook"], resolve(args.out), *options)
+        study = open_study(STUDIES[args.study], resolve(args.out), *options)
         with patient_output():
             carry_out(study, args.until)
         reports = report(study)

@@ -109,6 +109,7 @@ def train(arguments: Sequence[str]) -> None:
     with patient_output():
         if trainer.ranks.first:
             print(f"the run is in {trainer.run.folder}", flush=True)
+            _tell_of_a_long_warmup(trainer)
         trainer.fit()
         if trainer.ranks.first:
             _print_losses(trainer)
@@ -118,6 +119,17 @@ def train(arguments: Sequence[str]) -> None:
 def _keep(run, settings: RunSettings) -> None:
     with run.writing():
         write_text(run.settings, write_settings(settings))
+
+
+def _tell_of_a_long_warmup(trainer) -> None:
+    warmup, end = trainer.config.warmup_steps, trainer.max_steps
+    if warmup >= end:
+        print(
+            f"the warm-up of {warmup:,} updates leaves the run of {end:,} nothing else: the learning "
+            f"rate never reaches {trainer.config.lr:g}; for so short a run take --warmup-steps "
+            f"{end // 10}",
+            flush=True,
+        )
 
 
 def _print_losses(trainer) -> None:
