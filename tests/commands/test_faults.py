@@ -109,7 +109,7 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(arguments, words, ca
         ("compare --out README.md", "README.md"),
         (
             "benchmark stepp",
-            "('step', 'decoding', 'moe', 'model', 'scale', 'time-to-loss'); did you mean step?",
+            "of decoding, model, moe, scale, step, time-to-loss; did you mean step?",
         ),
         ("benchmark --preset tinny", "did you mean the preset tiny?"),
         ("benchmark --threads 999999999", "threads=999999999 must be between 1 and 1024"),

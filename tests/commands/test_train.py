@@ -33,7 +33,7 @@ def test_the_last_lines_say_whose_loss_it_is(capsys):
     ]
 
 
-@pytest.mark.parametrize("warmup, told", [(19, False), (20, True)])
+@pytest.mark.parametrize(("warmup", "told"), [(19, False), (20, True)])
 def test_a_warm_up_that_the_run_never_leaves_is_told(warmup, told, text, tmp_path, capsys):
     out = tmp_path / "run"
     assert train(text, out, "--max-steps", "20", "--warmup-steps", str(warmup)) == 0

@@ -125,9 +125,9 @@ def _tell_of_a_long_warmup(trainer) -> None:
     warmup, end = trainer.config.warmup_steps, trainer.max_steps
     if warmup >= end:
         print(
-            f"the warm-up of {warmup:,} updates leaves the run of {end:,} nothing else: the learning "
-            f"rate never reaches {trainer.config.lr:g}; for so short a run take --warmup-steps "
-            f"{end // 10}",
+            f"the warm-up of {warmup:,} updates leaves the run of {end:,} nothing else: the "
+            f"learning rate never reaches {trainer.config.lr:g}; for so short a run take "
+            f"--warmup-steps {end // 10}",
             flush=True,
         )
 
