@@ -419,7 +419,7 @@ def explore(page: Page) -> None:
     menu = explorer.locator(".widget-dropdown").filter(has_text="drop").locator("select")
     expert = tiles(page)[0][0].removeprefix("e")[0]
     menu.select_option(f"expert {expert}")
-    page.shows(TILES, f"hatched: expert {expert}, dropped")
+    page.shows(TILES, f"struck out: expert {expert}, dropped")
     page.shows(LOSS, f"without expert {expert}")
     page.wait_for("() => !document.querySelector('.tg.pending')")
     assert "at its own characters" in page.text(LOSS)

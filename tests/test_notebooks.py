@@ -100,6 +100,13 @@ def test_nothing_that_hides_or_flickers(path):
 
 
 @all_notebooks
+def test_no_table_needs_a_style_sheet(path):
+    _, code, _ = read(path)
+    for cell in code:  # a viewer that does not trust the page drops it, and the table is another
+        assert ".style" not in cell.source, cell.source
+
+
+@all_notebooks
 def test_every_function_that_is_defined_is_used(path):
     _, code, _ = read(path)
     tree = ast.parse("\n".join(cell.source for cell in code))

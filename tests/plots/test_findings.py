@@ -99,6 +99,7 @@ EXAMPLES = {
     ),
     "plot_routing_over_training": lambda: plots.plot_routing_over_training(development()),
     "plot_scaling": lambda: plots.plot_scaling(scaling()),
+    "plot_seeds": lambda: plots.plot_seeds({f"arm {i}": {1: i, 2: i + 0.5} for i in range(14)}),
     "plot_specialisation": lambda: plots.plot_specialisation(development(), ["class", "style"]),
     "plot_study_curves": lambda: plots.plot_study_curves(study(), {}, "tokens"),
     "plot_table": lambda: plots.plot_table(
@@ -164,6 +165,11 @@ def test_findings_are_those_of_the_data():
     assert routed.alt == (
         "The expert of each character: of 4 characters as first choice expert 0 50 %, "
         "expert 1 25 %."
+    )
+    seeds = plots.plot_seeds({"tuned": {1: 3.5, 2: 3.75}, "scratch": {1: 4.5}})
+    assert seeds.alt == (
+        "Validation loss of each arm, the mean and its runs: tuned 3.625 from 3.500 to 3.750; "
+        "scratch 4.500 from 4.500 to 4.500."
     )
     window = plots.plot_window(["a", "b ", "\n", "c"])
     assert window.alt == (

@@ -54,6 +54,21 @@ def test_curves_are_means_over_seeds_on_each_axis(evaluations, budget, ends):
     assert f"top-1 2.2000 at {ends[1]:,.4g}; dense 2.7000 at {ends[0]:,.4g}" in figure.alt
 
 
+def test_no_line_is_only_dotted(evaluations):
+    arms = [evaluations.assign(arm=f"arm {i}") for i in range(5)]
+    lines = plots.plot_study_curves(pd.concat(arms), {}).axes[0].lines
+    assert len({str(line._dash_pattern) for line in lines}) == 4  # then again, in another colour
+    assert not any(line.get_linestyle() == ":" for line in lines)
+
+
+def test_seeds_are_dots_and_their_mean_a_line():
+    axes = plots.plot_seeds({"tuned": {1: 3.5, 2: 3.7}, "scratch": {4: 4.5}}).axes[0]
+    drawn = [line.get_xydata().tolist() for line in axes.lines]
+    assert drawn == [[[3.5, 0], [3.7, 0]], [[3.6, 0]], [[4.5, 1]], [[4.5, 1]]]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["tuned", "scratch"]
+    assert axes.yaxis_inverted()
+
+
 def test_bands_go_from_the_lowest_seed_to_the_highest(evaluations):
     band = plots.plot_study_curves(evaluations, MS).axes[0].collections[0].get_paths()[0]
     at_end = band.vertices[band.vertices[:, 0] == 100][:, 1]

@@ -279,6 +279,7 @@ def test_dropping_an_expert_changes_loss_text_and_tiles(explorer, model):
     assert after["text"] == generateV2(model, TEXT, 40, seed=1, temperature=0.8)
     off = [kind.endswith(" off") for kind in kinds(explorer.picture.value)]
     assert off == [e == mine for e in used(explorer)]
+    assert f"white, its number struck out: expert {mine}, dropped" in explorer.picture.value
     assert f"<b>Layer 1 without expert {mine}</b>" in explorer.loss.value
     assert f"{after['loss']:.3f} nats per character with all experts" in explorer.loss.value
     assert f"{after['loss without']:.3f} without" in explorer.loss.value
@@ -290,6 +291,11 @@ def test_dropping_an_expert_changes_loss_text_and_tiles(explorer, model):
     assert explorer.results == before
     assert both(explorer) == picture
     assert "<mark" not in explorer.loss.value
+
+
+def test_stripes_only_mean_that_the_colours_begin_again():
+    assert re.search(r"b\.off \{ background:#fff !important \}", routing_chart.STYLE)
+    assert routing_chart.STYLE.count(routing_chart._STRIPES) == 1  # and not for dropped ones
 
 
 def test_dropping_an_unused_expert_changes_nothing(model):

@@ -18,10 +18,11 @@ Numbers = list[tuple[float, str]]  # wrong answers, and what is wrong with them
 
 def _explain(seen: str, got: float, right: float, mistakes: Numbers) -> None:
     """Say which of the usual mistakes gave a number; nothing if it is right."""
+    expect(not math.isnan(got), "you return nan: is it the mean of nothing, or 0 / 0?")
     if math.isclose(got, right, rel_tol=1e-5, abs_tol=1e-9):
         return
     for value, why in mistakes:
-        expect(not math.isclose(got, value, rel_tol=1e-5, abs_tol=1e-9), f"{seen}: {why}")
+        expect(not math.isclose(got, value, rel_tol=1e-5, abs_tol=1e-9), f"{seen}: {why}.")
     raise NotYet(f"{seen} the answer is {right:,.4g}, but you return {got:,.4g}.")
 
 
@@ -51,12 +52,18 @@ def _explain_turn(x: Tensor, got: Tensor, theta: float) -> None:
     T, D = x.shape
     t, half = torch.arange(T)[:, None], D // 2
     steps = torch.arange(half)
+    expect(not torch.allclose(got, x), "x comes back as it was: nothing is turned.")
     mistakes = [
         (-t * theta ** (-2 * steps / D), "it turns the other way round: position -1 for 1."),
         ((t + 1) * theta ** (-2 * steps / D), "positions are counted from 0, not from 1."),
         (t * theta ** (-steps / D), "the exponent is 2i / D. Half of it turns too fast."),
         (t * theta ** (2 * steps / D), "the later pairs turn slower: divide by theta^(2i / D)."),
         (t * torch.ones(half), "all pairs turn alike; each needs an angle of its own."),
+        (t * 10_000.0 ** (-2 * steps / D), "theta is given, and you take 10,000 whatever it is."),
+        (
+            torch.pi / 2 - t * theta ** (-2 * steps / D),
+            "cosine and sine are exchanged: at position 0 nothing is turned.",
+        ),
     ]
     for angle, why in mistakes:
         expect(not torch.allclose(got, _turned(x, angle), atol=1e-5), why)
@@ -98,6 +105,8 @@ def expert_capacity(answer: Callable) -> str:
             (whole, "an expert takes a whole number of tokens: round up"),
             (math.ceil(K * T / E), "the factor is missing"),
             (math.ceil(factor * K * T), "that is for all experts together"),
+            (math.floor(whole) + 1, "a whole number is rounded up already: nothing is added"),
+            (factor * math.ceil(K * T / E), "multiply first, then round up"),
         ]
         if K > 1:  # a whole number here, however rounded
             why = "K is missing. Each token makes K choices, so an even share is K T / E"
@@ -165,6 +174,9 @@ def tokens_per_second(answer: Callable) -> str:
         (0.5, "that is the seconds of an update, not the tokens in a second"),
         (tokens * 5 / 0.5, "each update has these tokens: do not count them five times"),
         (tokens / 0.55, "that median is of all updates; the first one warms up"),
+        (tokens / 0.6, "that median has evaluations and saving in it. Take the updates alone"),
+        (0.5 / tokens, "that is seconds per token; tokens per second is the other way round"),
+        (tokens * 0.5, "the tokens of an update are divided by its seconds, not multiplied"),
     ]
     _explain(seen, got, tokens / 0.5, mistakes)
     return (

@@ -59,6 +59,7 @@ def text_loss(answer: Callable) -> str:
     nats = torch.arange(1.0, 19.0).view(3, 6).sqrt()
     given = nats.clone(), targets.clone()
     got = is_number(answer(*given, end))
+    expect(not math.isnan(got), "you return nan: is it the mean of nothing, or 0 / 0?")
     expect(torch.equal(given[0], nats), "you changed the losses that were given.")
     expect(torch.equal(given[1], targets), "you changed the targets that were given.")
     pad = targets == end
@@ -76,6 +77,11 @@ def text_loss(answer: Callable) -> str:
         (by_row.mean(), "rows have different lengths: a mean of means counts short ones more."),
         ((nats * real).sum(), "that is a sum; a mean is asked."),
         ((nats * real).sum() / rows, "divide by the number of tokens that count, not of rows."),
+        (nats[first].mean(), "that is the loss of the first end marks alone."),
+        (
+            nats[~pad | (pad.cumsum(0) == 1)].mean(),
+            "the end marks are numbered down the columns; a row is a text: dim=1.",
+        ),
     ]
     right = nats[real].mean().item()
     for wrong, why in mistakes:
@@ -100,8 +106,9 @@ def start_stack(answer: Callable) -> str:
         stack.shape == (E, n_in, n_out),
         f"the shape ({E}, {n_in}, {n_out}) is asked, but yours is {tuple(stack.shape)}.",
     )
-    expect(stack.std().item() > 0, "all weights are equal; they must be drawn.")
-    size, bound = stack.abs().max().item(), 1 / math.sqrt(n_in)
+    size, bound, spread = stack.abs().max().item(), 1 / math.sqrt(n_in), stack.std().item()
+    expect(size < 10, "`torch.empty` is whatever lay in memory: draw the weights, `uniform_`.")
+    expect(spread > 0, "all weights are equal; they must be drawn.")
     mistakes = {
         1 / math.sqrt(n_in * n_out): "as if one matrix with n_in * n_out inputs were drawn. That "
         "is what `kaiming_uniform_` makes of a stack.",
@@ -110,6 +117,8 @@ def start_stack(answer: Callable) -> str:
         1 / math.sqrt(E * n_in): "the number of experts is in it. A token meets one matrix at a "
         "time.",
         1 / n_in: "it is 1 / n_in: the square root is missing.",
+        1 / math.sqrt(3 * n_in): "it is 1 / √(3 n_in): that is their standard deviation, not the "
+        "bound.",
         math.sqrt(3 / n_in): "it is √(3 / n_in): the variance is 1 / n_in then, three times "
         "nn.Linear's.",
         math.sqrt(6 / n_in): "it is √(6 / n_in), the default for ReLU; nn.Linear takes a = √5.",
@@ -117,13 +126,14 @@ def start_stack(answer: Callable) -> str:
     for wrong, why in mistakes.items():
         close = math.isclose(size, wrong, rel_tol=0.02)
         expect(not close or math.isclose(size, bound, rel_tol=0.02), f"The largest weight: {why}")
+    expect(stack.min().item() < 0, "half of the weights should be negative.")
+    expect(size < 3 * spread, "these are drawn from a normal distribution; uniform ones are asked.")
     expect(
         math.isclose(size, bound, rel_tol=0.02),
         f"weights should reach from -{bound:.4f} to {bound:.4f}, yours reach {size:.4f}.",
     )
-    expect(stack.min().item() < 0, "half of the weights should be negative.")
     expect(
-        math.isclose(stack.std().item(), bound / math.sqrt(3), rel_tol=0.05),
+        math.isclose(spread, bound / math.sqrt(3), rel_tol=0.05),
         "within the bounds the weights should be uniform.",
     )
     expect(not torch.equal(stack[0], stack[1]), "all experts are alike; draw each of its own.")

@@ -26,8 +26,10 @@ def is_number(result) -> float:
     if isinstance(result, Tensor) and result.numel() != 1:
         raise NotYet(
             f"one number is asked, but you return a tensor of shape {tuple(result.shape)}: is a "
-            f"sum missing?"
+            f"mean or a sum missing?"
         )
+    number = not isinstance(result, (str, bytes)) and hasattr(result, "__float__")
+    expect(number, f"one number is asked, but you return {shown(result)}.")
     return float(result)
 
 

@@ -24,7 +24,7 @@ from .routing import (
     tint,
 )
 from .settling import plot_co_activation, plot_routing_over_training, plot_specialisation
-from .study import plot_differences, plot_study_curves
+from .study import plot_differences, plot_seeds, plot_study_curves
 from .way import plot_way
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "plot_routing",
     "plot_routing_over_training",
     "plot_scaling",
+    "plot_seeds",
     "plot_specialisation",
     "plot_study_curves",
     "plot_table",

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 SKY, VERMILION, GREY = "#56B4E9", "#D55E00", "#767676"
 HEAT = "cividis"
-LINE_STYLES = ("-", "--", "-.", ":")
+LINE_STYLES = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))  # a dotted line is too faint
 KINDS = ((BLUE, "-", "o"), (VERMILION, "--", "s"), (GREEN, "-.", "^"))  # told apart without colour
 CHARACTER_FONT = "DejaVu Sans Mono"  # comes with matplotlib
 CHARACTER = {"ha": "center", "va": "center", "family": CHARACTER_FONT}  # alone on its tile

@@ -139,7 +139,7 @@ def plot_lines(
     colours = cycle((BLUE, ORANGE, GREEN, PINK, SKY, VERMILION))
     looks = zip(lines.items(), colours, cycle(LINE_STYLES), strict=False)
     for (label, values), colour, style in looks:
-        axes.plot(x, values, style, color=colour, label=label)
+        axes.plot(x, values, linestyle=style, color=colour, label=label)
     _baselines(axes, baselines)
     if all(isinstance(value, int) for value in x):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

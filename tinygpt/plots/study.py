@@ -69,7 +69,7 @@ def plot_study_curves(
         rows = rows[rows["step"] >= SHOWN * rows["step"].max()]
         x, losses = rows.groupby("step")[budget].first(), rows.groupby("step")["val_loss"]
         axes.fill_between(x, losses.min(), losses.max(), color=colour, alpha=0.2, linewidth=0)
-        axes.plot(x, losses.mean(), style, color=colour)
+        axes.plot(x, losses.mean(), linestyle=style, color=colour)
         ends.append((losses.mean().iloc[-1], x.iloc[-1], arm, colour))
     _name_ends(axes, ends)
     axes.set(xlabel=BUDGETS[budget], ylabel="validation loss (nats)")
@@ -82,6 +82,23 @@ def plot_study_curves(
         f"Validation loss against {BUDGETS[budget]}, means of {_span(seeds)}. Where the "
         f"lines end, from the lowest: {told}."
     )
+    return figure
+
+
+def plot_seeds(losses: Mapping[str, Mapping[int, float]]) -> Picture:
+    """A dot for each run and a line at the mean, a row per arm: losses by arm and seed, as
+    `study.losses_of` gives them."""
+    figure, axes = one_panel(8, min(TALLEST, 0.9 + 0.34 * len(losses)))
+    told = []
+    for place, (arm, runs) in enumerate(losses.items()):
+        values = np.array([*runs.values()])
+        axes.plot(values, np.full(len(values), place), "o", color=BLUE, alpha=0.6, markersize=5)
+        axes.plot(values.mean(), place, "|", color=VERMILION, markersize=16, markeredgewidth=2)
+        told.append(f"{arm} {values.mean():.3f} from {values.min():.3f} to {values.max():.3f}")
+    axes.set_yticks(range(len(losses)), [*losses], fontsize=9)
+    axes.set_ylim(len(losses) - 0.5, -0.5)
+    axes.set_xlabel("validation loss (nats per token): a dot is a run, a line the mean")
+    figure.alt = f"Validation loss of each arm, the mean and its runs: {'; '.join(told)}."
     return figure
 
 

@@ -62,7 +62,7 @@ class Scratch(Arm):
 _SCRATCH = {"moe": MoEConfig(n_experts=4, **_BALANCE)}
 _LONGER = _SCRATCH | {"like": "scratch"}
 ARMS = named(
-    Pretrained("tuned", "dense, fine-tuned"),
+    Pretrained("tuned", "the fine-tuned dense model"),
     Pretrained("top-1", "upcycled to top-1 of 4 copies", **_copies(4, 1)),
     Pretrained("groups", "upcycled to 4 copies in halves, of which 2 work", **_copies(8, 2, 2)),
     Pretrained("top-2", "upcycled to top-2 of 4 copies", **_copies(4, 2)),

@@ -15,7 +15,6 @@ from .frame import safe, shown
 # tokens by the expert that takes most of them: of all, and of one expert at least and at most
 LISTED, FEWEST, MOST = 800, 10, 100
 _HATCH = "repeating-linear-gradient(135deg,#bbb 0 1px,#fff 1px 5px)"
-_PALE_HATCH = _HATCH.replace("#bbb", "#ddd")
 _STRIPES = "repeating-linear-gradient(45deg,#0000 0 4px,#fffa 4px 6px)"
 _COLOURS = "".join(
     f".tg .e{i} {{ --c:{','.join(str(int(c[j : j + 2], 16)) for j in (1, 3, 5))} }}\n"
@@ -39,7 +38,7 @@ STYLE = f"""<style>
   border-bottom:3px solid #0000 }}
 .tg .tiles b i {{ display:block; font:10px/11px var(--jp-ui-font-family, sans-serif) }}
 .tg .tiles b.none {{ background:{_HATCH}; border-top-color:{GREY} }}
-.tg .tiles b.off {{ background:{_PALE_HATCH} }}
+.tg .tiles b.off {{ background:#fff !important }}
 .tg .tiles b.off i {{ text-decoration:line-through }}
 .tg .tiles small {{ line-height:17px; margin-left:4px }}
 .tg .sw {{ display:inline-block; width:12px; height:12px; background:rgb(var(--c));
@@ -192,7 +191,7 @@ def legend(n_choices: int, off: int, unit: str = "character") -> str:
     words += "larger the gate's weight"
     if n_choices > 1:
         words += "; the line below: its second expert"
-    return words + (f"; hatched: expert {off}, dropped." if off >= 0 else ".")
+    return words + (f"; white, its number struck out: expert {off}, dropped." if off >= 0 else ".")
 
 
 def kind(expert: int) -> str:
