@@ -126,6 +126,26 @@ def test_a_wrong_answer_is_shown_its_own_line_and_none_of_the_package(codes, wor
         assert ours not in said
 
 
+def test_an_answer_that_stops_is_told_what_it_was_given(capsys):
+    code = "def encode_with_unknown(text, alphabet):\n    return [alphabet.index(c) for c in text]\n"
+    said = " ".join(said_of(learner(code, name="encode_with_unknown"), capsys).split())
+    assert said.endswith("for c in text]». It was given 'a!b?', ' abc'.")
+    said = " ".join(said_of(learner(windows("return tokens.view(7), 0")), capsys).split())
+    assert said.endswith("It was given a tensor of shape (10,), 3.")
+
+
+def test_a_wrong_answer_that_reads_the_notebooks_variables_is_told_so(capsys):
+    name, head = "unknown_share", "def unknown_share(text, alphabet):\n"
+    told = "Your function reads `T` and `known` from the notebook."
+    wrong = "    return torch.zeros(2, 3).T.numel() / T + sum(c in known for c in text)\n"
+    assert told in said_of(learner("T, known = 8, 'ab'", head + wrong, name=name), capsys)
+    own = "def letters(text):\n    return torch.ones(1, len(text) + 1).T\n"
+    wrong = "    return letters(text).mean()\n"
+    assert "notebook" not in said_of(learner(f"T = 8\n{own}", head + wrong, name=name), capsys)
+    right = "    return sum(c not in alphabet for c in text) / (len(text) or T)\n"
+    assert examine(learner("T = 8", head + right, name=name))[0]
+
+
 def test_a_function_of_the_package_is_no_answer_whose_lines_are_shown(capsys):
     from tinygpt.exercises.nb01 import make_windows
 
