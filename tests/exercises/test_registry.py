@@ -113,8 +113,9 @@ HELPER = "def cut(tokens, size):\n    return tokens.view(-1, size + 0.5)\n"
         ([windows("raise KeyboardInterrupt")], "was stopped by hand, in its line «raise Keyb"),
         ([windows("return make_windows(tokens, block_size)")], "RecursionError"),
         (["def make_windows(tokens):\n    return 1, 2\n"], "takes 1 positional argument but 2"),
-        ([windows("return 'a', 'b'")], "returns ('a', 'b'), which cannot be checked (TypeError"),
-        ([windows("return [[1], [2, 3]], 0")], "returns ([[1], [2, 3]], 0), which cannot"),
+        ([windows("return 'a', 'b'")], "a tensor is asked, but you return a str, 'a'."),
+        ([windows("return [[1], [2]], 0")], "a list, [[1], [2]]. A list becomes one by torch.tens"),
+        ([windows("return (tokens,), 0")], "A comma too many makes a tuple."),
         ([windows("return 7")], "two tensors are asked"),
         ([windows("raise ValueError")], "stopped with ValueError, in its line «raise ValueError»"),
     ],
@@ -126,8 +127,16 @@ def test_a_wrong_answer_is_shown_its_own_line_and_none_of_the_package(codes, wor
         assert ours not in said
 
 
+def test_what_cannot_be_checked_is_shown(capsys):
+    code = "def encode_with_unknown(text, alphabet):\n    return [None, 1]\n"
+    said = said_of(learner(code, name="encode_with_unknown"), capsys)
+    assert "returns [None, 1], which cannot be checked (TypeError" in said
+
+
 def test_an_answer_that_stops_is_told_what_it_was_given(capsys):
-    code = "def encode_with_unknown(text, alphabet):\n    return [alphabet.index(c) for c in text]\n"
+    code = (
+        "def encode_with_unknown(text, alphabet):\n    return [alphabet.index(c) for c in text]\n"
+    )
     said = " ".join(said_of(learner(code, name="encode_with_unknown"), capsys).split())
     assert said.endswith("for c in text]». It was given 'a!b?', ' abc'.")
     said = " ".join(said_of(learner(windows("return tokens.view(7), 0")), capsys).split())

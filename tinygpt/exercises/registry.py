@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
-from typing import Any
 
 from ..errors import TinyGPTError
 from .answer import Answer, Untouched, arguments, borrowed

@@ -15,20 +15,36 @@ def expect(condition: bool, message: str) -> None:
 
 def is_tensor(result) -> Tensor:
     """The result, if it is a tensor."""
-    if not isinstance(result, Tensor):
-        raise NotYet(f"a tensor is asked, but you return {shown(result)}.")
-    return result
+    if isinstance(result, Tensor):
+        return result
+    way_out = ""
+    if isinstance(result, list):
+        way_out = " A list becomes one by torch.tensor(...), a list of tensors by torch.stack(...)."
+    elif isinstance(result, tuple):
+        way_out = " A comma too many makes a tuple."
+    raise NotYet(f"a tensor is asked, but you return {_with_kind(result)}.{way_out}")
 
 
 def is_number(result) -> float:
     """The result as a number, if it is one."""
     expect(result is not None, "the function returns None: is a `return` missing?")
-    if isinstance(result, Tensor) and result.numel() != 1:
-        raise NotYet(
-            f"one number is asked, but you return a tensor of shape {tuple(result.shape)}: is a "
-            f"sum missing?"
-        )
+    if isinstance(result, Tensor):
+        if result.numel() != 1:
+            raise NotYet(
+                f"one number is asked, but you return a tensor of shape {tuple(result.shape)}: is "
+                f"a sum missing?"
+            )
+        return result.item()
+    text = isinstance(result, (str, bytes))
+    if text or not hasattr(result, "__float__"):  # float() would also read a text
+        raise NotYet(f"one number is asked, but you return {_with_kind(result)}.")
     return float(result)
+
+
+def _with_kind(result) -> str:
+    """What was returned, and what kind of thing it is."""
+    kind = type(result).__name__
+    return shown(result) if result is None else f"a {kind}, {shown(result)}"
 
 
 def short(values: Tensor) -> list[float]:
