@@ -109,7 +109,7 @@ MISTAKES = [
     (
         "unigram_entropy",
         "p = counts / counts.sum()\np = p[p > 0]\nreturn f'{-(p * p.log()).sum():.4f}'",
-        "one number is asked, but you return a str, '1.0397'",
+        "one number is asked, but you return '1.0397'",
     ),
     (
         "unigram_entropy",
@@ -218,7 +218,7 @@ MISTAKES = [
         "percentage",
     ),
     ("unknown_share", "return sum(c not in alphabet for c in text)", "Divide by the length"),
-    ("unknown_share", "return [c not in alphabet for c in text]", "you return a list, [False"),
+    ("unknown_share", "return [c not in alphabet for c in text]", "you return [False"),
     (
         "unknown_share",
         "return sum(c in alphabet for c in text) / max(1, len(text))",

@@ -180,7 +180,7 @@ MISTAKES = [
     ("cross_entropy_by_hand", entropy(m="logits.max()"), "its own m"),
     ("cross_entropy_by_hand", entropy(total="z.exp().sum(dim=0).log()"), "dim=0"),
     ("cross_entropy_by_hand", entropy(m="logits.amax(dim=1)"), "keepdim=True"),
-    ("cross_entropy_by_hand", "return [0.0]", "you return a list, [0.0]"),
+    ("cross_entropy_by_hand", "return [0.0]", "you return [0.0]"),
     (
         "cross_entropy_by_hand",
         "p = logits.softmax(0)\nreturn -p[torch.arange(len(targets)), targets].log().mean()",

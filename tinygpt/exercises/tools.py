@@ -21,30 +21,23 @@ def is_tensor(result) -> Tensor:
     if isinstance(result, list):
         way_out = " A list becomes one by torch.tensor(...), a list of tensors by torch.stack(...)."
     elif isinstance(result, tuple):
-        way_out = " A comma too many makes a tuple."
-    raise NotYet(f"a tensor is asked, but you return {_with_kind(result)}.{way_out}")
+        way_out = " That is a tuple: is there a comma too many?"
+    raise NotYet(f"a tensor is asked, but you return {shown(result)}.{way_out}")
 
 
 def is_number(result) -> float:
     """The result as a number, if it is one."""
     expect(result is not None, "the function returns None: is a `return` missing?")
     if isinstance(result, Tensor):
-        if result.numel() != 1:
-            raise NotYet(
-                f"one number is asked, but you return a tensor of shape {tuple(result.shape)}: is "
-                f"a sum missing?"
-            )
+        expect(
+            result.numel() == 1,
+            f"one number is asked, but you return a tensor of shape {tuple(result.shape)}: is a "
+            f"mean or a sum missing?",
+        )
         return result.item()
-    text = isinstance(result, (str, bytes))
-    if text or not hasattr(result, "__float__"):  # float() would also read a text
-        raise NotYet(f"one number is asked, but you return {_with_kind(result)}.")
+    number = not isinstance(result, (str, bytes)) and hasattr(result, "__float__")
+    expect(number, f"one number is asked, but you return {shown(result)}.")
     return float(result)
-
-
-def _with_kind(result) -> str:
-    """What was returned, and what kind of thing it is."""
-    kind = type(result).__name__
-    return shown(result) if result is None else f"a {kind}, {shown(result)}"
 
 
 def short(values: Tensor) -> list[float]:
