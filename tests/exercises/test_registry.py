@@ -3,11 +3,13 @@
 import functools
 import itertools
 import linecache
+import warnings
 
 import pytest
 import torch
 
 from tinygpt.exercises import check, examine
+from tinygpt.exercises.tools import is_number
 from tinygpt.exercises.words import COLUMNS, ROWS, in_one_line, on_a_screen, shown
 from tinygpt.files import ROOT
 
@@ -134,6 +136,12 @@ def test_what_cannot_be_checked_is_shown(capsys):
     code = "def encode_with_unknown(text, alphabet):\n    return [None, 1]\n"
     said = said_of(learner(code, name="encode_with_unknown"), capsys)
     assert "returns [None, 1], which cannot be checked (TypeError" in said
+
+
+def test_a_number_with_a_gradient_is_read_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert is_number(torch.ones(1, requires_grad=True).sum()) == 1
 
 
 def test_an_answer_that_stops_is_told_what_it_was_given(capsys):
