@@ -325,7 +325,9 @@ def warmup_cosine(answer):
 def _expect_warmup(got: dict[int, float], truth: dict[int, float]) -> None:
     times = got[0] / truth[0]
     expect(
-        math.isclose(times, 1) or any(not math.isclose(got[s], times * truth[s]) for s in got),
+        times <= 0
+        or math.isclose(times, 1)
+        or any(not math.isclose(got[s], times * truth[s]) for s in got),
         f"the curve is right, but {times:.4g} times as high everywhere. The share of the peak is "
         "asked, which is 1 at step w; not the learning rate.",
     )
