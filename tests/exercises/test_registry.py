@@ -156,7 +156,7 @@ def test_an_answer_that_stops_is_told_what_it_was_given(capsys):
 
 def test_a_wrong_answer_that_reads_the_notebooks_variables_is_told_so(capsys):
     name, head = "unknown_share", "def unknown_share(text, alphabet):\n"
-    told = "Your function reads `T` and `known` from the notebook."
+    told = "Your function reads `T` and `known` from the notebook, not"
     wrong = "    return torch.zeros(2, 3).T.numel() / T + sum(c in known for c in text)\n"
     assert told in said_of(learner("T, known = 8, 'ab'", head + wrong, name=name), capsys)
     own = "def letters(text):\n    return torch.ones(1, len(text) + 1).T\n"

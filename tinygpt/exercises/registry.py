@@ -89,4 +89,4 @@ def _borrowing(function: FunctionType) -> str:
     if not (names := attempt(lambda: borrowed(function), [])):
         return ""
     quoted = " and ".join(f"`{name}`" for name in names)
-    return f"\n  Your function reads {quoted} from the notebook. Should that be an argument?"
+    return f"\n  Your function reads {quoted} from the notebook, not its arguments. Is that meant?"
