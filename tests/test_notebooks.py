@@ -80,6 +80,13 @@ def test_pictures_say_what_they_show_and_fit_the_window(path):
             assert height <= TALLEST, f"{height} points high: {cell.source}"
 
 
+@pytest.mark.parametrize("path", PATHS[:6], ids=lambda path: path.stem)
+def test_a_cell_that_checks_something_says_so(path):
+    _, code, _ = read(path)
+    silent = [cell.source for cell in code if "assert " in cell.source and not cell.outputs]
+    assert not silent, silent[0]
+
+
 @all_notebooks
 def test_cells_are_short(path):
     _, code, _ = read(path)

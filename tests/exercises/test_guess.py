@@ -23,3 +23,23 @@ from tinygpt.exercises import reveal
 def test_a_guess_beside_the_result(guess, result, unit, said, capsys):
     reveal(guess, result, unit)
     assert capsys.readouterr().out == f"{said}\n"
+
+
+@pytest.mark.parametrize(
+    ("guess", "said"),
+    [
+        (6, "your guess: 6; the run: 6 is best. Right!"),
+        ("6", "your guess: 6; the run: 6 is best. Right!"),
+        (20, "your guess: 20; the run: 6 is best. Another one: why?"),
+        (7, "your guess: 7; the run: 6 is best. Your guess is none of 1, 6, 20."),
+        (..., "no guess yet (put one in place of ...); the run: 6 is best"),
+    ],
+)
+def test_a_guess_among_some(guess, said, capsys):
+    reveal(guess, 6, "is best", among=(1, 6, 20))
+    assert capsys.readouterr().out == f"{said}\n"
+
+
+def test_a_name_may_be_written_with_a_space(capsys):
+    reveal("mlp 0", "MLP-0", among={"MLP-0": 3.2, "MLP-1": 0.1})
+    assert capsys.readouterr().out == "your guess: mlp 0; the run: MLP-0. Right!\n"

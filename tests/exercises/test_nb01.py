@@ -40,6 +40,12 @@ MISTAKES = [
         "right for five logits",
     ),
     ("logit_gradient", "p = logits.softmax(0)", "`return` missing"),
+    ("logit_gradient", "return logits.softmax(0) - target", "It says where 1 is taken"),
+    (
+        "logit_gradient",
+        "p = logits.softmax(0)\np[target] = 1 - p[target]\nreturn p",
+        "target's slope has the wrong sign",
+    ),
     ("encode_with_unknown", "return [alphabet.find(c) for c in text]", "str.find"),
     (
         "encode_with_unknown",
@@ -80,6 +86,11 @@ MISTAKES = [
     ("encode_with_unknown", "return [alphabet.index(c) for c in text]", "ValueError"),
     ("encode_with_unknown", "ids = [0 for c in text]", "`return` missing"),
     ("encode_with_unknown", "return text", "a list of ids"),
+    (
+        "encode_with_unknown",
+        "return [str((alphabet + c).index(c)) for c in text]",
+        "ids are numbers, but you return the text '3'",
+    ),
     ("unigram_entropy", "p = counts / counts.sum()\nreturn -(p * p.log()).sum()", "nan"),
     ("unigram_entropy", "p = counts / counts.sum()\nreturn -(p * p.log2()).sum()", "bits"),
     ("unigram_entropy", "p = counts / counts.sum()\nreturn -(p * p.log10()).sum()", "log10"),
@@ -90,6 +101,16 @@ MISTAKES = [
     ("unigram_entropy", "p = counts / counts.sum()\nx = -(p * p.log()).sum()", "`return` missing"),
     ("unigram_entropy", "return -(counts * counts.log()).sum()", "dividing by the sum"),
     ("unigram_entropy", "return (counts * counts.log()).sum()", "dividing by the sum"),
+    (
+        "unigram_entropy",
+        "p = counts[counts > 0] / len(counts)\nreturn -(p * p.log()).sum()",
+        "Divide by their sum",
+    ),
+    (
+        "unigram_entropy",
+        "p = counts / counts.sum()\np = p[p > 0]\nreturn f'{-(p * p.log()).sum():.4f}'",
+        "one number is asked, but you return '1.0397'",
+    ),
     (
         "unigram_entropy",
         "p = (counts + 1) / (counts + 1).sum()\nreturn -(p * p.log()).sum()",
@@ -169,6 +190,13 @@ MISTAKES = [
         "one window per row",
     ),
     ("make_windows", "return tokens.view(-1, block_size)", "RuntimeError"),
+    (
+        "make_windows",
+        "n = (len(tokens) - 1) // block_size\n"
+        "x = tokens[: n * block_size].view(block_size, n)\n"
+        "return x, tokens[1 : n * block_size + 1].view(block_size, n)",
+        "rows and columns are swapped",
+    ),
     ("make_windows", "return tokens[:9].view(-1, block_size)", "return x, y"),
     (
         "make_windows",
@@ -190,6 +218,7 @@ MISTAKES = [
         "percentage",
     ),
     ("unknown_share", "return sum(c not in alphabet for c in text)", "Divide by the length"),
+    ("unknown_share", "return [c not in alphabet for c in text]", "you return [False"),
     (
         "unknown_share",
         "return sum(c in alphabet for c in text) / max(1, len(text))",

@@ -113,6 +113,13 @@ MISTAKES = [
     ("transformer_block", twice("attention(ln_1(x))", "x + mlp(ln_2(x))"), "Attention's result"),
     ("transformer_block", twice("ln_1(x + attention(x))", "ln_2(x + mlp(x))"), "block of 2017"),
     ("transformer_block", twice("x + attention(x)", "x + mlp(x)"), "norms are missing"),
+    ("transformer_block", twice("x + ln_1(attention(x))", "x + ln_2(mlp(x))"), "behind the parts"),
+    (
+        "transformer_block",
+        "y = x + attention(ln_1(x))\nreturn x + mlp(ln_2(y))",
+        "second line adds",
+    ),
+    ("transformer_block", twice("x + attention(ln_1(x))[0]", "x + mlp(ln_2(x))"), "first window"),
     ("transformer_block", twice("x + attention(x)", "x + mlp(ln_2(x))"), "first norm is missing"),
     ("transformer_block", twice("x + attention(ln_1(x))", "x + mlp(x)"), "second norm is missing"),
     (
@@ -166,11 +173,14 @@ MISTAKES = [
     ("count_block_parameters", "return 24 * n_embd**2 + 26 * n_embd", "twice"),
     ("count_block_parameters", "return 5 * n_embd**2", "4 C² in attention"),
     ("count_block_parameters", "return 49984", "for every n_embd"),
+    ("count_block_parameters", "return 12 * n_embd ^ 2 + 13 * n_embd", "C**2, not C^2"),
     ("count_block_parameters", "return 12 * n_embd**2 + 13 * n_embd + 65", "nothing in it depends"),
     ("count_block_parameters", "x = 12 * n_embd**2", "`return` missing"),
     ("cross_entropy_by_hand", entropy(m="0"), "infinity"),
     ("cross_entropy_by_hand", entropy(m="logits.max()"), "its own m"),
     ("cross_entropy_by_hand", entropy(total="z.exp().sum(dim=0).log()"), "dim=0"),
+    ("cross_entropy_by_hand", entropy(m="logits.amax(dim=1)"), "keepdim=True"),
+    ("cross_entropy_by_hand", "return [0.0]", "you return [0.0]"),
     (
         "cross_entropy_by_hand",
         "p = logits.softmax(0)\nreturn -p[torch.arange(len(targets)), targets].log().mean()",
@@ -223,7 +233,16 @@ MISTAKES = [
     ("warmup_cosine", hill("r + (1 - r) * (1 + math.cos(math.pi * x))"), "1/2 is missing"),
     ("warmup_cosine", hill("r + (1 - r) * math.cos(math.pi * x)"), "negative"),
     ("warmup_cosine", hill("1 - (1 - r) * x"), "straight line"),
-    ("warmup_cosine", hill("1.0"), "step 250 should give"),
+    ("warmup_cosine", hill("1 - x * x"), "step 250 should give"),
+    ("warmup_cosine", cosine("math.pi * x").replace(" / (N", " // (N"), "rounded down by `//`"),
+    (
+        "warmup_cosine",
+        cosine("math.pi * x")
+        .replace("(step + 1)", "4e-3 * (step + 1)")
+        .replace("return r + (1 - r) * ", "return 4e-3 * (r + (1 - r) * ")
+        + ")",
+        "0.004 times as high",
+    ),
     ("warmup_cosine", cosine("math.pi * step / N"), "counted from step 0"),
     ("warmup_cosine", cosine("math.pi * (step - w) / N"), "never reaches 1"),
     ("warmup_cosine", cosine("x"), "radians"),

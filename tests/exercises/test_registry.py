@@ -3,11 +3,13 @@
 import functools
 import itertools
 import linecache
+import warnings
 
 import pytest
 import torch
 
 from tinygpt.exercises import check, examine
+from tinygpt.exercises.tools import is_number
 from tinygpt.exercises.words import COLUMNS, ROWS, in_one_line, on_a_screen, shown
 from tinygpt.files import ROOT
 
@@ -113,8 +115,12 @@ HELPER = "def cut(tokens, size):\n    return tokens.view(-1, size + 0.5)\n"
         ([windows("raise KeyboardInterrupt")], "was stopped by hand, in its line «raise Keyb"),
         ([windows("return make_windows(tokens, block_size)")], "RecursionError"),
         (["def make_windows(tokens):\n    return 1, 2\n"], "takes 1 positional argument but 2"),
-        ([windows("return 'a', 'b'")], "returns ('a', 'b'), which cannot be checked (TypeError"),
-        ([windows("return [[1], [2, 3]], 0")], "returns ([[1], [2, 3]], 0), which cannot"),
+        ([windows("return 'a', 'b'")], "a tensor is asked, but you return 'a'."),
+        (
+            [windows("return [[1], [2]], 0")],
+            "you return [[1], [2]]. A list becomes one by torch.tens",
+        ),
+        ([windows("return (tokens,), 0")], "That is a tuple: is there a comma too many?"),
         ([windows("return 7")], "two tensors are asked"),
         ([windows("raise ValueError")], "stopped with ValueError, in its line «raise ValueError»"),
     ],
@@ -124,6 +130,40 @@ def test_a_wrong_answer_is_shown_its_own_line_and_none_of_the_package(codes, wor
     assert word in " ".join(said.split())
     for ours in (" _windows(", "torch.as_tensor", "answer(", "map(", "expect("):
         assert ours not in said
+
+
+def test_what_cannot_be_checked_is_shown(capsys):
+    code = "def encode_with_unknown(text, alphabet):\n    return [None, 1]\n"
+    said = said_of(learner(code, name="encode_with_unknown"), capsys)
+    assert "returns [None, 1], which cannot be checked (TypeError" in said
+
+
+def test_a_number_with_a_gradient_is_read_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert is_number(torch.ones(1, requires_grad=True).sum()) == 1
+
+
+def test_an_answer_that_stops_is_told_what_it_was_given(capsys):
+    code = (
+        "def encode_with_unknown(text, alphabet):\n    return [alphabet.index(c) for c in text]\n"
+    )
+    said = " ".join(said_of(learner(code, name="encode_with_unknown"), capsys).split())
+    assert said.endswith("for c in text]». It was given 'a!b?', ' abc'.")
+    said = " ".join(said_of(learner(windows("return tokens.view(7), 0")), capsys).split())
+    assert said.endswith("It was given a tensor of shape (10,), 3.")
+
+
+def test_a_wrong_answer_that_reads_the_notebooks_variables_is_told_so(capsys):
+    name, head = "unknown_share", "def unknown_share(text, alphabet):\n"
+    told = "Your function reads `T` and `known` from the notebook, not"
+    wrong = "    return torch.zeros(2, 3).T.numel() / T + sum(c in known for c in text)\n"
+    assert told in said_of(learner("T, known = 8, 'ab'", head + wrong, name=name), capsys)
+    own = "def letters(text):\n    return torch.ones(1, len(text) + 1).T\n"
+    wrong = "    return letters(text).mean()\n"
+    assert "notebook" not in said_of(learner(f"T = 8\n{own}", head + wrong, name=name), capsys)
+    right = "    return sum(c not in alphabet for c in text) / (len(text) or T)\n"
+    assert examine(learner("T = 8", head + right, name=name))[0]
 
 
 def test_a_function_of_the_package_is_no_answer_whose_lines_are_shown(capsys):

@@ -31,6 +31,9 @@ def test_the_names_of_lines_lie_beside_the_panel_where_no_line_is(names):
     assert legend.get_window_extent().x1 <= figure.bbox.x1
     assert legend.get_window_extent().y0 >= 0
     assert axes.get_legend() is None
+    (label,) = axes.texts  # of the dotted line, where no curve can cross it
+    assert label.get_window_extent().x0 >= axes.get_window_extent().x1
+    assert label.get_window_extent().x1 <= legend.get_window_extent().x0
 
 
 def test_training_draws_both_splits_and_the_baselines():

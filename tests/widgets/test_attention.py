@@ -238,6 +238,17 @@ def test_loss_and_text_without_heads(explorer, model, off):
     assert {(int(n), int(h)) for kind, n, h in kinds if "off" in kind} == set(off)
 
 
+def test_the_words_name_no_head_that_is_not_chosen_any_more(explorer):
+    explorer.finish()
+    explorer.head.value, explorer.layer.value = 1, 1
+    explorer.finish()
+    assert "head 0" not in explorer.loss.value
+    assert "Switch a head off" in explorer.loss.value
+    explorer.off.value = True
+    explorer.finish()
+    assert "without layer 1, head 1" in explorer.loss.value
+
+
 def test_each_thumbnail_says_what_is_lost_without_its_head(explorer, model, monkeypatch):
     tokens = torch.tensor(model.tokenizer.encode(TEXT))
     whole = read(model, tokens).loss

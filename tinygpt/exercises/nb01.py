@@ -25,6 +25,8 @@ def logit_gradient(answer):
         ((p - 1) * hit, "only the target's logit has a slope. Raising another one takes "
          "probability from the target, so its slope is its own p"),
         (hit * (1 - p), "only the target's logit has a slope, and the sign is wrong"),
+        (p - 3, "the target itself, an id, is taken from each. It says where 1 is taken"),
+        (p + (1 - 2 * p) * hit, "the target's slope has the wrong sign: p - 1, not 1 - p"),
         (logits - hit, "1 is taken from the logits. Take it from the probabilities, the softmax"),
         (logits.log_softmax(0) - hit, "the logarithm is too much: probabilities minus 1 at the "
          "target"),
@@ -106,6 +108,8 @@ def unigram_entropy(answer):
         "probability, so they are summed",
         5 * math.log(2): "which is the sum of the surprises. Each has to be weighted with how "
         "often it comes: p times ln p",
+        1.0027: "which is what comes out when the counts are divided by how many there are. "
+        "Divide by their sum",
         1.0790: "which is the entropy after adding 1 to each count. That smooths a model; here "
         "the entropy of the counts themselves is asked",
         2**1.5: "which is the perplexity. The entropy is its logarithm",
@@ -150,6 +154,11 @@ def make_windows(answer):
             "10 tokens work, but 9 tokens with block_size 3 stop with an error: the last of 3 "
             f"windows has no target for its last token. 9 tokens allow 8 predictions. ({error})"
         ) from error
+    expect(
+        tuple(x.shape) != (3, 2),
+        "9 tokens and block_size 3 give x of shape (3, 2): rows and columns are swapped. A window "
+        "is a row, and has block_size columns: view(n, block_size).",
+    )
     expect(
         tuple(x.shape) == tuple(y.shape) == (2, 3),
         f"9 tokens allow 8 predictions, so only 2 windows of 3 have all their targets. You return "
@@ -250,6 +259,8 @@ def unknown_share(answer):
 def _ids(result) -> list[int]:
     if isinstance(result, str) or not hasattr(result, "__len__"):
         raise NotYet(f"a list of ids is asked, but you return {shown(result)}.")
+    for i in result:
+        expect(not isinstance(i, str), f"ids are numbers, but you return the text {shown(i)}.")
     return [int(i) for i in result]
 
 
@@ -258,7 +269,7 @@ def _windows(result) -> tuple[torch.Tensor, torch.Tensor]:
         isinstance(result, (tuple, list)) and len(result) == 2,
         f"two tensors are asked, `return x, y`, but you return {shown(result)}.",
     )
-    x, y = map(torch.as_tensor, result)
+    x, y = map(is_tensor, result)
     expect(
         x.dim() == y.dim() == 2,
         f"x and y should be tables with one window per row, but their shapes are "

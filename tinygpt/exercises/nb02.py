@@ -11,13 +11,13 @@ from ..config import ModelConfig, TrainConfig
 from ..model import Block
 from ..training import lr_factor
 from .registry import NotYet, exercise
-from .tools import expect, is_number
+from .tools import expect, is_number, is_tensor
 
 
 @exercise
 def causal_attention(answer):
     q, k, v = torch.randn(3, 2, 3, 5, 4, generator=torch.Generator().manual_seed(1))  # (B, H, T, D)
-    got = _tensor(answer(q.clone(), k.clone(), v.clone()))
+    got = is_tensor(answer(q.clone(), k.clone(), v.clone()))
     expect(
         got.shape != (2, 3, 5, 5),
         "q of shape (2, 3, 5, 4) gives a result of shape (2, 3, 5, 5), one number per pair of "
@@ -33,7 +33,7 @@ def causal_attention(answer):
     q, k, v = torch.randn(3, 1, 2, 7, 16, generator=torch.Generator().manual_seed(2))
     expect(
         _close(
-            _tensor(answer(q.clone(), k.clone(), v.clone())),
+            is_tensor(answer(q.clone(), k.clone(), v.clone())),
             F.scaled_dot_product_attention(q, k, v, is_causal=True),
         ),
         "right for 5 positions and heads of 4 channels, wrong for 7 and 16. Is a size written into "
@@ -151,7 +151,8 @@ def count_block_parameters(answer):
         expect(
             count == truth,
             f"for n_embd = {C} a block has {truth:,} weights, you return {count:,.0f}. All its "
-            f"tensors grow with C or C²; nothing in it depends on V or T.",
+            f"tensors grow with C or C² (in Python C**2, not C^2); nothing in it depends on V or "
+            f"T.",
         )
     assert got[64] == sum(p.numel() for p in Block(ModelConfig(n_embd=64)).parameters())
     return (
@@ -231,6 +232,7 @@ def _cross_entropy_mistakes(logits: Tensor, targets: Tensor) -> list[tuple[float
     pick += "wanted: z[torch.arange(len(targets)), targets]."
     whole = "One sum was taken over the whole table. Each row has its own: sum(dim=1)."
     no_sum = "The first term is missing, the log of the sum of exponentials."
+    flat = logits - logits.amax(1)
     mistakes = [
         (-logits.log_softmax(0)[rows, targets].mean(), axis),
         (logits.exp().sum(0).log().mean() - logits[rows, targets].mean(), axis),
@@ -250,6 +252,8 @@ def _cross_entropy_mistakes(logits: Tensor, targets: Tensor) -> list[tuple[float
          "the mean of the surprises, not the surprise of the mean probability."),
         (log_p[rows, targets].exp().mean(), "That is the mean probability; the log is missing."),
         (right.exp(), "That is the perplexity, the exponential of the loss."),
+        (flat.exp().sum(1).log().mean() - flat[rows, targets].mean(), "The largest logit of row i "
+         "was taken from column i. With keepdim=True the maxima stay a column, one for each row."),
         (-z[rows, targets].mean(), no_sum),
         (-logits[rows, targets].mean(), no_sum),
         (logits.exp().sum().log() - logits[rows, targets].mean(), whole),
@@ -319,6 +323,14 @@ def warmup_cosine(answer):
 
 
 def _expect_warmup(got: dict[int, float], truth: dict[int, float]) -> None:
+    times = got[0] / truth[0]
+    expect(
+        times <= 0
+        or math.isclose(times, 1)
+        or any(not math.isclose(got[s], times * truth[s]) for s in got),
+        f"the curve is right, but {times:.4g} times as high everywhere. The share of the peak is "
+        "asked, which is 1 at step w; not the learning rate.",
+    )
     expect(
         got[0] != 0,
         "step 0 has the share 0, so the first update changes nothing. Steps count from 0: start "
@@ -366,6 +378,7 @@ def _expect_cosine(got: dict[int, float], truth: dict[int, float]) -> None:
          "the cosine itself runs from 1 to -1, so the share gets negative. Take (1 + cos) / 2."),
         (lambda x, s: hill(2 * math.pi * x),
          "the curve falls and rises again: 2 pi is a whole cosine, half of one is wanted."),
+        (lambda x, s: 1.0, "the way done is 0 at every step. Is it rounded down by `//`?"),
         (lambda x, s: hill(x), radians),
         (lambda x, s: hill(180 * x), radians),
         (lambda x, s: hill(math.pi * (1 - x)), "the curve rises instead of falling."),
@@ -384,12 +397,3 @@ def _expect_cosine(got: dict[int, float], truth: dict[int, float]) -> None:
 
 def _close(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a.float(), b, atol=1e-5, equal_nan=True)
-
-
-def _tensor(result) -> Tensor:
-    expect(result is not None, "the function returns None: is a `return` missing?")
-    expect(
-        isinstance(result, Tensor),
-        f"a tensor of shape (B, H, T, D) is asked, but you return a {type(result).__name__}.",
-    )
-    return result

@@ -58,6 +58,15 @@ MISTAKES: dict[str, Callable[..., Tensor]] = {
     ),
     "The norms stand after the sums. That is the block of 2017; GPT-2 has them before the parts, "
     "and nothing but sums on the thick line.": lambda x, n, a, o, m: o(_add(n(_add(x, a)), m)),
+    "The norms stand behind the parts. They come before: attention reads ln_1(x), the MLP "
+    "ln_2(x).": lambda x, n, a, o, m: _add(_add(x, lambda z: n(a(z))), lambda z: o(m(z))),
+    "The second line adds to the x that came in. It should add to what the first line left.": (
+        lambda x, n, a, o, m: x + m(o(_add(x, lambda z: a(n(z)))))
+    ),
+    "[0] takes the first window of the batch, and adds it to all. `Attention` of the package "
+    "returns a pair; here each part returns its result alone.": lambda x, n, a, o, m: _add(
+        x + a(n(x))[0], lambda z: m(o(z))
+    ),
     "The norms are missing: attention should read ln_1(x), the MLP ln_2(x).": (
         lambda x, n, a, o, m: _add(_add(x, a), m)
     ),

@@ -6,9 +6,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
-from typing import Any
 
 from ..errors import TinyGPTError
+from .answer import Answer, Untouched, arguments, borrowed
 from .words import attempt, in_one_line, on_a_screen, shown
 
 _CHECKS: dict[str, Callable] = {}
@@ -18,25 +18,6 @@ MUCH = 600  # characters of an error's text
 
 class NotYet(TinyGPTError):
     """The answer is wrong; the message tells the learner what was seen and why that is not it."""
-
-
-class Untouched(Exception):
-    """The skeleton still returns `...`."""
-
-
-class Answer:
-    """A learner's function, and what it returned last."""
-
-    result: Any = None
-
-    def __init__(self, function: Callable):
-        self.function = function
-
-    def __call__(self, *args, **options) -> Any:
-        self.result = self.function(*args, **options)
-        if self.result is ...:
-            raise Untouched
-        return self.result
 
 
 def exercise(test: Callable) -> Callable:
@@ -75,9 +56,9 @@ def examine(answer: Callable) -> tuple[bool, str]:
     except Untouched:
         return False, f"{name}: not attempted yet (it returns ...)"
     except NotYet as wrong:
-        return False, f"✗ {name}: {wrong}"
+        return False, f"✗ {name}: {wrong}{_borrowing(function)}"
     except BaseException as error:
-        return False, f"✗ {name} {_stopped(error, function, watched)}"
+        return False, f"✗ {name} {_stopped(error, function, watched)}{_borrowing(function)}"
 
 
 def _stopped(error: BaseException, function: FunctionType, answer: Answer) -> str:
@@ -98,5 +79,14 @@ def _stopped(error: BaseException, function: FunctionType, answer: Answer) -> st
     text = in_one_line(attempt(lambda: str(error), ""), MUCH)
     what = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if any(frame.f_code is Answer.__call__.__code__ for frame, _ in frames):
-        return f"stopped with {what}{where}"
+        given = attempt(lambda: arguments(answer.given), "")
+        return f"stopped with {what}{where}" + (f". It was given {given}." if given else "")
     return f"returns {shown(answer.result)}, which cannot be checked ({what})"
+
+
+def _borrowing(function: FunctionType) -> str:
+    """A word on the notebook's variables that the answer reads: their sizes are the notebook's."""
+    if not (names := attempt(lambda: borrowed(function), [])):
+        return ""
+    quoted = " and ".join(f"`{name}`" for name in names)
+    return f"\n  Your function reads {quoted} from the notebook, not its arguments. Is that meant?"

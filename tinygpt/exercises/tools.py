@@ -15,19 +15,26 @@ def expect(condition: bool, message: str) -> None:
 
 def is_tensor(result) -> Tensor:
     """The result, if it is a tensor."""
-    if not isinstance(result, Tensor):
-        raise NotYet(f"a tensor is asked, but you return {shown(result)}.")
-    return result
+    if isinstance(result, Tensor):
+        return result
+    way_out = ""
+    if isinstance(result, list):
+        way_out = " A list becomes one by torch.tensor(...), a list of tensors by torch.stack(...)."
+    elif isinstance(result, tuple):
+        way_out = " That is a tuple: is there a comma too many?"
+    raise NotYet(f"a tensor is asked, but you return {shown(result)}.{way_out}")
 
 
 def is_number(result) -> float:
     """The result as a number, if it is one."""
     expect(result is not None, "the function returns None: is a `return` missing?")
-    if isinstance(result, Tensor) and result.numel() != 1:
-        raise NotYet(
+    if isinstance(result, Tensor):
+        expect(
+            result.numel() == 1,
             f"one number is asked, but you return a tensor of shape {tuple(result.shape)}: is a "
-            f"mean or a sum missing?"
+            f"mean or a sum missing?",
         )
+        return result.item()
     number = not isinstance(result, (str, bytes)) and hasattr(result, "__float__")
     expect(number, f"one number is asked, but you return {shown(result)}.")
     return float(result)

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 
 def _baselines(axes: Axes, heights: dict[str, float] | None) -> None:
-    """A dotted line at each height, its name above its right end."""
+    """A dotted line at each height, its name beside its right end, where no curve can cross it."""
     for label, height in (heights or {}).items():
         axes.axhline(height, color=GREY, linewidth=1, linestyle=":")
         at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-        axes.annotate(label, (1, height), (-3, 2), ha="right", fontsize=8, color=GREY, **at)
+        axes.annotate(label, (1, height), (4, 0), va="center", fontsize=8, color=GREY, **at)
 
 
 def _plain_log_ticks(axes: Axes) -> None:
@@ -61,7 +61,7 @@ def plot_training(
     _plain_log_ticks(right)
     _baselines(left, baselines)
     _baselines(right, {label: np.exp(nats) for label, nats in (baselines or {}).items()})
-    left.legend(loc="upper center", bbox_to_anchor=(0.5, 0.93))  # the labels stand on the right
+    left.legend(loc="upper right", bbox_to_anchor=(1, 0.93))  # below the line of uniform
     figure.suptitle(title)
     words = _training_in_words(frame)
     figure.alt = f"{title_first(title, 'A training')}: {words}{_heights_in_words(baselines)}."

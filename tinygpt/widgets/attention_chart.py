@@ -303,7 +303,7 @@ def loss(found: dict[str, float], off: str, unit: str) -> str:
         return f"Of one {unit} alone there is no loss."
     words = f"Loss on this text: {whole:.3f} nats per {unit}"
     if without is None:
-        return f"{words}. Switch off {off}: what is given there counts as 0."
+        return f"{words}. Switch a head off: what it gives counts as 0."
     return f"{words}, {without:.3f} without {off}: <b>{signed(without - whole)}</b>."
 
 
