@@ -6,6 +6,8 @@ from torch import Tensor
 from . import words
 from .registry import NotYet
 
+COUNTS = {2: "two", 3: "three"}
+
 
 def expect(condition: bool, message: str) -> None:
     """Raise `NotYet` unless the condition holds."""
@@ -20,6 +22,19 @@ def is_tensor(result) -> Tensor:
     return result
 
 
+def tensors(result, asked: str) -> list[Tensor]:
+    """The tensors that `return asked` gives, `asked` such as "experts, weights"."""
+    names = asked.split(", ")
+    expect(
+        isinstance(result, (tuple, list)) and len(result) == len(names),
+        f"{COUNTS[len(names)]} tensors are asked, `return {asked}`, but you return "
+        f"{shown(result)}.",
+    )
+    for name, part in zip(names, result, strict=True):
+        expect(isinstance(part, Tensor), f"{name} should be a tensor, and is {shown(part)}.")
+    return list(result)
+
+
 def is_number(result) -> float:
     """The result as a number, if it is one."""
     expect(result is not None, "the function returns None: is a `return` missing?")
@@ -28,7 +43,10 @@ def is_number(result) -> float:
             f"one number is asked, but you return a tensor of shape {tuple(result.shape)}: is a "
             f"sum missing?"
         )
-    return float(result)
+    try:
+        return float(result)
+    except (TypeError, ValueError):
+        raise NotYet(f"one number is asked, but you return {shown(result)}.") from None
 
 
 def short(values: Tensor) -> list[float]:

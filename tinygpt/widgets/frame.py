@@ -42,7 +42,8 @@ STYLE = f"""<style>
 .tg mark {{ color:#000; border-radius:2px; font-weight:bold }}
 .tg mark.parts {{ background:none; outline:2px solid {VERMILION}; outline-offset:-1px }}
 .tg-plain.old {{ opacity:.35 }}
-.tg-live {{ container-type:inline-size; overflow:visible }}
+.tg-live, .tg-live .widget-box {{ overflow:visible }}
+.tg-live {{ container-type:inline-size }}
 .tg-pair {{ display:flex; flex-flow:row wrap; gap:6px; overflow:visible; margin:0 2px }}
 .tg-pair > .widget-html {{ margin:0; min-width:0; height:auto }}
 .tg-pair .tg {{ min-height:100%; box-sizing:border-box; margin:0; padding:8px 12px }}
@@ -73,6 +74,7 @@ _UNSEEN = re.compile(
 )
 LONGEST_LINE = 400  # characters of an error
 NAMED = 10  # unknown characters
+PROMPT = 60  # characters of it before a text
 
 
 def safe(text: str) -> str:
@@ -184,6 +186,11 @@ def spelled(tokenizer: Tokenizer, tokens: Sequence[int], apart: Collection[int] 
     return found
 
 
+def tail(prompt: str) -> str:
+    """The end of a prompt, as much as is shown with a text: what was written stays in sight."""
+    return prompt if len(prompt) <= PROMPT else "…" + prompt[-PROMPT:].lstrip()
+
+
 def card(
     tokenizer: Tokenizer,
     name: str,
@@ -224,10 +231,10 @@ def comparison(
     names: Sequence[str],
 ) -> str:
     """One or two continuations; a frame marks where the second parts from the first."""
-    tail = prompt if len(prompt) <= 60 else "…" + prompt[-60:].lstrip()
-    found = card(tokenizer, names[0], tail, whole, {}, kind="yours")
+    end = tail(prompt)
+    found = card(tokenizer, names[0], end, whole, {}, kind="yours")
     if without is not None:
-        found += compared(tokenizer, names[1], tail, without, whole)
+        found += compared(tokenizer, names[1], end, without, whole)
     return f"<div class='cards'>{found}</div>"
 
 
