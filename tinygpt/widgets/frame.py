@@ -56,13 +56,16 @@ STYLE = f"""<style>
 </style>"""
 
 # ipywidgets leaves the handle of a slider, and the number beside it, without a name that a screen
-# reader could say; an event of the style is the one place where a page of HTML may give them one
+# reader could say, and JupyterLab takes the keys of a menu for commands of the notebook (an arrow
+# selects another cell, x cuts one); an event of the style is the one place where a page of HTML may
+# mend that
 NAMES = """<style onload="const box = this.closest('.tg-live'), name = () => {
   for (const part of box.querySelectorAll('.noUi-handle, .widget-readout')) {
     const label = part.closest('.widget-inline-hbox').querySelector('label');
     if (label && part.ariaLabel !== label.textContent) part.ariaLabel = label.textContent;
     if (part.isContentEditable) part.role = 'textbox';
   }
+  for (const menu of box.querySelectorAll('select')) menu.dataset.lmSuppressShortcuts = '';
 };
 name();
 new MutationObserver(name).observe(box, {childList: true, subtree: true})">.tg-live {}</style>"""
