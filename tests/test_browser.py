@@ -304,10 +304,11 @@ def play(page: Page) -> None:
 
 
 def wide(page: Page) -> list[str]:
-    """Boxes of the playground that are wider than the room they have."""
+    """Boxes of a widget that are wider than the room they have, or have a scroll bar."""
     return page.page.evaluate(
-        """() => [...document.querySelectorAll('.tg, .tg-panel')]
-        .filter(box => box.scrollWidth > box.clientWidth).map(box => box.className)"""
+        """() => [...document.querySelectorAll('.tg, .tg-live, .tg-live .widget-box')]
+        .filter(box => box.scrollWidth > box.clientWidth || (box.scrollHeight > box.clientHeight
+        && getComputedStyle(box).overflowY !== 'visible')).map(box => box.className)"""
     )
 
 
@@ -621,7 +622,7 @@ def attend(page: Page) -> None:
     page.check()
 
 
-@pytest.mark.parametrize("width", [1366, 980])
+@pytest.mark.parametrize("width", [1366, 980, 683])
 def test_the_attention_explorer_follows_the_keyboard(open_notebook, lab, width):
     page = open_notebook([HEADS], width=width)
     page.run_all()
