@@ -43,7 +43,7 @@ STYLE = f"""<style>
 .tg-attention .tg-saved * {{ font-size:12px; line-height:15px; overflow-wrap:anywhere }}
 @container (max-width:760px) {{
   .tg-attention {{ grid-template-columns:repeat(auto-fit,minmax(220px,1fr)) }}
-  .tg-attention .tg-text, .tg-attention .tg-wide, .tg-attention .tg-saved {{ grid-column:1 / -1 }} }}
+  .tg-attention > :is(.tg-text, .tg-wide, .tg-saved) {{ grid-column:1 / -1 }} }}
 .tg-views {{ gap:8px; flex-flow:row wrap; margin:0 2px }}
 .tg-views > .widget-html {{ margin:0; flex:1 1 540px; min-width:0 }}
 .tg-views > .widget-html:first-child {{ flex:0 0 330px }}
