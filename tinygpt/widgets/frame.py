@@ -116,7 +116,8 @@ def plain(content: str, state: str = "") -> str:
 
 def error_line(message: str, drawn: bool) -> str:
     """One clear line; `drawn` says that an older picture is still there."""
-    note = " Below, pale: what was drawn last." if drawn else ""
+    stop = "" if message[-1:] in ".?!…" else "."
+    note = f"{stop} Below, pale: what was drawn last." if drawn else ""
     return f"<div class='tg-error' role='alert'><b>✕</b> {safe(message)}{note}</div>"
 
 

@@ -213,6 +213,8 @@ class SamplingPlayground(Live):
     def _wanted(self, now: Settings) -> dict[str, Text]:
         """All texts, as far as they are written; what is wrong with the controls is raised here."""
         banned = now.options["banned"]
+        if not now.prompt:
+            raise ConfigError("the prompt is empty; give at least one character")
         for name, text in (("prompt", now.prompt), ("never write", banned)):
             try:
                 self.tokenizer.encode(text)
