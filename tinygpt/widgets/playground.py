@@ -271,7 +271,7 @@ class SamplingPlayground(Live):
             now = self._settings()
             before, found = self._stages(now, self._yours[1])
         columns = [(stage.label, stage.p) for stage in found]
-        title = f"After “{visible(frame.tail(self.tokenizer.decode(before))[-24:])}”"
+        title = f"After “{visible(self.tokenizer.decode(before)[-24:])}”"
         return plot_filters(columns, self.tokenizer.pieces, title=title)
 
     def _save_page(self, path: Path) -> Path:
