@@ -304,10 +304,11 @@ def play(page: Page) -> None:
 
 
 def wide(page: Page) -> list[str]:
-    """Boxes of the playground that are wider than the room they have."""
+    """Boxes of a widget that are wider than the room they have, or have a scroll bar."""
     return page.page.evaluate(
-        """() => [...document.querySelectorAll('.tg, .tg-panel')]
-        .filter(box => box.scrollWidth > box.clientWidth).map(box => box.className)"""
+        """() => [...document.querySelectorAll('.tg, .tg-live, .tg-live .widget-box')]
+        .filter(box => box.scrollWidth > box.clientWidth || (box.scrollHeight > box.clientHeight
+        && getComputedStyle(box).overflowY !== 'visible')).map(box => box.className)"""
     )
 
 
@@ -507,8 +508,11 @@ def test_the_router_lab_collapses_and_is_cured_before_one_s_eyes(open_notebook):
     alone = run_cell(page, 1)
     assert alone.count("drawn") == 2
     assert page.text(FACTS).startswith("0")  # nothing starts by itself
-    page.page.get_by_label("noise").select_option("learned")
-    page.page.get_by_label("noise").select_option("none")
+    noise = page.page.get_by_label("noise")
+    noise.focus()
+    for key, value in (("ArrowDown", "learned"), ("ArrowUp", "none")):  # not to another cell
+        page.page.keyboard.press(key)
+        assert noise.input_value() == value
 
     press(page, "Start")
     page.shows(STATUS, "Training")
@@ -618,7 +622,7 @@ def attend(page: Page) -> None:
     page.check()
 
 
-@pytest.mark.parametrize("width", [1366, 980])
+@pytest.mark.parametrize("width", [1366, 980, 683])
 def test_the_attention_explorer_follows_the_keyboard(open_notebook, lab, width):
     page = open_notebook([HEADS], width=width)
     page.run_all()

@@ -51,9 +51,20 @@ def test_outputs_are_clean(path):
             assert not text.startswith(("<Figure", "<Axes")), f"no picture: {cell.source}"
 
 
+@all_notebooks
+def test_no_window_breaks_a_printed_line_inside_a_word(path):
+    """JupyterLab breaks anywhere; how far a wait has come, and what chance writes, may be."""
+    _, code, _ = read(path)
+    for cell in code:
+        told = "".join(o.text for o in cell.outputs if o.get("name") == "stdout")
+        if " · " not in told and "nbval-ignore-output" not in cell.metadata.get("tags", []):
+            assert max(map(len, told.splitlines()), default=0) <= WIDEST, cell.source
+
+
 # What a notebook that is not run cannot show well: pictures without words, and widgets.
 UNTOLD = {"image/png", "image/jpeg", "application/vnd.jupyter.widget-view+json"}
 OLD: set[str] = set()
+WIDEST = 140  # characters of a line there, in a window of 1366
 TALLEST = 560  # points that JupyterLab shows at once in a window of 1366 by 768
 
 

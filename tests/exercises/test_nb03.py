@@ -258,6 +258,19 @@ MISTAKES = [
     ),
     (
         "keep_top_p",
+        f"{NUCLEUS}return logits.masked_fill(none.scatter(1, order, mass - q < p), -torch.inf)",
+        "turn it round",
+    ),
+    (
+        "keep_top_p",
+        "q, order = logits.softmax(-1).sort(dim=-1, descending=True)\n"
+        "stay = torch.zeros_like(logits, dtype=torch.bool)\n"
+        "stay = stay.scatter(1, order, q.cumsum(dim=0) - q < p)\n"
+        "return logits.masked_fill(~stay, -torch.inf)",
+        "along the row",
+    ),
+    (
+        "keep_top_p",
         "stay = logits.softmax(-1) >= p\nreturn logits.masked_fill(~stay, -torch.inf)",
         "nothing",
     ),
@@ -321,6 +334,12 @@ MISTAKES = [
         "text = ''\nfor character in characters:\n    text += character\n"
         "    if text.endswith(stop):\n        return text\nreturn text",
         "not part of the text",
+    ),
+    (
+        "cut_at_stop",
+        "text = ''\nfor character in characters:\n    if text.endswith(stop):\n"
+        "        return text[: -len(stop)]\n    text += character\nreturn text",
+        "after the character is added",
     ),
     (
         "cut_at_stop",

@@ -60,6 +60,7 @@ ALTERNATIVES = [
         "f = F.one_hot(experts, E).sum(dim=(0, 1)) / experts.numel()\n"
         "return E * f @ p.sum(dim=0) / N",
     ),
+    ("gate", "w, expert = (x @ W.T).softmax(-1).max(-1)\nreturn [expert, w]"),
     (
         "biased_step",
         COUNTED + "step = torch.sign(c.mean() - c)\n"
@@ -109,6 +110,7 @@ MISTAKES = [
         "no gradient",
     ),
     ("gate", "return (x @ W.T).softmax(-1)", "two tensors are asked"),
+    ("gate", "w, e = (x @ W.T).softmax(-1).max(-1)\nreturn e.tolist(), w", "expert should be a"),
     ("gate", "w, expert = (x @ W).softmax(-1).max(-1)\nreturn expert, w", "RuntimeError"),
     ("gate", "w, expert = (x @ W.T).softmax(-1).max(-1)", "`return` missing"),
     (
@@ -158,6 +160,7 @@ MISTAKES = [
         "The best comes first",
     ),
     ("top_k_gate", "return logits.softmax(dim=1).topk(k)[0]", "two tensors are asked"),
+    ("top_k_gate", "p, e = logits.softmax(dim=0).topk(k)\nreturn e, p", "run over the tokens?"),
     (
         "top_k_gate",
         "p, experts = logits.softmax(dim=1).topk(k)\nreturn p, experts",
@@ -217,6 +220,7 @@ MISTAKES = [
     ("switch_loss", SHARES + "return (E * (f * P).sum()).detach()", "no gradient"),
     ("switch_loss", SHARES + "return (E * (f * P).sum()).item()", "a tensor is asked"),
     ("switch_loss", SHARES + "return E * f * P", "one number"),
+    ("switch_loss", SHARES + "return E * (f * P.mean()).sum()", "P is one number"),
     (
         "switch_loss",
         SHARES + "soft = P + (f - P).detach()\nreturn E * (soft * P).sum()",
@@ -298,7 +302,14 @@ MISTAKES = [
         "sign(0) is 0",
     ),
     ("biased_step", WEIGHED + "return experts, weights", "three tensors are asked"),
+    ("biased_step", WEIGHED + "return experts, p.max(-1), bias", "weights should be a tensor"),
     ("drop_mask", RANKED + "return (rank <= capacity).view(B, T, K)", "True means dropped"),
+    (
+        "drop_mask",
+        CAPACITY + "hot = F.one_hot(experts, n_experts)\n"
+        "return (hot.cumsum(dim=1) * hot).sum(dim=3) > capacity",
+        "first and second choices apart",
+    ),
     (
         "drop_mask",
         CAPACITY + ONE_ROW + "return (rank > capacity).view(B, T, K)",

@@ -74,3 +74,14 @@ def test_convergence_marks_the_best_and_draws_what_the_log_has():
     )
     mixture = plots.plot_convergence(pd.DataFrame(rows | nothing | {"load_cv": [1.0, 0.5, 0.1]}))
     assert mixture.axes[-1].get_ylabel() == "load CV of experts"
+
+
+def test_a_long_title_does_not_meet_the_legend():
+    title = "Temperature flattens: more choices where the model was undecided"
+    lines = {"'will not q'": [1, 2], "'What is the ', and more": [2, 9]}
+    figure = plots.plot_lines([0, 1], lines, "x", "y", title)
+    figure.draw_without_rendering()
+    above, beside = figure.axes[0].title.get_window_extent(), figure.legends[0].get_window_extent()
+    assert not above.overlaps(beside)
+    assert above.x0 >= 0
+    assert figure.alt.startswith(title)

@@ -311,5 +311,5 @@ def test_a_long_prompt_is_shown_from_its_end(mixture):
     playground = MADE["playground"](mixture)
     playground.prompt.value = LINES * 40
     assert len(playground.texts.value) < 20_000
-    assert f"<span>…{(LINES * 40)[-600:]}</span>" in playground.texts.value
+    assert f"<span>…{(LINES * 40)[-60:].lstrip()}</span>" in playground.texts.value  # in sight
     assert playground.results["greedy"].startswith(LINES * 40)

@@ -280,7 +280,7 @@ def test_the_first_draw_is_the_first_character_of_the_text(playground, model):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("prompt", "", "a prompt is empty"),
+        ("prompt", "", "the prompt is empty; give at least one character."),
         ("prompt", "the é", "prompt: the model does not know &#x27;é&#x27;"),
         ("banned", "7", "never write: the model does not know &#x27;7&#x27;"),
         ("banned", "".join(sorted(set(LINES))), "leave no symbol"),

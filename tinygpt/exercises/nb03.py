@@ -156,8 +156,9 @@ def keep_top_p(answer):
         ): "places 0 and 1, the first two. You have a mask for the sorted probabilities; bring "
         "it back to the characters' places (scatter) before you apply it",
         (0, 2, 3, 4): "all but place 1, the most probable. Sort in descending order",
-        (0, 1, 2, 3, 4): "all of them. Is the sum over probabilities? The logits are not, they "
-        "need a softmax",
+        (0, 2, 4): "just what should be cut. Your mask marks what stays: turn it round, ~stay",
+        (0, 1, 2, 3, 4): "all of them. The sum is over probabilities (the logits need a softmax), "
+        "and along the row (dim=-1)",
     }
     if tuple(kept) in mistakes:
         raise NotYet(f"with {text} you keep {mistakes[tuple(kept)]}.")
@@ -222,9 +223,10 @@ def _expect_equal_is_enough(answer) -> None:
             kept = len(_kept(_filtered(answer, logits, total / 10))[0])
             expect(
                 kept == n,
-                f"with probabilities {[t / 10 for t in tenths]} and p = {total / 10} the first {n} "
-                f"add up to p and should stay; you keep {kept}. In float32 such a sum is a little "
-                f"more or less: let a sum that equals p but for rounding be enough, as in `top_p`.",
+                f"with probabilities {[t / 10 for t in tenths]} and p = {total / 10} the largest "
+                f"{n} make p, and no more should stay; you keep {kept}. In float32 such a sum is a "
+                f"little more or less: let one that equals p but for rounding be enough, as in "
+                f"`top_p`.",
             )
 
 
@@ -248,7 +250,12 @@ def cut_at_stop(answer):
     expect(
         got == "abba-",
         f"'abba-ab-' with the stop sequence 'ab-' should give 'abba-', but you return {got!r}. "
-        f"(`strip` and `rstrip` remove a set of characters, not a sequence.)",
+        + (
+            "The text ends with it, and it was not noticed: compare after the character is added, "
+            "not before."
+            if got == "abba-ab-"
+            else "(`strip` and `rstrip` remove a set of characters, not a sequence.)"
+        ),
     )
     for text, stop in (("aab, and", "ab"), ("aaab, and", "aab"), ("\n\n\nQ, and", "\n\nQ")):
         got, right = _text(answer(iter(text), stop)), text[: text.index(stop)]

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .registry import NotYet, exercise
-from .tools import diagnose, expect, is_tensor, short, shown
+from .tools import diagnose, expect, is_tensor, short, tensors
 
 
 @exercise
@@ -60,6 +60,11 @@ def _expect_switch(answer, logits: Tensor, K: int) -> None:
         (
             E * (P * P).sum(),
             "Your f are probabilities. f counts: which share of the choices fell on each expert.",
+        ),
+        (
+            E * (f * P.mean()).sum(),
+            "P is one number, the mean of everything: 1 / E, whatever the router does. Each expert "
+            "has its own, the mean over the tokens, dim=0.",
         ),
         (E * (f * f).sum(), "You have f twice. It is a count without gradient; P carries it."),
         (E * (f * over_top_k).sum(), only_chosen),
@@ -200,13 +205,7 @@ def _expect_new_bias(new: Tensor, p: Tensor, bias: Tensor, chosen: Tensor, rate:
 
 def _biased(answer, p: Tensor, bias: Tensor, rate: float) -> tuple[Tensor, Tensor, Tensor]:
     given_p, given = p.clone(), bias.clone()
-    result = answer(given_p, given, rate)
-    expect(
-        isinstance(result, tuple) and len(result) == 3,
-        f"three tensors are asked, `return experts, weights, new_bias`, but you return "
-        f"{shown(result)}.",
-    )
-    experts, weights, new = map(is_tensor, result)
+    experts, weights, new = tensors(answer(given_p, given, rate), "experts, weights, new_bias")
     expect(
         torch.equal(given, bias) and torch.equal(given_p, p),
         "your function changed a tensor it was given (+= does that). Return a new bias.",
@@ -272,6 +271,11 @@ def _expect_mask(answer, experts: Tensor, E: int, factor: float, name: str) -> N
             "You count all first choices of the sequence before the second choices. Then a later "
             "token's first choice can push out an earlier token's second one: the past depends on "
             "the future. Count token after token.",
+        ),
+        (
+            _late(experts.transpose(1, 2).flatten(0, 1), E, capacity).view(B, K, T).transpose(1, 2),
+            "You count first and second choices apart, as if an expert had a buffer for each. It "
+            "has one for both: bring the K choices of a token into one row, flatten(1).",
         ),
         (backwards, "You keep the last ones and drop the first. First come, first served."),
         (

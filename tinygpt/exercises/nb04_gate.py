@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .registry import exercise
-from .tools import diagnose, expect, is_tensor, short, shown
+from .tools import diagnose, expect, short, tensors
 
 
 @exercise
@@ -52,12 +52,8 @@ def gate(answer):
 
 
 def _winners(answer, W: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    result, N = answer(W, x.clone()), len(x)
-    expect(
-        isinstance(result, tuple) and len(result) == 2,
-        f"two tensors are asked, `return expert, weight`, but you return {shown(result)}.",
-    )
-    experts, weights = map(is_tensor, result)
+    N = len(x)
+    experts, weights = tensors(answer(W, x.clone()), "expert, weight")
     expect(
         not (experts.is_floating_point() and not weights.is_floating_point()),
         "the two results are exchanged: the expert comes first. (`max` gives the value first.)",
@@ -138,12 +134,7 @@ def top_k_gate(answer):
 
 
 def _gate(answer, logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    result = answer(logits.clone(), k)
-    expect(
-        isinstance(result, tuple) and len(result) == 2,
-        f"two tensors are asked, `return experts, weights`, but you return {shown(result)}.",
-    )
-    experts, weights = map(is_tensor, result)
+    experts, weights = tensors(answer(logits.clone(), k), "experts, weights")
     expect(
         not (experts.is_floating_point() and not weights.is_floating_point()),
         "the two results are exchanged: experts come first, then weights. (`topk` gives the "
@@ -164,18 +155,23 @@ def _gate(answer, logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _expect_experts(experts: Tensor, logits: Tensor, k: int) -> None:
-    right, row = logits.topk(k).indices, short(logits[0])
+    right = logits.topk(k).indices
+    wrong = (experts != right).any(dim=1).int().argmax()  # the first token that goes elsewhere
+    row, yours = short(logits[wrong]), experts[wrong].tolist()
+    over_tokens = logits.softmax(0).topk(k).indices
     expect(
         not torch.equal(experts, logits.topk(k, largest=False).indices),
-        f"for logits {row} and k = {k} you choose {experts[0].tolist()}: the least probable.",
+        f"for logits {row} and k = {k} you choose {yours}: the least probable.",
     )
     expect(
         k == 1 or not torch.equal(experts, right.sort(dim=1).values),
-        f"for logits {row} and k = {k} you give {experts[0].tolist()}, in the order of their "
-        f"numbers. The best comes first: {right[0].tolist()}.",
+        f"for logits {row} and k = {k} you give {yours}, in the order of their numbers. The best "
+        f"comes first: {right[wrong].tolist()}.",
     )
     expect(
         torch.equal(experts, right),
-        f"for logits {row} and k = {k} the experts should be {right[0].tolist()}, best first; the "
-        f"first row of yours is {experts[0].tolist()}.",
+        f"for a token with logits {row} and k = {k} the experts should be {right[wrong].tolist()}, "
+        f"best first; yours are {yours}."
+        + " Does the softmax run over the tokens? Each token has a distribution over the experts: "
+        "dim=-1." * torch.equal(experts, over_tokens),
     )

@@ -128,6 +128,7 @@ CASES = ((0.006, 0.02), (0.006, 0.01), (0.006, 0.004))  # standard deviations an
 @exercise
 def seeds_needed(answer: Callable) -> str:
     got, right = [is_number(answer(*case)) for case in CASES], [_seeds(*case) for case in CASES]
+    got = [int(n) if n.is_integer() else n for n in got]
     of = "standard deviations and differences"
     for wrong, why in _wrong_seeds():
         expect(got == right or got != wrong, f"For the {of} {CASES} you return {got}: {why}")
@@ -166,7 +167,13 @@ def _wrong_seeds() -> list[tuple[list[int], str]]:
     ]
     wrong = [([_seeds(*case, **changed) for case in CASES], why) for changed, why in usual]
     fewer = [_seeds(*case) - 1 for case in CASES]
-    return [*wrong, (fewer, "with one seed less than needed the interval is too wide.")]
+    return [
+        *wrong,
+        (fewer, "with one seed less than needed the interval is too wide."),
+        ([1] * 3, "one run has no spread, and t no degrees of freedom. Begin with n = 2."),
+        ([2] * 3, "the loop ends at once. It goes on while the interval is too wide."),
+        ([3] * 3, "the loop ends after one step. Does a `return` stand inside it?"),
+    ]
 
 
 @exercise
@@ -195,6 +202,10 @@ def mean_distance(answer: Callable) -> str:
         (
             right / 4,
             "weights add up to 1 in a row, so their sum over the keys is a mean already.",
+        ),
+        (
+            (maps * back).sum(-2)[:, 1:].mean(-1),
+            "you add up over the queries; the weights of one query are a row, dim=-1.",
         ),
         (largest[:, 1:].float().mean(-1), "that is a place, not a distance."),
         (

@@ -6,6 +6,8 @@ from torch import Tensor
 from . import words
 from .registry import NotYet
 
+COUNTS = {2: "two", 3: "three"}
+
 
 def expect(condition: bool, message: str) -> None:
     """Raise `NotYet` unless the condition holds."""
@@ -23,6 +25,19 @@ def is_tensor(result) -> Tensor:
     elif isinstance(result, tuple):
         way_out = " That is a tuple: is there a comma too many?"
     raise NotYet(f"a tensor is asked, but you return {shown(result)}.{way_out}")
+
+
+def tensors(result, asked: str) -> list[Tensor]:
+    """The tensors that `return asked` gives, `asked` such as "experts, weights"."""
+    names = asked.split(", ")
+    expect(
+        isinstance(result, (tuple, list)) and len(result) == len(names),
+        f"{COUNTS[len(names)]} tensors are asked, `return {asked}`, but you return "
+        f"{shown(result)}.",
+    )
+    for name, part in zip(names, result, strict=True):
+        expect(isinstance(part, Tensor), f"{name} should be a tensor, and is {shown(part)}.")
+    return list(result)
 
 
 def is_number(result) -> float:

@@ -1,5 +1,6 @@
 """Lines of named values, losses of a training, and means with their intervals."""
 
+import textwrap
 from collections.abc import Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ from .base import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+TITLE = 46  # characters of a title's line, which has to end before the legend
 
 
 def _baselines(axes: Axes, heights: dict[str, float] | None) -> None:
@@ -143,7 +146,7 @@ def plot_lines(
     _baselines(axes, baselines)
     if all(isinstance(value, int) for value in x):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=textwrap.fill(title, TITLE))
     legend_beside(figure, axes.get_lines()[: len(lines)])
     told = "; ".join(_line_in_words(x, label, values) for label, values in lines.items())
     axis = f"{ylabel} against {xlabel} from {_place(x[0])} to {_place(x[-1])}"

@@ -103,7 +103,7 @@ class AttentionExplorer(Live):
     def _controls(self, text: str, last: int) -> None:
         L, H = self.model.config.n_layer, self.model.config.n_head
         self.text = widgets.Textarea(text, description="text", rows=3)
-        # no menus: JupyterLab takes the arrow keys away from them
+        # sliders, not menus: the next one is a key away
         self.layer = frame.slider("layer", 0, 0, L - 1)
         heads = [*((str(h), h) for h in range(H)), ("mean", MEAN)]
         self.head = widgets.SelectionSlider(options=heads, value=0, description="head")

@@ -41,6 +41,9 @@ STYLE = f"""<style>
 .tg-attention .tg-wide, .tg-attention .tg-saved {{ grid-column:span 2 }}
 .tg-attention .widget-toggle-buttons .widget-toggle-button {{ width:auto; margin:0 }}
 .tg-attention .tg-saved * {{ font-size:12px; line-height:15px; overflow-wrap:anywhere }}
+@container (max-width:760px) {{
+  .tg-attention {{ grid-template-columns:repeat(auto-fit,minmax(220px,1fr)) }}
+  .tg-attention > :is(.tg-text, .tg-wide, .tg-saved) {{ grid-column:1 / -1 }} }}
 .tg-views {{ gap:8px; flex-flow:row wrap; margin:0 2px }}
 .tg-views > .widget-html {{ margin:0; flex:1 1 540px; min-width:0 }}
 .tg-views > .widget-html:first-child {{ flex:0 0 330px }}

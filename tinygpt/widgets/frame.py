@@ -42,7 +42,8 @@ STYLE = f"""<style>
 .tg mark {{ color:#000; border-radius:2px; font-weight:bold }}
 .tg mark.parts {{ background:none; outline:2px solid {VERMILION}; outline-offset:-1px }}
 .tg-plain.old {{ opacity:.35 }}
-.tg-live {{ container-type:inline-size; overflow:visible }}
+.tg-live, .tg-live .widget-box {{ overflow:visible }}
+.tg-live {{ container-type:inline-size }}
 .tg-pair {{ display:flex; flex-flow:row wrap; gap:6px; overflow:visible; margin:0 2px }}
 .tg-pair > .widget-html {{ margin:0; min-width:0; height:auto }}
 .tg-pair .tg {{ min-height:100%; box-sizing:border-box; margin:0; padding:8px 12px }}
@@ -55,13 +56,16 @@ STYLE = f"""<style>
 </style>"""
 
 # ipywidgets leaves the handle of a slider, and the number beside it, without a name that a screen
-# reader could say; an event of the style is the one place where a page of HTML may give them one
+# reader could say, and JupyterLab takes the keys of a menu for commands of the notebook (an arrow
+# selects another cell, x cuts one); an event of the style is the one place where a page of HTML may
+# mend that
 NAMES = """<style onload="const box = this.closest('.tg-live'), name = () => {
   for (const part of box.querySelectorAll('.noUi-handle, .widget-readout')) {
     const label = part.closest('.widget-inline-hbox').querySelector('label');
     if (label && part.ariaLabel !== label.textContent) part.ariaLabel = label.textContent;
     if (part.isContentEditable) part.role = 'textbox';
   }
+  for (const menu of box.querySelectorAll('select')) menu.dataset.lmSuppressShortcuts = '';
 };
 name();
 new MutationObserver(name).observe(box, {childList: true, subtree: true})">.tg-live {}</style>"""
@@ -73,6 +77,7 @@ _UNSEEN = re.compile(
 )
 LONGEST_LINE = 400  # characters of an error
 NAMED = 10  # unknown characters
+PROMPT = 60  # characters of it before a text
 
 
 def safe(text: str) -> str:
@@ -111,7 +116,8 @@ def plain(content: str, state: str = "") -> str:
 
 def error_line(message: str, drawn: bool) -> str:
     """One clear line; `drawn` says that an older picture is still there."""
-    note = " Below, pale: what was drawn last." if drawn else ""
+    stop = "" if message[-1:] in ".?!…" else "."
+    note = f"{stop} Below, pale: what was drawn last." if drawn else ""
     return f"<div class='tg-error' role='alert'><b>✕</b> {safe(message)}{note}</div>"
 
 
@@ -184,6 +190,11 @@ def spelled(tokenizer: Tokenizer, tokens: Sequence[int], apart: Collection[int] 
     return found
 
 
+def tail(prompt: str) -> str:
+    """The end of a prompt, as much as is shown with a text: what was written stays in sight."""
+    return prompt if len(prompt) <= PROMPT else "…" + prompt[-PROMPT:].lstrip()
+
+
 def card(
     tokenizer: Tokenizer,
     name: str,
@@ -224,10 +235,10 @@ def comparison(
     names: Sequence[str],
 ) -> str:
     """One or two continuations; a frame marks where the second parts from the first."""
-    tail = prompt if len(prompt) <= 60 else "…" + prompt[-60:].lstrip()
-    found = card(tokenizer, names[0], tail, whole, {}, kind="yours")
+    end = tail(prompt)
+    found = card(tokenizer, names[0], end, whole, {}, kind="yours")
     if without is not None:
-        found += compared(tokenizer, names[1], tail, without, whole)
+        found += compared(tokenizer, names[1], end, without, whole)
     return f"<div class='cards'>{found}</div>"
 
 

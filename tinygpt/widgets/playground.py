@@ -213,6 +213,8 @@ class SamplingPlayground(Live):
     def _wanted(self, now: Settings) -> dict[str, Text]:
         """All texts, as far as they are written; what is wrong with the controls is raised here."""
         banned = now.options["banned"]
+        if not now.prompt:
+            raise ConfigError("the prompt is empty; give at least one character")
         for name, text in (("prompt", now.prompt), ("never write", banned)):
             try:
                 self.tokenizer.encode(text)
@@ -269,7 +271,7 @@ class SamplingPlayground(Live):
             now = self._settings()
             before, found = self._stages(now, self._yours[1])
         columns = [(stage.label, stage.p) for stage in found]
-        title = f"After “{visible(chart.tail(self.tokenizer.decode(before))[-24:])}”"
+        title = f"After “{visible(self.tokenizer.decode(before)[-24:])}”"
         return plot_filters(columns, self.tokenizer.pieces, title=title)
 
     def _save_page(self, path: Path) -> Path:

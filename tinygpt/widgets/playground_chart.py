@@ -10,10 +10,9 @@ import numpy as np
 
 from ..plots import GREY, ORANGE, PINK, SKY, VERMILION
 from ..text import Tokenizer
-from .frame import card, compared, label, shown
+from .frame import card, compared, label, shown, tail
 from .stages import Stage, fate, rows
 
-PROMPT = 600  # characters of it that are shown
 HATCH = "repeating-linear-gradient(135deg,#999 0 1px,#fff 1px 4px)"
 
 STYLE = f"""<style>
@@ -23,7 +22,7 @@ STYLE = f"""<style>
 .tg-panel .tg-wide {{ grid-column:span 2 }}
 @container (max-width:520px) {{ .tg-panel .tg-wide {{ grid-column:auto }} }}
 .tg-panel > * {{ margin:0 2px }}
-.tg-panel textarea {{ height:38px }}
+.tg-panel textarea {{ height:42px }}
 .tg-play > .widget-html {{ flex:1 1 610px }}
 .tg-play > .widget-html:last-child {{ flex:1 1 400px }}
 .tg-play p {{ margin:0 0 4px }}
@@ -295,8 +294,3 @@ def context(text: str, length: int = 24) -> str:
     """The end of a text, on one line."""
     end = label(text[-length:]).replace("␣", " ")
     return f"<code>{'…' if len(text) > length else ''}{html.escape(end)}</code>"
-
-
-def tail(prompt: str) -> str:
-    """The end of a prompt, as much as is shown with each text."""
-    return prompt if len(prompt) <= PROMPT else f"…{prompt[-PROMPT:]}"

@@ -42,6 +42,7 @@ STYLE = (
 .tg .charts { display:grid; gap:4px 16px; grid-template-columns:minmax(0,1.85fr) minmax(0,1fr) }
 @container (max-width:600px) { .tg .charts { grid-template-columns:minmax(0,1fr) } }
 .tg .charts svg { width:100%; max-width:700px; height:auto }
+.tg .charts > div svg { max-width:340px }
 .tg .charts svg text.now { font-weight:bold; fill:#222; paint-order:stroke; stroke:#fff;
   stroke-width:3px }
 .tg .charts path[class] { fill:rgb(var(--c)); stroke:#fff; stroke-width:.7 }

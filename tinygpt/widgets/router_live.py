@@ -212,7 +212,10 @@ class RouterLab(Live):
         if self._runs():
             words = "Training: pauses by itself 20 s after Start. It waits while a cell computes."
         elif self._later.alive:
-            words = "Paused. A change of <i>experts</i> or <i>seed</i> makes a new model."
+            words = (
+                "Paused: <b>Start</b> goes on. "
+                "A change of <i>experts</i> or <i>seed</i> makes a new model."
+            )
         else:
             words = "No notebook is running: <code>advance(100)</code> makes 100 updates."
         self.status.value = f"<div class='tg-status' role='status'>{words}</div>"
