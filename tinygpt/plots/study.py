@@ -85,9 +85,9 @@ def plot_study_curves(
     return figure
 
 
-def plot_seeds(losses: Mapping[str, Mapping[int, float]]) -> Picture:
+def plot_seeds(losses: Mapping[str, Mapping[int, float]], unit: str = "token") -> Picture:
     """A dot for each run and a line at the mean, a row per arm: losses by arm and seed, as
-    `study.losses_of` gives them."""
+    `study.losses_of` gives them, in nats per `unit`."""
     figure, axes = one_panel(8, min(TALLEST, 0.9 + 0.34 * len(losses)))
     told = []
     for place, (arm, runs) in enumerate(losses.items()):
@@ -97,7 +97,7 @@ def plot_seeds(losses: Mapping[str, Mapping[int, float]]) -> Picture:
         told.append(f"{arm} {values.mean():.3f} from {values.min():.3f} to {values.max():.3f}")
     axes.set_yticks(range(len(losses)), [*losses], fontsize=9)
     axes.set_ylim(len(losses) - 0.5, -0.5)
-    axes.set_xlabel("validation loss (nats per token): a dot is a run, a line the mean")
+    axes.set_xlabel(f"validation loss (nats per {unit}): a dot is a run, a line the mean")
     figure.alt = f"Validation loss of each arm, the mean and its runs: {'; '.join(told)}."
     return figure
 
