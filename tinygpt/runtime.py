@@ -172,7 +172,8 @@ def environment() -> dict[str, str]:
     """What a bug report needs: versions, device, threads."""
     system = f"{platform.system()} {platform.machine()}"
     facts = {"python": sys.version.split()[0], "system": system}
-    packages = ("torch", "numpy", "pandas", "scipy", "matplotlib", "ipywidgets", "jupyterlab")
+    facts["torch"] = str(torch.__version__)  # with its build, which its package may not name
+    packages = ("numpy", "pandas", "scipy", "matplotlib", "ipywidgets", "jupyterlab")
     for package in (*packages, "nbval", "transformers"):
         try:
             facts[package] = version(package)
