@@ -5,10 +5,12 @@ import itertools
 import linecache
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
 from tinygpt.exercises import check, examine
+from tinygpt.exercises.registry import NotYet
 from tinygpt.exercises.tools import is_number
 from tinygpt.exercises.words import COLUMNS, ROWS, in_one_line, on_a_screen, shown
 from tinygpt.files import ROOT
@@ -115,10 +117,10 @@ HELPER = "def cut(tokens, size):\n    return tokens.view(-1, size + 0.5)\n"
         ([windows("raise KeyboardInterrupt")], "was stopped by hand, in its line «raise Keyb"),
         ([windows("return make_windows(tokens, block_size)")], "RecursionError"),
         (["def make_windows(tokens):\n    return 1, 2\n"], "takes 1 positional argument but 2"),
-        ([windows("return 'a', 'b'")], "a tensor is asked, but you return 'a'."),
+        ([windows("return 'a', 'b'")], "x should be a tensor, and is 'a'."),
         (
             [windows("return [[1], [2]], 0")],
-            "you return [[1], [2]]. A list becomes one by torch.tens",
+            "x should be a tensor, and is [[1], [2]]. A list becomes one by torch.tens",
         ),
         ([windows("return (tokens,), 0")], "That is a tuple: is there a comma too many?"),
         ([windows("return 7")], "two tensors are asked"),
@@ -142,6 +144,13 @@ def test_a_number_with_a_gradient_is_read_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert is_number(torch.ones(1, requires_grad=True).sum()) == 1
+
+
+@pytest.mark.parametrize("result", ["5", [1.0], np.ones(2), {}, len])
+def test_what_is_no_number_is_refused_with_what_it_is(result):
+    with pytest.raises(NotYet, match="one number is asked, but you return"):
+        is_number(result)
+    assert is_number(np.float32(0.5)) == 0.5
 
 
 def test_an_answer_that_stops_is_told_what_it_was_given(capsys):

@@ -5,7 +5,7 @@ import math
 import torch
 
 from .registry import NotYet, exercise
-from .tools import expect, is_number, is_tensor, short, shown
+from .tools import expect, is_number, is_tensor, short, shown, tensors
 
 
 @exercise
@@ -265,11 +265,7 @@ def _ids(result) -> list[int]:
 
 
 def _windows(result) -> tuple[torch.Tensor, torch.Tensor]:
-    expect(
-        isinstance(result, (tuple, list)) and len(result) == 2,
-        f"two tensors are asked, `return x, y`, but you return {shown(result)}.",
-    )
-    x, y = map(is_tensor, result)
+    x, y = tensors(result, "x, y")
     expect(
         x.dim() == y.dim() == 2,
         f"x and y should be tables with one window per row, but their shapes are "

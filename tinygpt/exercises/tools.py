@@ -17,14 +17,9 @@ def expect(condition: bool, message: str) -> None:
 
 def is_tensor(result) -> Tensor:
     """The result, if it is a tensor."""
-    if isinstance(result, Tensor):
-        return result
-    way_out = ""
-    if isinstance(result, list):
-        way_out = " A list becomes one by torch.tensor(...), a list of tensors by torch.stack(...)."
-    elif isinstance(result, tuple):
-        way_out = " That is a tuple: is there a comma too many?"
-    raise NotYet(f"a tensor is asked, but you return {shown(result)}.{way_out}")
+    wrong = f"a tensor is asked, but you return {shown(result)}.{_way_out(result)}"
+    expect(isinstance(result, Tensor), wrong)
+    return result
 
 
 def tensors(result, asked: str) -> list[Tensor]:
@@ -36,8 +31,17 @@ def tensors(result, asked: str) -> list[Tensor]:
         f"{shown(result)}.",
     )
     for name, part in zip(names, result, strict=True):
-        expect(isinstance(part, Tensor), f"{name} should be a tensor, and is {shown(part)}.")
+        wrong = f"{name} should be a tensor, and is {shown(part)}.{_way_out(part)}"
+        expect(isinstance(part, Tensor), wrong)
     return list(result)
+
+
+def _way_out(result) -> str:
+    """How what is no tensor becomes one."""
+    if isinstance(result, list):
+        return " A list becomes one by torch.tensor(...), a list of tensors by torch.stack(...)."
+    is_tuple = isinstance(result, tuple)
+    return " That is a tuple: is there a comma too many?" if is_tuple else ""
 
 
 def is_number(result) -> float:
@@ -50,9 +54,12 @@ def is_number(result) -> float:
             f"mean or a sum missing?",
         )
         return result.item()
-    number = not isinstance(result, (str, bytes)) and hasattr(result, "__float__")
-    expect(number, f"one number is asked, but you return {shown(result)}.")
-    return float(result)
+    no_number = f"one number is asked, but you return {shown(result)}."
+    expect(not isinstance(result, (str, bytes)), no_number)  # float would read it
+    try:
+        return float(result)
+    except (TypeError, ValueError):
+        raise NotYet(no_number) from None
 
 
 def short(values: Tensor) -> list[float]:

@@ -59,7 +59,7 @@ STYLE = f"""<style>
 # reader could say, and JupyterLab takes the keys of a menu for commands of the notebook (an arrow
 # selects another cell, x cuts one); an event of the style is the one place where a page of HTML may
 # mend that
-NAMES = """<style onload="const box = this.closest('.tg-live'), name = () => {
+NAMES_AND_KEYS = """<style onload="const box = this.closest('.tg-live'), name = () => {
   for (const part of box.querySelectorAll('.noUi-handle, .widget-readout')) {
     const label = part.closest('.widget-inline-hbox').querySelector('label');
     if (label && part.ariaLabel !== label.textContent) part.ariaLabel = label.textContent;

@@ -157,7 +157,7 @@ class Live(widgets.VBox):
         self._moving = False
         self._later = Later(self._guarded)
         super().__init__(
-            [widgets.HTML(frame.STYLE + style + frame.NAMES), *above, self.message, *views]
+            [widgets.HTML(frame.STYLE + style + frame.NAMES_AND_KEYS), *above, self.message, *views]
         )
         self.add_class("tg-live")
 
