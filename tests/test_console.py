@@ -86,10 +86,13 @@ def test_it_is_said_that_torch_is_loaded(tmp_path):
     (tmp_path / "torch.py").write_text("import time; time.sleep(2); raise SystemExit(3)")
     main, terminal = os.openpty()
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    with subprocess.Popen([*COMMAND, "info"], env=env, stderr=terminal) as process:
+    command = [*COMMAND, "info"]
+    with (
+        open(main, "rb", buffering=0) as screen,  # a line may come in two pieces
+        subprocess.Popen(command, env=env, stderr=terminal) as process,
+    ):
         os.close(terminal)
-        assert os.read(main, 100) == "loading torch …\r\n".encode()
-    os.close(main)
+        assert screen.readline() == "loading torch …\r\n".encode()
     assert process.returncode == 3
 
 
