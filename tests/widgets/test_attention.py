@@ -87,7 +87,7 @@ def test_each_layer_head_and_place_shows_the_models_numbers(explorer, model, sco
         assert [found[i] for i in range(place + 1)] == pytest.approx(row.tolist(), abs=6e-4)
         assert list(found.values()) == sorted(found.values(), reverse=True)
         name = f"Layer {layer}, " + ("mean of heads" if head < 0 else f"head {head}")
-        assert f"<h4>{name}: rows read columns</h4>" in explorer.view.value
+        assert f"<h3>{name}: rows read columns</h3>" in explorer.view.value
     assert not explorer.message.value
 
 

@@ -196,7 +196,7 @@ def test_labels_that_do_not_fit_are_refused(mixture, text, labels, names, match)
 def test_labels_of_any_whole_numbers(mixture):
     for labels in ((0, 1, -1), np.array([0, 1, -1]), torch.tensor([0, 1, -1], dtype=torch.int8)):
         explorer = routing_explorer(mixture, "the", labels=labels)
-        assert "<h4>Styles</h4>" in explorer.figures.value
+        assert "<h3>Styles</h3>" in explorer.figures.value
     nothing_known = routing_explorer(mixture, "the", labels=[-1, -1, -1])
     assert nothing_known.message.value == ""
     assert "Styles" not in nothing_known.figures.value

@@ -174,7 +174,7 @@ def test_html_is_escaped_and_line_ends_are_shown(explorer):
 
 def cells(page, title):
     """The numbers of a titled table, a list per expert."""
-    part = page[page.index(f"<h4>{title}</h4>") :]
+    part = page[page.index(f"<h3>{title}</h3>") :]
     part = part[: part.index("</table>")]
     rows = re.findall(r"<tr class='e.*?</tr>", part)
     return [[int(n) for n in re.findall(r"<td.*?>(\d+)</td>", row)] for row in rows]
@@ -420,7 +420,7 @@ def test_without_tables_nothing_of_training_is_shown(model):
 
 
 def test_the_scene_comes_with_its_styles(explorer):
-    assert "<h4>Styles</h4>" not in both(explorer)
+    assert "<h3>Styles</h3>" not in both(explorer)
     explorer.source.value = next(name for name in explorer.passages if "tinyplays" in name)
     assert explorer.passages[explorer.source.value].text in write_plays(4000, seed=3).text
     picture = both(explorer)
@@ -433,7 +433,7 @@ def test_the_scene_comes_with_its_styles(explorer):
     assert "about the style of the" in picture
     assert f"<td>{styles[0]}</td>" in picture
     explorer.text.value = explorer.text.value[:-1]  # no longer that scene
-    assert "<h4>Styles</h4>" not in both(explorer)
+    assert "<h3>Styles</h3>" not in both(explorer)
 
 
 def test_own_labels(model):

@@ -48,7 +48,7 @@ def check_page(*views, says=()):
     page = "".join(view.value for view in views)
     found = Page(page)
     ours = "div p b i span small br table thead tbody tr th td code pre mark details summary"
-    ours += " h4 em s q u svg path text polyline circle"
+    ours += " h3 em s q u svg path text polyline circle"
     assert found.tags <= set(ours.split())
     assert not {name for name in found.attributes if name.startswith("on")}
     assert not set(page) & set(UNSEEN)

@@ -243,7 +243,7 @@ class AttentionExplorer(Live):
         heading = "All heads" + ", and the nats lost without each" * bool(self._to_try(maps))
         here, scale = (now.layer, now.head), self._scale(now, maps)
         tiles = chart.wall(maps.mapped(now.scores), scale, here, now.off, lost)
-        return f"<h4>{heading}</h4>{tiles}"
+        return f"<h3>{heading}</h3>{tiles}"
 
     def _scale(self, now: Settings, maps: Maps) -> chart.Scale:
         """The colours of all maps."""

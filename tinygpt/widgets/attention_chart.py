@@ -51,7 +51,7 @@ STYLE = f"""<style>
 .tg-after .tg {{ padding:8px 12px 10px }}
 .tg-after .tg p {{ margin:0 0 4px }}
 .tg-after pre {{ max-height:102px; overflow:auto }}
-.tg h4 {{ font:bold 12px/18px var(--jp-ui-font-family, sans-serif); color:#222; margin:0 0 4px }}
+.tg h3 {{ font:bold 12px/18px var(--jp-ui-font-family, sans-serif); color:#222; margin:0 0 4px }}
 .tg .wall {{ display:grid; gap:4px; align-items:center; justify-content:start; padding:2px;
   max-height:330px; overflow:auto }}
 .tg .wall > b {{ font-weight:normal; font-size:11px; line-height:13px; text-align:center;
@@ -189,7 +189,7 @@ def page(shown_map: Map, figures: dict[str, float], notes: list[str]) -> str:
 
 def titled_plot(m: Map, row: str | None = None) -> str:
     """A map under its name."""
-    title = f"<h4>{m.name.capitalize()}: rows read columns</h4>"
+    title = f"<h3>{m.name.capitalize()}: rows read columns</h3>"
     return f"<div class='plot'>{title}{plot(m, row)}</div>"
 
 
@@ -198,9 +198,9 @@ def reading(shown_map: Map, figures: dict[str, float], notes: list[str]) -> str:
     piece = shown(shown_map.pieces[shown_map.place])
     title = f"{shown_map.unit.capitalize()} {shown_map.place}, “{piece}”, reads"
     return (
-        f"<h4>{title}</h4>{read(shown_map)}<div class='two'>"
-        f"<div class='narrow'>{most(shown_map)}</div><div class='narrow'><h4>Over the whole text"
-        f"</h4>{over_text(figures)}</div></div><small>{' '.join(notes)}</small>"
+        f"<h3>{title}</h3>{read(shown_map)}<div class='two'>"
+        f"<div class='narrow'>{most(shown_map)}</div><div class='narrow'><h3>Over the whole text"
+        f"</h3>{over_text(figures)}</div></div><small>{' '.join(notes)}</small>"
     )
 
 

@@ -48,7 +48,7 @@ STYLE = f"""<style>
 .tg .side > * {{ min-width:0 }}
 .tg .side > div:has(.cards) {{ flex:1 1 200px }}
 .tg .side > div:has(.tiles) {{ flex:1 1 420px }}
-.tg h4 {{ font:bold 12px/18px var(--jp-ui-font-family, sans-serif); color:#222; margin:0 0 4px }}
+.tg h3 {{ font:bold 12px/18px var(--jp-ui-font-family, sans-serif); color:#222; margin:0 0 4px }}
 .tg .side p {{ margin:5px 0 0; max-width:34em; line-height:17px; color:#444 }}
 .tg .loads {{ width:290px }}
 .tg .loads.many {{ width:100%; columns:280px }}

@@ -124,4 +124,4 @@ def parts(*titled: tuple[str, str]) -> str:
 
 
 def _part(title: str, content: str) -> str:
-    return f"<div><h4>{title}</h4>{content}</div>"
+    return f"<div><h3>{title}</h3>{content}</div>"
