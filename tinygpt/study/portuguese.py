@@ -42,8 +42,8 @@ PORTUGUESE = Design(
     corpus="machado-pt",
     tokenizer="bpe:4000",
     looks=10,
-    factors=(2.0, 4.0, 8.0),  # so narrow a model learns best at higher rates
-    sweep_updates=300,
+    factors=(1.0, 2.0, 4.0, 8.0),  # so narrow a model learns best at higher rates
+    sweep_updates=1000,  # a tenth of the updates would favour rates that are too high for all
     sweep_seeds=1,
     rounds=30,
 )
