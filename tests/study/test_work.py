@@ -15,7 +15,7 @@ from tinygpt import Trainer, runtime
 from tinygpt.errors import ConfigError
 from tinygpt.files import ROOT
 from tinygpt.measure import evaluate, flops_per_token
-from tinygpt.study import ARMS, STUDIES, Records, Trial, carry_out, lr_factor, missing, report, work
+from tinygpt.study import ARMS, STUDIES, Records, Trial, carry_out, missing, report, work
 from tinygpt.study.records import fingerprint
 from tinygpt.study.trial import make_trainer, run_row, train
 from tinygpt.tables import Table
@@ -164,12 +164,28 @@ def test_the_learning_rate_is_that_with_the_lowest_mean_loss(make_study):
     for (arm, factor), values in losses.items():
         frame.loc[(frame["arm"] == arm) & (frame["lr_factor"] == factor), "best_val_loss"] = values
     frame.to_csv(path, index=False)
-    assert [lr_factor(study, ARMS[name]) for name in ("dense", "top-1", "frozen")] == [2, 1, 1]
+    chosen = study.lr_factors()
+    assert [chosen[name] for name in ("dense", "top-1", "frozen")] == [2, 1, 1]
     assert {trial.arm.name: trial.lr_factor for trial in missing(study)} == {
         "dense": 2.0,
         "top-1": 1.0,
         "frozen": 1.0,
     }
+
+
+def test_a_run_with_a_learning_rate_that_is_chosen_no_more_is_made_anew(make_study):
+    study = make_study(arms=("dense",), seeds=1)
+    carry_out(study)
+    (before,) = study.runs()["lr_factor"]
+    path = study.records.sweep.path
+    frame = pd.read_csv(path)
+    frame["best_val_loss"] = (frame["lr_factor"] == before).astype(float)
+    frame.to_csv(path, index=False)
+    assert study.runs().empty
+    assert study.details("evaluations").empty
+    carry_out(study)
+    assert study.runs()["lr_factor"].tolist() == [3 - before]
+    assert len(study.records.runs.read()) == 1
 
 
 def test_a_best_learning_rate_at_an_end_of_those_tried_is_said(make_study):

@@ -3,7 +3,7 @@
 from .arms import Arm, Comparison, Design
 from .experts import ARMS, COMPARISONS
 from .own import compare_runs
-from .plan import Trial, lr_factor, missing, updates
+from .plan import Trial, missing, updates
 from .protocol import Study, open_study
 from .records import Records
 from .report import report
@@ -27,7 +27,6 @@ __all__ = [
     "differences",
     "judge",
     "losses_of",
-    "lr_factor",
     "missing",
     "open_study",
     "report",

@@ -48,23 +48,14 @@ def untried(study: Study) -> list[Trial]:
 def missing(study: Study) -> list[Trial]:
     """The runs that are missing, seeds outermost. Needs costs, and a sweep that is done."""
     done = set(_keys(study.runs()))
-    plans = [(arm, lr_factor(study, arm), updates(study, arm)) for arm in study.arms]
+    chosen = study.lr_factors()
+    plans = [(arm, chosen[arm.name], updates(study, arm)) for arm in study.arms]
     return [
         Trial(arm, seed, factor, count, study.design.looks)
         for seed in study.seed_range
         for arm, factor, count in plans
         if (arm.name, seed, factor) not in done
     ]
-
-
-def lr_factor(study: Study, arm: Arm) -> float:
-    """That with the lowest mean loss over the sweep's seeds."""
-    factors = list(study.design.factors)
-    if len(factors) == 1:
-        return factors[0]
-    tried = study.sweep()
-    losses = tried[tried["arm"] == arm.tuned_as].groupby("lr_factor")["best_val_loss"].mean()
-    return float(losses[factors].idxmin())
 
 
 def updates(study: Study, arm: Arm) -> int:

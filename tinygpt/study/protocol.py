@@ -25,8 +25,9 @@ SWEEP_SEED = 101  # the first of those for learning rates, which are not reporte
 class Study:
     """Arms of one design on one text, with so many seeds.
 
-    What is in the tables is never made again, unless its recipe is another by now. A study goes on
-    with the kind of device that its runs so far were made on.
+    What is in the tables is never made again, unless its recipe or the learning rate that was
+    chosen is another by now. A study goes on with the kind of device that its runs so far were made
+    on.
     """
 
     design: Design
@@ -76,9 +77,11 @@ class Study:
             )
 
     def runs(self) -> pd.DataFrame:
-        """The finished runs of its arms and seeds."""
-        found, names = self._made(self.records.runs.read()), [arm.name for arm in self.arms]
-        return found[found["seed"].isin(self.seed_range) & found["arm"].isin(names)]
+        """The finished runs of its arms and seeds, with the learning rates that were chosen."""
+        found, chosen = self._made(self.records.runs.read()), self.lr_factors()
+        wanted = found["arm"].isin([arm.name for arm in self.arms])
+        wanted &= found["seed"].isin(self.seed_range)
+        return found[wanted & (found["lr_factor"] == found["arm"].map(chosen))]
 
     def details(self, name: Literal["evaluations", "heads", "experts", "samples"]) -> pd.DataFrame:
         """What another table says of the finished runs."""
@@ -90,6 +93,19 @@ class Study:
         found = self._made(self.records.sweep.read())
         found = found[found["updates"] == self.sweep_updates]
         return found[found["seed"].isin(self.sweep_seeds)]
+
+    def lr_factors(self) -> dict[str, float]:
+        """For each arm the factor with the lowest mean loss over the sweep's seeds.
+
+        NaN as long as not all factors were tried.
+        """
+        arms, factors = self.design.arms, list(self.design.factors)
+        if len(factors) == 1:
+            return dict.fromkeys(arms, factors[0])
+        losses = self.sweep().pivot_table("best_val_loss", "arm", "lr_factor")
+        losses = losses.reindex(columns=factors).dropna()
+        best = dict(zip(losses.index, losses.idxmin(axis="columns"), strict=True))
+        return {name: best.get(arm.tuned_as, math.nan) for name, arm in arms.items()}
 
     def costs(self) -> pd.DataFrame:
         """What an update costs on such a device."""
