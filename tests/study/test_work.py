@@ -186,6 +186,8 @@ def test_a_run_with_a_learning_rate_that_is_chosen_no_more_is_made_anew(make_stu
     carry_out(study)
     assert study.runs()["lr_factor"].tolist() == [3 - before]
     assert len(study.records.runs.read()) == 1
+    frame[frame["lr_factor"] == before].to_csv(path, index=False)
+    assert study.runs().empty  # what is best is open again
 
 
 def test_a_best_learning_rate_at_an_end_of_those_tried_is_said(make_study):
