@@ -105,7 +105,7 @@ def test_it_goes_on_after_an_interruption_without_what_is_finished(
     assert len(study.details("evaluations")) == 2 * (1 + SMALL.looks)
     carry_out(study)
     assert made(capsys.readouterr().out) == ["dense, seed 2", "top-1, seed 2"]
-    assert study.runs().iloc[:2].equals(rows)
+    assert study.runs().query("seed == 1").equals(rows)
     assert not study.records.evaluations.read().duplicated(["arm", "seed", "step"]).any()
     assert [path.name for path in study.folder.iterdir() if path.name.startswith(".")] == []
 
@@ -200,6 +200,18 @@ def test_a_best_learning_rate_at_an_end_of_those_tried_is_said(make_study):
     frame.to_csv(path, index=False)
     rates = next(each for each in report(study) if each.question.startswith("learning rates"))
     assert rates.notes == ["best at an end of what was tried: dense (x 0.5)"]
+
+
+def test_the_order_of_arms_and_rates_is_not_that_in_which_they_finished(make_study):
+    study = make_study(seeds=1)
+    carry_out(study)
+    for path in (study.records.runs.path, study.records.sweep.path, study.records.heads.path):
+        pd.read_csv(path)[::-1].to_csv(path, index=False)
+    assert study.runs()["arm"].tolist() == ["dense", "top-1"]
+    assert study.details("heads")["arm"].unique().tolist() == ["dense", "top-1"]
+    rates = next(each for each in report(study) if each.question.startswith("learning rates"))
+    assert [[*row] for row in rates.rows] == [["arm", "x 1", "x 2"]] * 2
+    assert [row["arm"] for row in rates.rows] == ["dense", "top-1"]
 
 
 def test_a_learning_rate_that_diverges_is_infinitely_bad(make_study):

@@ -123,8 +123,10 @@ class Study:
         return {"corpus": self.corpus_name, "study": self.design.name}
 
     def _mine(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows of a table that are of this study and text."""
-        return table[(table["study"] == self.design.name) & (table["corpus"] == self.corpus_name)]
+        """The rows of a table that are of this study and text, in the order of its arms."""
+        mine = (table["study"] == self.design.name) & (table["corpus"] == self.corpus_name)
+        place = {name: i for i, name in enumerate(self.design.arms)}
+        return table[mine].sort_values("arm", key=lambda arm: arm.map(place), kind="stable")
 
     def _made(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of runs that would be made alike now."""

@@ -51,6 +51,7 @@ def _costs(study: Study) -> Report:
 def _sweep(study: Study) -> Report:
     """The trials of learning rates: mean losses over seeds, by factor."""
     means = study.sweep().pivot_table("best_val_loss", "arm", "lr_factor", sort=False)
+    means = means.sort_index(axis="columns")
     rows = means.rename(columns=lambda factor: f"x {factor:g}").reset_index().to_dict("records")
     what = f"learning rates, best validation loss in {study.sweep_updates} updates"
     best, ends = means.idxmin(axis="columns"), study.design.factors
