@@ -43,7 +43,7 @@ PORTUGUESE = Design(
     tokenizer="bpe:4000",
     looks=10,
     factors=(1.0, 2.0, 4.0, 8.0),  # so narrow a model learns best at higher rates
-    sweep_updates=1000,  # half a run: fewer favour rates that are too high, and for dense these do
+    sweep_updates=1000,  # half a run: favours rates too high for dense and dense-active
     sweep_seeds=1,
     rounds=30,
 )
