@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from tinygpt import MetricsLogger, MoEConfig, TinyGPT, TrainConfig, Trainer, load_run, seed_all
@@ -47,7 +48,7 @@ def test_runs_that_differ_in_their_seed_form_an_arm(trained, corpus, capsys):
 
 
 def test_what_changes_nothing_makes_no_arm_of_its_own(trained):
-    runs = [trained("a", 1), trained("b", 2, keep_last=1, sample_tokens=1)]
+    runs = [trained("a", 1), trained("b", 2, keep_last=1, activation_checkpointing=True)]
     assert len(compare_runs(runs)[0].rows) == 1
 
 
@@ -64,6 +65,17 @@ def test_a_loss_that_the_log_does_not_have_is_measured(trained, corpus, capsys):
     assert "a: its log has no loss of the whole split" in capsys.readouterr().out
     assert report.rows[0]["loss"] == pytest.approx(whole.min(), abs=0.01)
     assert report.rows[0]["loss"] == pytest.approx(evaluate(load_run(name), corpus.val))
+
+
+def test_the_loss_is_that_of_the_weights_that_are_compared(trained, corpus):
+    """Also where the log has a lower one: of an easier part, read before the run was resumed."""
+    run = Run.open(trained("a"))
+    saved, log = run.load("best"), pd.read_csv(run.log)
+    other = log["step"] != saved.state["step"]
+    log.loc[other, ["val_lm_loss", "whole_val_lm_loss"]] = 0.5
+    log.to_csv(run.log, index=False)
+    (report,) = compare_runs([str(run.folder)])
+    assert report.rows[0]["loss"] == pytest.approx(evaluate(saved.model, corpus.val))
 
 
 def test_a_text_that_is_another_by_now_is_refused(trained, tmp_path):
@@ -85,6 +97,8 @@ def test_what_cannot_be_compared(trained, tmp_path):
         compare_runs([first, trained("b", text=load_corpus(f"file:{path}"))])
     with pytest.raises(ConfigError, match="same settings and seed=1: that is one run, made twice"):
         compare_runs([first, trained("c")])
-    assert len(compare_runs([first, first])[0].rows) == 1
+    for again in (first, f"{first}/../a"):
+        (report,) = compare_runs([first, again])
+        assert [row["runs"] for row in report.rows] == [1]
     with pytest.raises(CheckpointError, match="no run"):
         compare_runs([str(tmp_path / "nowhere")])

@@ -81,10 +81,11 @@ def test_an_interval_that_excludes_zero_may_be_chance_among_many_comparisons():
 def test_where_experts_win_and_lose():
     means = {"dense": 1.90, "top_1": 1.86, "top_2": 1.83, "shared": 1.90}
     means |= {"dense_seconds_1": 1.86, "dense_seconds_2": 1.85, "dense_total": 1.80}
+    top_1, top_2, shared = (ARMS[name].words for name in ("top-1", "top-2", "shared"))
     assert summary(judge(table(**means))) == [
-        "per training FLOP: experts win (top-1, top-2); no difference detected (shared)",
-        "per second: experts win (top-2); no difference detected (top-1)",
-        "per parameter in all: experts lose (top-1, top-2, shared)",
+        f"per training FLOP: experts win ({top_1} and {top_2}); no difference detected ({shared})",
+        f"per second: experts win ({top_2}); no difference detected ({top_1})",
+        f"per parameter in all: experts lose ({top_1} and {top_2} and {shared})",
     ]
     assert summary([]) == []
 

@@ -222,6 +222,21 @@ def test_a_learning_rate_that_diverges_is_infinitely_bad(make_study):
     assert math.isinf(row["val_loss"])
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_run_that_diverges_is_written_down_and_the_study_goes_on(make_study, plain):
+    wild = replace(plain.train, lr=1e30, grad_clip=None, warmup_steps=0)
+    study = make_study(replace(plain, train=wild))
+    costs(study, dense=1.0, top_1=1.0)
+    carry_out(study)
+    runs = study.runs()
+    assert len(runs) == 4
+    assert runs["best_val_loss"].map(math.isinf).all()
+    assert missing(study) == []
+    assert study.details("samples").empty
+    assert study.details("heads").empty
+    assert "diverged" in str(the_arms(study))
+
+
 def test_a_run_that_diverges_at_its_very_end_has_diverged(make_study, plain, monkeypatch):
     """In the look after its last update, or in that update, of which a GPU tells late."""
     loss, settle = Trainer._loss, Trainer._settle
@@ -251,6 +266,23 @@ def costs(study, **ms):
     rest |= study.unit | {"commit": "c", "device": "cpu", "processor": "p", "torch": "2"}
     rows = [rest | {"arm": arm.replace("_", "-"), "ms": value} for arm, value in ms.items()]
     study.records.costs.add(rows)
+
+
+def test_costs_of_other_arms_are_kept_by_measuring_all_together(make_study, plain):
+    carry_out(make_study(plain), "costs")
+    more = make_study(plain, ("dense", "shared"))
+    carry_out(more, "costs")
+    assert set(more.costs()["arm"]) == {"dense", "top-1", "shared"}
+    assert len(set(more.costs()["ratio"])) == 3
+    assert work.untimed(make_study(plain)) == []
+
+
+def test_costs_are_not_mixed_with_those_of_compiled_models(make_study, plain):
+    carry_out(make_study(plain), "costs")
+    for until in ("costs", "runs"):
+        with pytest.raises(ConfigError, match="timed with compile=False, and now compile=True"):
+            carry_out(make_study(plain, ("dense", "shared"), compile=True), until)
+    report(make_study(plain, compile=True))  # may be looked at
 
 
 def test_an_arm_may_have_anothers_seconds(make_study, plain):

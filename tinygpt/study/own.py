@@ -21,7 +21,8 @@ from .report import differences_report
 from .verdict import judge
 
 # settings that change nothing but chance: runs that differ in these alone are one arm
-CHANCE = ("seed", "device", "compile", "keep_last", "sample_tokens", "sample_prompt", "log")
+CHANCE = ("seed", "device", "compile", "strategy", "activation_checkpointing")
+CHANCE += ("keep_last", "sample_tokens", "sample_prompt", "log")
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,11 @@ class OwnRun:
 def compare_runs(names: Sequence[str]) -> list[Report]:
     """Runs that differ in chance alone form an arm; each arm is compared with each other.
 
-    An arm is called after its first run. `ConfigError` if the runs are of several texts, or one of
-    them is given twice.
+    An arm is called after its first run; a run that is named twice counts once. `ConfigError` if
+    the runs are of several texts, or two of an arm have the same seed.
     """
-    runs = [read_run(name) for name in dict.fromkeys(names)]
+    once = {Run.open(name).folder.resolve(): name for name in names}
+    runs = [read_run(name) for name in once.values()]
     if len({run.corpus for run in runs}) > 1:
         raise ConfigError(
             f"{', '.join(names)} were trained on several texts, or with several tokenizers; their "
@@ -88,7 +90,9 @@ def _budget(saved: Checkpoint, train: TrainConfig, log: list[Row]) -> Row:
 
 def _loss(run: Run, saved: Checkpoint, corpus: Row, log: list[Row]) -> float:
     """From the run's log, or measured anew where that does not have it."""
-    best = min(log, key=lambda row: row["val_lm_loss"], default={})
+    step = saved.state.get("step")  # not known of a shipped run
+    own = [row for row in log if step in (None, row["step"])]
+    best = min(own, key=lambda row: row["val_lm_loss"], default={})
     if math.isfinite(loss := best.get("whole_val_lm_loss", math.nan)):
         return loss
     print(f"{run.folder.name}: its log has no loss of the whole split; measuring", flush=True)

@@ -23,12 +23,12 @@ class Trial:
 
 
 def untimed(study: Study) -> list[Arm]:
-    """The arms whose updates have to be timed: all together, if one has not been."""
-    arms = study.design.arms
+    """The arms whose updates have to be timed: if one has not been, all together, with those of
+    earlier calls, since only costs of the same turns can be compared."""
+    arms, timed = study.design.arms, set(study.costs()["arm"])
     names = {next(iter(arms)), *(arm.tuned_as for arm in study.arms)}
-    names |= {arm.seconds_of for arm in study.arms}
-    wanted = [arm for arm in arms.values() if arm.name in names]
-    return wanted if {arm.name for arm in wanted} - set(study.costs()["arm"]) else []
+    names |= {arm.seconds_of for arm in study.arms if arm.seconds_of}
+    return [arm for arm in arms.values() if arm.name in names | timed] if names - timed else []
 
 
 def untried(study: Study) -> list[Trial]:

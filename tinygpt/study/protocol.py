@@ -61,7 +61,7 @@ class Study:
         return sorted({*self.runs()["device"], *self.sweep()["device"]})
 
     def check_device(self) -> None:
-        """Raise `ConfigError` if nothing can be trained here, or not as the runs so far were."""
+        """Raise `ConfigError` if nothing can be trained here, or not as before."""
         here, made = pick_device(str(self.device)), self.devices()
         if self.design.cuda_only and here.type != "cuda":
             raise ConfigError(
@@ -74,6 +74,12 @@ class Study:
                 f"the runs of this study in {self.folder} were made on {' and '.join(made)}, and "
                 f"device is {here.type}, which computes otherwise; go on there, or choose another "
                 f"folder (--out)"
+            )
+        if set(self.costs()["compiled"]) - {str(self.compile)}:
+            raise ConfigError(
+                f"the updates of this study in {self.folder} were timed with "
+                f"compile={not self.compile}, and now compile={self.compile}; go on as before, or "
+                f"choose another folder (--out)"
             )
 
     def runs(self) -> pd.DataFrame:

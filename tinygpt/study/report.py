@@ -75,7 +75,7 @@ def _losses(runs: pd.DataFrame) -> Row:
     return {
         "seeds": len(runs),
         "best": best.mean(),
-        "sd": best.std(),
+        "sd": best[best < math.inf].std(),
         "last": runs["val_loss"].mean(),
         "train": runs["train_loss"].mean(),
         "load_cv": runs["load_cv"].mean(),

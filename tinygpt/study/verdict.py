@@ -124,9 +124,9 @@ def summary(verdicts: Sequence[Verdict]) -> list[str]:
         sides = {-1: [], 1: [], 0: []}
         for verdict in verdicts:
             if verdict.comparison.equal == equal:
-                sides[verdict.found].append(verdict.comparison.first)
+                sides[verdict.found].append(verdict.models[0])
         phrases = ((-1, "experts win"), (1, "experts lose"), (0, "no difference detected"))
-        parts = [f"{words} ({', '.join(sides[side])})" for side, words in phrases if sides[side]]
+        parts = [f"{words} ({' and '.join(sides[side])})" for side, words in phrases if sides[side]]
         if parts:
             told.append(f"per {unit}: {'; '.join(parts)}")
     return told

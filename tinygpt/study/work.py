@@ -55,14 +55,18 @@ def _try(study: Study, trial: Trial) -> Row:
 
 
 def _run(study: Study, trial: Trial) -> Row:
-    """Train for the tables. What is in that of the runs, written last, is finished."""
+    """Train for the tables. What is in that of the runs, written last, is finished.
+
+    Weights that diverged attend to nothing and write nothing.
+    """
     trainer = train(study, trial, sys.stderr.isatty())
     tables, row = study.records, run_row(study, trial, trainer)
+    usable = math.isfinite(row["val_loss"])
     found = {
         tables.evaluations: evaluation_rows(trainer),
-        tables.heads: head_rows(trainer),
+        tables.heads: head_rows(trainer) if usable else [],
         tables.experts: expert_rows(trainer),
-        tables.samples: sample_rows(trainer),
+        tables.samples: sample_rows(trainer) if usable else [],
         tables.runs: [row],
     }
     for table, rows in found.items():

@@ -185,8 +185,6 @@ class Trainer(Updater):
         models = {self.step: self.model}
         if self.run and self.best_step != self.step:
             models[self.best_step] = best_model(self.run, self.best_step, self.device, self._say)
-        if len(self._val) > LONG:
-            self._say(f"measuring on the whole validation split: {len(self._val):,} tokens")
         for step, model in sorted(models.items()):
             if model:
                 self.whole_val_lm_loss[step] = loss = self._loss(model, self._val, None)
