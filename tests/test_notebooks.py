@@ -198,6 +198,14 @@ def test_prose_is_neither_thin_nor_long(path):
     assert 1500 <= len(text.split()) <= 3500
 
 
+@lessons
+def test_the_header_says_how_long_the_exercises_take_together(path):
+    _, _, prose = read(path)
+    text = "\n".join(cell.source for cell in prose)
+    minutes = sum(map(int, re.findall(r"^###.*★.* · (\d+) min$", text, re.M)))
+    assert f"exercises {minutes} minutes" in text
+
+
 @all_notebooks
 def test_spelling(path, tmp_path):
     """Of what was written by hand; samples in the outputs may be gibberish."""

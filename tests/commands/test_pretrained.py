@@ -105,6 +105,7 @@ def test_an_init_keeps_its_shape_and_its_symbols(source, runs, tmp_path, capsys)
     (source / "tinygpt_tokenizer.json").unlink()
     (source / "tokenizer.json").unlink()
     assert "there is no tokenizer" in one_line(init, capsys)
+    assert "there is no tokenizer" in one_line(["upcycle", str(source), "--out", "new"], capsys)
     assert list(runs.iterdir()) == []
 
 
@@ -117,6 +118,10 @@ def test_what_is_there_is_not_written_over_and_what_cannot_be_is_refused(
     free = ["--out", str(tmp_path / "free")]
     said = one_line(["upcycle", str(source), "--n-experts", "3", "--top-k", "4", *free], capsys)
     assert "top_k=4 is more than n_experts=3" in said
+    said = one_line(["upcycle", str(source), "--seed", str(2**64), *free], capsys)
+    assert "seed=18446744073709551616 must be a whole number of" in said
+    said = one_line(["upcycle", "nobody/nothing", "--reinit", "2", *free], capsys)
+    assert "reinit=2.0 must be between 0 and 1" in said  # before anything is fetched
     assert "no run 'mnie'" in one_line(["export", "mnie", *free], capsys)
     assert cli.main(["upcycle", str(source), "--balance", "bias", "--out", "biased"]) == 0
     assert cli.main(["export", "biased", *free]) == 0  # they are zeros still

@@ -73,6 +73,8 @@ MISTAKES = [
     ("expert_capacity", "return math.ceil(factor * K * T)", "all experts together"),
     ("expert_capacity", "return int(factor * K * T / E) + 1", "rounded up already"),
     ("expert_capacity", "return factor * math.ceil(K * T / E)", "multiply first"),
+    ("expert_capacity", "return K * math.ceil(factor * T / E)", "with K too"),
+    ("expert_capacity", "return int(factor * K * T / E + 0.5)", "round up"),
     ("expert_capacity", "return 7", "the answer is 160"),
     ("expert_capacity", "return str(math.ceil(factor * K * T / E))", "you return '160'"),
     ("expert_capacity", "return [math.ceil(factor * K * T / E)]", "you return [160]"),
@@ -89,6 +91,7 @@ MISTAKES = [
     ("perplexity_alone", "return math.exp(total - weight)", "a loss of its own"),
     ("perplexity_alone", "return 2 ** (total - weight * sum(balance_losses))", "base is e"),
     ("perplexity_alone", "return math.exp(total) / sum(balance_losses)", "off the loss"),
+    ("perplexity_alone", "return math.exp(total - 0.01 * sum(balance_losses))", "a weight of 0.02"),
     ("perplexity_alone", "return 1.0", "the answer is"),
     (
         "tokens_per_second",
@@ -101,7 +104,14 @@ MISTAKES = [
     ("tokens_per_second", UPDATES + "return n / s[-1]", "no measurement"),
     ("tokens_per_second", UPDATES + "return n / min(s)", "lucky"),
     ("tokens_per_second", UPDATES + "return pd.Series(s[1:]).median()", "seconds of an update"),
-    ("tokens_per_second", UPDATES + "return 5 * n / pd.Series(s[1:]).median()", "five times"),
+    ("tokens_per_second", UPDATES + "return 5 * n / pd.Series(s[1:]).median()", "several times"),
+    ("tokens_per_second", UPDATES + "return n / pd.Series(sorted(s)[:-1]).median()", "the slowest"),
+    (
+        "tokens_per_second",
+        "s = [s for what, s in events[1:] if what == 'update']\n"
+        "return tokens_per_update / pd.Series(s).median()",
+        "of all updates",
+    ),
     ("tokens_per_second", UPDATES + "return n / pd.Series(s).median()", "of all updates"),
     ("tokens_per_second", UPDATES + "return pd.Series(s[1:]).median() / n", "per token"),
     ("tokens_per_second", UPDATES + "return pd.Series(s[1:]).median() * n", "not multiplied"),

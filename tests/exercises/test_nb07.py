@@ -43,6 +43,18 @@ ALTERNATIVES = [
         "return nats.masked_fill(filling, 0).sum() / (~filling).sum()",
     ),
     (
+        "text_loss",
+        PADS + "marked = torch.cat([pads, torch.ones(len(pads), 1, dtype=torch.bool)], dim=1)\n"
+        "first = marked.int().argmax(dim=1, keepdim=True)\n"
+        "return nats[torch.arange(nats.shape[1]) <= first].mean()",
+    ),
+    (
+        "text_loss",
+        "rows = targets.tolist()\n"
+        "ends = [row.index(end) + 1 if end in row else len(row) for row in rows]\n"
+        "return torch.cat([n[:k] for n, k in zip(nats, ends)]).mean()",
+    ),
+    (
         "start_stack",
         "layers = [torch.nn.Linear(n_in, n_out) for _ in range(n_experts)]\n"
         "return torch.stack([layer.weight.T for layer in layers])",
@@ -121,6 +133,18 @@ MISTAKES = [
     ("text_loss", PADS + "return nats[~pads | (pads.cumsum(0) == 1)].mean()", "dim=1"),
     ("text_loss", PADS + "return nats[pads.cumsum(1) * pads == 1].mean()", "end marks alone"),
     ("text_loss", PADS + "return nats[~pads & (pads.cumsum(1) == 1)].mean()", "you return nan"),
+    (
+        "text_loss",
+        PADS + "first = pads.int().argmax(1, keepdim=True)\n"
+        "return nats[torch.arange(nats.shape[1]) <= first].mean()",
+        "`argmax` says 0",
+    ),
+    (
+        "text_loss",
+        PADS + "nats, pads = nats[pads.any(1)], pads[pads.any(1)]\n"
+        "return nats[~pads | (pads.cumsum(1) == 1)].mean()",
+        "without an end mark is left out",
+    ),
     ("text_loss", "return nats", "a mean or a sum missing"),
     ("text_loss", "return 5.0", "the loss is"),
     (*uniform("(n_in * n_out) ** -0.5"), "kaiming_uniform_"),

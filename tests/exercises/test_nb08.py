@@ -91,6 +91,12 @@ MISTAKES = [
     ("safe_weights", LOG + "return log.softmax(-1)", "teaches the router nothing"),
     (
         "safe_weights",
+        "p = logits.double().softmax(-1).gather(-1, experts)\n"
+        "return (p / p.sum(-1, keepdim=True).detach()).float()",
+        "in float64, too",
+    ),
+    (
+        "safe_weights",
         P + "return p / (p.sum(-1, keepdim=True).detach() + 1e-9)",
         "are [0.7311, 0.2689], but yours",
     ),
@@ -118,6 +124,14 @@ MISTAKES = [
     ("stay_clones", "return bool((rows == rows[0]).all())", "a router of zeros"),
     ("stay_clones", "return top_k == len(rows)", "with different weights"),
     ("stay_clones", "return top_k == len(rows) and bool((rows == 0).all())", "equal but not 0"),
+    (
+        "stay_clones",
+        "return top_k == len(rows) and bool((rows == rows[0, 0]).all())",
+        "all four, equal rows",
+    ),
+    ("stay_clones", "return top_k == 4 and rows.std() == 0", "all four, equal rows"),
+    ("stay_clones", "return top_k == 4 and bool((rows == rows[0]).all())", "all three of three"),
+    ("stay_clones", "return top_k > 2 and bool((rows == rows[0]).all())", "four of six"),
     ("stay_clones", "return rows == rows[0]", "one answer"),
     ("stay_clones", "pass", "`return` missing"),
 ]
@@ -146,7 +160,7 @@ def test_clones_stay_clones_where_the_exercise_says_so(case):
     """By training: a few updates, and whether all copies are still equal to the bit."""
     rows, top_k, right, _ = nb08.CASES[case]
     dense = TinyGPT(ModelConfig(vocab_size=9, block_size=8, n_layer=1, n_head=1, n_embd=2))
-    mixture = upcycle(dense, 4, top_k, dispatch="loop", balance="loss")
+    mixture = upcycle(dense, len(rows), top_k, dispatch="loop", balance="loss")
     layer = mixture.blocks[0].ffn
     layer.router.proj.weight.data.copy_(rows)
     optimizer = torch.optim.SGD(mixture.parameters(), lr=0.1)

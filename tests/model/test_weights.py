@@ -182,7 +182,9 @@ UNREADABLE = {
     "another gelu": ({"activation_function": "gelu"}, "activation_function='gelu' is not built"),
     "no size": ({"n_embd": "gone"}, "does not say n_embd"),
     "text for a number": ({"n_head": "2"}, "n_head='2' must be a whole number"),
-    "more layers than tensors": ({"n_layer": 10**9}, "holds 28 tensors, but .* 1000000000 layers"),
+    "more layers than tensors": ({"n_layer": 10**9}, "holds 28 tensors, but .* n_layer=1000000000"),
+    "numbers beyond torch's": ({"vocab_size": 10**19}, "config.json describes no model"),
+    "more numbers than torch counts": ({"n_embd": 10**11}, "config.json describes no model"),
     "fewer layers": ({"n_layer": 1}, "missing are none, unknown are h.1.attn.c_attn.bias, "),
     "a larger vocabulary": ({"vocab_size": 10**12}, r"wte.weight as F32 of the shape \(65, 16\)"),
     "untied, but no head": ({"tie_word_embeddings": False}, "missing are lm_head.weight"),
@@ -203,7 +205,8 @@ NOT_BUILT = {
     "mixtral": ({"sliding_window": 8}, "sliding_window=8 lets no token see all of its context"),
     "qwen2": ({"use_sliding_window": True, "sliding_window": 8}, "sliding_window=8"),
     "qwen2-moe": ({"shared_expert_intermediate_size": 18}, "=18 is no multiple of .*size=12"),
-    "qwen3-moe": ({"mlp_only_layers": [1, 2]}, r"experts in the blocks \[0\] are no pattern"),
+    "qwen3-moe": ({"num_hidden_layers": 10**9}, "but .* num_hidden_layers=1000000000"),
+    "qwen3-moe, dense": ({"mlp_only_layers": [1, 2]}, r"in the blocks \[0\] are no pattern"),
     "qwen3": ({"num_key_value_heads": "gone"}, "does not say num_key_value_heads"),
 }
 
@@ -211,9 +214,15 @@ NOT_BUILT = {
 @pytest.mark.parametrize("name", NOT_BUILT)
 def test_what_is_not_built_here_is_refused(tmp_path, name):
     values, message = NOT_BUILT[name]
-    folder_of(theirs(name), tmp_path, **values)
+    folder_of(theirs(name.split(",")[0]), tmp_path, **values)
     with pytest.raises(CheckpointError, match=message):
         read_pretrained(tmp_path)
+
+
+def test_of_a_single_file_and_an_index_the_file_counts_as_for_transformers(tmp_path):
+    folder_of(theirs("gpt2"), tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"wte.weight": "x"}}')
+    assert_same_logits(read_pretrained(tmp_path), loaded(tmp_path))
 
 
 def test_broken_files_are_refused(tmp_path):
@@ -224,11 +233,11 @@ def test_broken_files_are_refused(tmp_path):
     file.write_bytes(file.read_bytes()[:-7])
     with pytest.raises(CheckpointError, match=r"model.safetensors cannot be read"):
         read_pretrained(tmp_path)
+    file.rename(tmp_path / "pytorch_model.bin")
     index.write_text('{"weight_map": {"wte.weight": "../../secret.safetensors"}}')
     with pytest.raises(CheckpointError, match=r"does not say which file has what"):
         read_pretrained(tmp_path)
     index.unlink()
-    file.rename(tmp_path / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"has no model.safetensors .* can hold programs"):
         read_pretrained(tmp_path)
 

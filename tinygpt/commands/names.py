@@ -79,6 +79,14 @@ def model_named(source: str, which: str = "best") -> "TinyGPT":
         return load_run(run_named(source), which, device="cpu")
 
 
+def with_tokenizer(source: str) -> "TinyGPT":
+    """The same, where text is to be trained on."""
+    model = model_named(source)
+    if model.tokenizer is None:
+        raise ConfigError(f"{source}: there is no tokenizer that is read here with the model")
+    return model
+
+
 def run_to_resume(name: str, out: str | None, preset: str | None) -> tuple[Path, str]:
     """The run that goes on, and from which checkpoint: its latest, if a run is named.
 

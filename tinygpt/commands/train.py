@@ -19,10 +19,10 @@ from .names import (
     STORIES,
     TOKENIZERS,
     corpus_name,
-    model_named,
     preset_named,
     run_to_resume,
     settings_of,
+    with_tokenizer,
 )
 from .settings import RunSettings, as_flags, read_settings_file, write_settings
 
@@ -170,7 +170,7 @@ def _new(flags: list[str]):
 
     start, _ = read_known(StartArgs, "train", flags)
     name = TrainArgs.preset if start.preset is None else start.preset
-    source = None if start.init is None else _source(start.init)
+    source = None if start.init is None else with_tokenizer(start.init)
     args = _new_args(flags, start, name, source)
     if source is not None:
         source = with_settings(source, args.model)
@@ -209,14 +209,6 @@ def _text(args: TrainArgs, vocab_size: str | None, source) -> Corpus:
             f"symbols; leave it away"
         )
     return corpus
-
-
-def _source(name: str):
-    """The model that a run starts from."""
-    model = model_named(name)
-    if model.tokenizer is None:
-        raise ConfigError(f"--init {name}: there is no tokenizer that is read here with the model")
-    return model
 
 
 def _from_anywhere(tokenizer: str) -> str:

@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 
 from ..console import waiting
 from .arguments import read_arguments
-from .names import model_named
+from .names import with_tokenizer
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,14 @@ def upcycle(arguments: Sequence[str]) -> None:
     args = read_arguments(UpcycleArgs, "upcycle", arguments)
 
     from ..measure import count_parameters
+    from ..model import experts_of_copies
     from ..model import upcycle as upcycled
     from ..training import new_place, save_run
 
     place = new_place(args.out)
     options = {name: value for name, value in vars(args).items() if name not in ("source", "out")}
-    dense = model_named(args.source)
+    experts_of_copies(**options)  # what is wrong with them is said before a model is fetched
+    dense = with_tokenizer(args.source)
     with waiting(f"making the experts, writing {args.out}"):
         mixture = upcycled(dense, **options)
         save_run(mixture, place)

@@ -55,8 +55,10 @@ def _explain_merge(
 @exercise
 def text_loss(answer: Callable) -> str:
     end = 9
-    targets = torch.tensor([[1, 2, 9, 9, 9, 9], [3, 4, 5, 6, 7, 9], [8, 9, 9, 9, 9, 9]])
-    nats = torch.arange(1.0, 19.0).view(3, 6).sqrt()
+    targets = torch.tensor(  # the third row was cut: it has no end mark
+        [[1, 2, 9, 9, 9, 9], [3, 4, 5, 6, 7, 9], [6, 4, 1, 3, 8, 2], [8, 9, 9, 9, 9, 9]]
+    )
+    nats = torch.arange(1.0, 25.0).view(4, 6).sqrt()
     given = nats.clone(), targets.clone()
     got = is_number(answer(*given, end))
     expect(not math.isnan(got), "you return nan: is it the mean of nothing, or 0 / 0?")
@@ -66,6 +68,8 @@ def text_loss(answer: Callable) -> str:
     first = pad & (pad.cumsum(1) == 1)
     real, rows = ~pad | first, targets.shape[0]
     by_row = (nats * real).sum(1) / real.sum(1)
+    place = torch.arange(pad.shape[1]) - pad.int().argmax(1, keepdim=True)  # 0: the first end mark
+    whole = pad.any(1)  # the rows that end
     mistakes = [
         (nats.mean(), "all places count, padding too."),
         (
@@ -78,6 +82,11 @@ def text_loss(answer: Callable) -> str:
         ((nats * real).sum(), "that is a sum; a mean is asked."),
         ((nats * real).sum() / rows, "divide by the number of tokens that count, not of rows."),
         (nats[first].mean(), "that is the loss of the first end marks alone."),
+        (
+            nats[place <= 0].mean(),
+            "a row that was cut has no end mark: all of it is text. `argmax` says 0 then.",
+        ),
+        (nats[whole][real[whole]].mean(), "a row without an end mark is left out; it is all text."),
         (
             nats[~pad | (pad.cumsum(0) == 1)].mean(),
             "the end marks are numbered down the columns; a row is a text: dim=1.",

@@ -18,7 +18,7 @@ from .layers import (
     rotate,
 )
 from .router import ROUNDING, Router, Routing, choice_table, fewest, float64
-from .upcycle import upcycle
+from .upcycle import experts_of_copies, upcycle
 from .weights import assemble, fill, read_pretrained, write_pretrained
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "choice_table",
     "evaluating",
     "expert_width",
+    "experts_of_copies",
     "fewest",
     "fill",
     "float64",

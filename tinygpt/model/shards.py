@@ -78,19 +78,19 @@ class Shards:
         del self._place[bare(name)]
 
     def _listed(self) -> dict[str, str]:
-        """The file of each tensor, by its full name."""
+        """The file of each tensor, by its full name; of both kinds transformers takes the first."""
+        if (self.folder / WEIGHTS).is_file():
+            return dict.fromkeys(self._file(WEIGHTS).keys(), WEIGHTS)
         if (self.folder / INDEX).is_file():
             listed = read_json(self.folder / INDEX).get("weight_map")
             if not isinstance(listed, dict) or not all(map(_is_file_name, listed.values())):
                 raise CheckpointError(f"{self.folder / INDEX} does not say which file has what")
             return listed
-        if not (self.folder / WEIGHTS).is_file():
-            raise CheckpointError(
-                f"{self.folder} has no {WEIGHTS} and no {INDEX}; weights of other kinds, such as "
-                f"pytorch_model.bin, can hold programs and are not read: load them with "
-                f"transformers and save_pretrained writes the right ones"
-            )
-        return dict.fromkeys(self._file(WEIGHTS).keys(), WEIGHTS)
+        raise CheckpointError(
+            f"{self.folder} has no {WEIGHTS} and no {INDEX}; weights of other kinds, such as "
+            f"pytorch_model.bin, can hold programs and are not read: load them with transformers "
+            f"and save_pretrained writes the right ones"
+        )
 
     def _file(self, name: str) -> Any:
         if name not in self._open:

@@ -30,21 +30,23 @@ def upcycle(
 ) -> TinyGPT:
     """A new model whose experts are copies of a dense model's feed-forward layers.
 
-    A token passes through `top_k` of `n_experts` experts with weights that add up to 1, so the
-    outputs are the dense model's but for rounding, until training moves the copies apart
-    (Komatsuzaki et al. 2022). The weights are those of `MoEConfig.straight_through`: with them
-    the router learns from the first update on, wherever it has a choice (top_k < n_experts).
+    A token passes through `top_k` of `n_experts` experts with weights that add up to 1, times
+    `granularity`, so the outputs are the dense model's but for rounding, until training moves the
+    copies apart (Komatsuzaki et al. 2022). The weights are those of `MoEConfig.straight_through`:
+    with them the router learns from the first update on, unless it takes all of whole copies
+    (top_k = n_experts with a granularity of 1): those must differ first.
 
     With a `granularity` G above 1 each copy is cut into G experts of width F / G, which are at
-    first chosen together: top_k = G costs what the dense layer does (virtual groups, He et al.
-    2024). `reinit` draws this share of each expert's hidden units anew (drop-upcycling, Nakamura
-    et al. 2025): then the outputs are not the dense model's. `settings` are others of `MoEConfig`.
+    first chosen together: top_k = G costs what the dense layer does, and each part has weight 1,
+    as the parts of a layer add up to it (virtual groups, He et al. 2024). `reinit` draws this share
+    of each expert's hidden units anew (drop-upcycling, Nakamura et al. 2025): then the outputs are
+    not the dense model's. `settings` are others of `MoEConfig`.
 
     The new model has the dense one's device, type, mode and tokenizer. Raises `ConfigError` if
     the dense one has experts already, or cannot be cut so.
     """
-    check(0 <= reinit <= 1, f"reinit={reinit!r} must be between 0 and 1: a share of hidden units")
-    config = _with_experts(dense.config, n_experts, top_k, granularity, settings)
+    moe = experts_of_copies(n_experts, top_k, granularity, reinit, seed, **settings)
+    config = _with_experts(dense.config, moe, granularity)
     generator = torch.Generator().manual_seed(seed)
     made, gone = {}, set()
     for layer in filter(config.is_moe, range(config.n_layer)):
@@ -59,41 +61,58 @@ def upcycle(
     return mixture.train(dense.training)
 
 
-def _with_experts(
-    config: ModelConfig, n_experts: int, top_k: int, granularity: int, settings: dict
-) -> ModelConfig:
-    """The settings of a mixture whose outputs can be those of a dense model."""
-    check(config.moe is None, "the model has experts already; take a dense one")
+def experts_of_copies(
+    n_experts: int = 8,
+    top_k: int = 2,
+    granularity: int = 1,
+    reinit: float = 0.0,
+    seed: int = 0,
+    **settings,
+) -> MoEConfig:
+    """The settings of the experts, but for their width; `ConfigError` where they cannot be.
+
+    They are checked without the dense model, which may have to be fetched first.
+    """
+    check(0 <= reinit <= 1, f"reinit={reinit!r} must be between 0 and 1: a share of hidden units")
+    check(
+        type(seed) is int and -(2**63) <= seed < 2**63,
+        f"seed={seed!r} must be a whole number of at least -2^63 and below 2^63",
+    )
     own = sorted(settings.keys() & set(OWN))
     check(not own, f"{', '.join(own)}: upcycling sets it itself, as the dense model asks for it")
     check(
         type(granularity) is int and granularity >= 1,
         f"granularity={granularity!r} must be a whole number of at least 1",
     )
-    for name, value in (
-        ("n_experts", n_experts),
-        ("top_k", top_k),
-        ("the feed-forward width", config.inner_size),
-    ):
-        check(
-            value % granularity == 0,
-            f"{name}={value} is not divisible by granularity={granularity}, the experts that "
-            f"each copy is cut into",
-        )
+    for name, value in (("n_experts", n_experts), ("top_k", top_k)):
+        _check_parts(name, value, granularity)
     check(
         granularity == 1 or not settings.keys() & {"top_p", "n_groups", "top_groups"},
         f"granularity={granularity} wants all parts of a copy chosen together, which top_p and "
         f"groups would not do; leave them away, or take granularity=1",
     )
-    moe = MoEConfig(
+    return MoEConfig(
         n_experts=n_experts,
         top_k=top_k,
-        n_inner=config.inner_size // granularity,
         straight_through=True,
         routed_scaling_factor=float(granularity),
         **settings,
     )
-    return replace(config, moe=moe)
+
+
+def _with_experts(config: ModelConfig, moe: MoEConfig, G: int) -> ModelConfig:
+    """The settings of a mixture whose outputs can be those of a dense model."""
+    check(config.moe is None, "the model has experts already; take a dense one")
+    _check_parts("the feed-forward width", config.inner_size, G)
+    return replace(config, moe=replace(moe, n_inner=config.inner_size // G))
+
+
+def _check_parts(name: str, value: int, G: int) -> None:
+    check(
+        value % G == 0,
+        f"{name}={value} is not divisible by granularity={G}, the experts that each copy is cut "
+        f"into",
+    )
 
 
 def _router(config: ModelConfig, G: int, generator: Generator) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ tensor by tensor into a model without numbers: memory holds little beside the mo
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -22,6 +23,7 @@ from .names import Source, sources
 from .shards import WEIGHTS, Shards
 
 CONFIG = "config.json"
+COUNTS = ("n_layer", "num_hidden_layers", "num_local_experts", "num_experts")
 
 
 def read_pretrained(folder: Path, dtype: torch.dtype = torch.float32) -> TinyGPT:
@@ -31,13 +33,12 @@ def read_pretrained(folder: Path, dtype: torch.dtype = torch.float32) -> TinyGPT
     a model that cannot be built here, or not all of its weights. No random number is drawn.
     """
     values = read_json(folder / CONFIG)
-    config = read_config(values)
     with Shards(folder) as shards:
-        _check_size(config, shards)
+        _check_counts(values, shards)
+        config = read_config(values)
         if config.tie_embeddings and _has_own_head(shards):
             config = replace(config, tie_embeddings=False)
-        with shapes_only():
-            wanted = own_tensors(TinyGPT(config))
+        wanted = _wanted(config, folder)
         places = sources(values["model_type"], config, wanted)
         shards.check({n: t for name in wanted for n, t in places[name].split(wanted[name]).items()})
         state = {
@@ -80,14 +81,24 @@ def fill(model: TinyGPT, state: dict[str, Tensor]) -> None:
         model.lm_head.weight = model.wte.weight
 
 
-def _check_size(config: ModelConfig, shards: Shards) -> None:
+def _check_counts(values: dict[str, Any], shards: Shards) -> None:
     """A million blocks or experts take minutes to make, even without numbers."""
-    experts = config.moe.n_experts if config.moe else 0
-    if max(config.n_layer, experts) > len(shards):
-        raise CheckpointError(
-            f"{shards.folder} holds {len(shards)} tensors, but its config.json describes "
-            f"{config.n_layer} layers with {experts} experts"
-        )
+    for name in COUNTS:
+        count = values.get(name)
+        if isinstance(count, int) and count > len(shards):
+            raise CheckpointError(
+                f"{shards.folder} holds {len(shards)} tensors, but its config.json describes "
+                f"{name}={count}"
+            )
+
+
+def _wanted(config: ModelConfig, folder: Path) -> dict[str, Tensor]:
+    """The tensors of a model, without their numbers."""
+    try:
+        with shapes_only():
+            return own_tensors(TinyGPT(config))
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise CheckpointError(f"{folder / CONFIG} describes no model: {error!s:.500}") from error
 
 
 def _has_own_head(shards: Shards) -> bool:

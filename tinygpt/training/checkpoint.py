@@ -88,8 +88,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         advice = "make room" if full or free < 1 << 20 else "check that the folder is writable"
         raise CheckpointError(
-            f"could not write {folder}: {error} ({free / 1e9:.2f} GB free); {advice} and go on "
-            f"from the last checkpoint, which is as it was"
+            f"could not write {folder}: {error} ({free / 1e9:.2f} GB free); {advice} and try "
+            f"again; a training goes on from its last checkpoint, which is as it was"
         ) from error
 
 

@@ -31,7 +31,8 @@ def load_pretrained(
 
     `source` is a folder, or a name on the Hugging Face Hub such as "openai-community/gpt2". GPT-2,
     Llama, Qwen2 and Qwen3 are read, and the mixtures Mixtral, Qwen2-MoE and Qwen3-MoE; the weights
-    become `dtype`. `model.tokenizer` is set if its files are like GPT-2's or written here.
+    become `dtype`. `model.tokenizer` is set if its files are like GPT-2's or written here, and it
+    has as many symbols as the model.
     `CheckpointError` if the source cannot be had, or is another kind of model.
     """
     folder = resolve(source)
@@ -46,7 +47,8 @@ def load_pretrained(
     if tokenizer is not None and tokenizer.vocab_size != size:
         warnings.warn(
             f"{folder} has a tokenizer of {tokenizer.vocab_size} symbols and a model of {size}: it "
-            f"was left aside",
+            f"was left aside; transformers' resize_token_embeddings({tokenizer.vocab_size}) makes "
+            f"the model fit",
             stacklevel=2,
         )
         tokenizer = None
