@@ -87,7 +87,7 @@ class Records:
 
 
 def fingerprint(arm: Arm, design: Design) -> str:
-    """Another one for another recipe: an arm that is made or trained otherwise.
+    """Another one for another recipe: an arm that is made or trained otherwise, or on other tokens.
 
     Only what is not the default counts, so that a setting that is added later, and off, changes
     nothing. How long an arm trains for another's seconds is not part of it.
@@ -95,4 +95,6 @@ def fingerprint(arm: Arm, design: Design) -> str:
     treatment = {k: v for k, v in unusual(arm).items() if k not in ("name", "words", "moe")}
     model, train = arm.config(design.model), arm.recipe(design.train)
     recipe = [unusual(model), unusual(train), treatment, design.looks]
+    if design.tokenizer:
+        recipe.append(Path(design.tokenizer).name)  # the same in whatever folder the course is
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]
