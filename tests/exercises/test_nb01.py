@@ -49,6 +49,11 @@ MISTAKES = [
     ("encode_with_unknown", "return [alphabet.find(c) for c in text]", "str.find"),
     (
         "encode_with_unknown",
+        "return [{c: i for i, c in enumerate(alphabet)}.get(c, len(text)) for c in text]",
+        "whatever the text",
+    ),
+    (
+        "encode_with_unknown",
         "return [alphabet.index(c) for c in text if c in alphabet]",
         "dropped",
     ),

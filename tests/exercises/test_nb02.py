@@ -19,7 +19,7 @@ def function(name: str, body: str) -> str:
 
 
 def attention(
-    scores="q @ k.transpose(2, 3) / math.sqrt(q.shape[3])",
+    scores="q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])",
     mask="scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -torch.inf)",
     weights="scores.softmax(dim=-1)",
     result="weights @ v",
@@ -100,6 +100,13 @@ MISTAKES = [
     ("causal_attention", attention(weights="scores.softmax(dim=-2)"), "columns add up"),
     ("causal_attention", attention(weights="scores.softmax(dim=1)"), "heads"),
     ("causal_attention", attention(result="weights"), "weighted sum"),
+    ("causal_attention", "B, H, T, D = q.shape\n" + attention(), "three axes stop with an error"),
+    ("causal_attention", attention(weights="scores.softmax(3)"), "Count axes from the end"),
+    (
+        "causal_attention",
+        attention(weights="scores.softmax(-1) if q.dim() == 4 else scores.softmax(1)"),
+        "wrong for three axes",
+    ),
     ("causal_attention", attention(result="weights @ q"), "its own value"),
     ("causal_attention", attention(weights="scores.softmax(-1) ** 2"), "later ones are not"),
     ("causal_attention", attention(weights="scores.softmax(-1) * torch.nan"), "nan"),

@@ -149,6 +149,24 @@ MISTAKES = [
         f"{TOP_K}return torch.zeros_like(logits).scatter(1, stay, logits.gather(1, stay))",
         "minus infinity",
     ),
+    (
+        "keep_top_k",
+        f"{TOP_K}most = logits.amax(1, keepdim=True).expand(stay.shape)\n"
+        "return torch.full_like(logits, -torch.inf).scatter(1, stay, most)",
+        "must keep its logit",
+    ),
+    (
+        "cut_at_stop",
+        "text, n = '', 0\n"
+        "for c in characters:\n"
+        "    text += c\n"
+        "    if c == stop[n]:\n        n += 1\n"
+        "    elif n and c == stop[n - 1]:\n        pass\n"
+        "    else:\n        n = int(c == stop[0])\n"
+        "    if n == len(stop):\n        return text[:-n]\n"
+        "return text",
+        "may have begun before",
+    ),
     ("keep_top_k", f"{TOP_K}return logits.gather(1, stay)", "same shape"),
     ("keep_top_k", f"{TOP_K}return stay", "same shape"),
     (
@@ -313,7 +331,7 @@ MISTAKES = [
         "    if matched == len(stop):\n"
         "        return text[: -len(stop)]\n"
         "return text",
-        "starts anew",
+        "may have begun before",
     ),
     (
         "cut_at_stop",

@@ -88,6 +88,12 @@ def encode_with_unknown(answer):
         got == [1, 4, 2, 4],
         f"'a!b?' with the alphabet {alphabet!r} should give [1, 4, 2, 4], but you return {got}.",
     )
+    got = _ids(answer("a-c", "abcde"))
+    expect(
+        got == [0, 5, 2],
+        f"'a-c' with the alphabet 'abcde' should give [0, 5, 2], but you return {got}. The free id "
+        f"is the length of the alphabet, whatever the text.",
+    )
     return "right. The price: decoding cannot say which character an unknown one was."
 
 

@@ -39,6 +39,18 @@ def causal_attention(answer):
         "right for 5 positions and heads of 4 channels, wrong for 7 and 16. Is a size written into "
         "your function as a number? Take T and D from q.shape.",
     )
+    q, k, v = q[0], k[0], v[0]  # (H, T, D)
+    try:
+        got = is_tensor(answer(q.clone(), k.clone(), v.clone()))
+    except (IndexError, ValueError, RuntimeError) as error:
+        raise NotYet(
+            f"right for (B, H, T, D), but three axes stop with an error ({error}). Count axes from "
+            f"the end: q.shape[-2:], transpose(-2, -1), dim=-1."
+        ) from error
+    expect(
+        _close(got, F.scaled_dot_product_attention(q, k, v, is_causal=True)),
+        "right for (B, H, T, D), wrong for three axes. Count them from the end: dim=-1, -2.",
+    )
     return "right. It equals PyTorch's fused function, which never stores the T x T weights."
 
 
@@ -52,7 +64,7 @@ SCALES = {
     "The scores are multiplied by sqrt(D) instead of divided: this makes the softmax still "
     "sharper.": lambda T, D, C: D**0.5,
     "The scores are divided by sqrt(C), with all channels. Each head's dot product is a sum of "
-    "only D products: q.shape[3].": lambda T, D, C: C**-0.5,
+    "only D products: q.shape[-1].": lambda T, D, C: C**-0.5,
     "The scores are divided by sqrt(T). Their variance grows with the number of channels D, not "
     "with the number of positions.": lambda T, D, C: T**-0.5,
 }
