@@ -128,6 +128,27 @@ MISTAKES = [
     ("top_k_gate", "z, experts = logits.topk(k)\nreturn experts, z", "a softmax is missing"),
     (
         "top_k_gate",
+        "p, experts = logits.softmax(dim=1).topk(k)\n"
+        "return experts, p.detach() if k == 1 else p / p.sum(1, keepdim=True)",
+        "for k = 1 the numbers are right",
+    ),
+    (
+        "biased_step",
+        "experts = (p + bias).argmax(1)\nweights = p.gather(1, experts[:, None])[:, 0]\n"
+        "counts = torch.bincount(experts).float()\n"
+        "return experts, weights, bias + rate * (counts.mean() - counts).sign()",
+        "RuntimeError",
+    ),
+    (
+        "switch_loss",
+        "E, p = logits.shape[1], logits.softmax(1)\n"
+        "chosen = logits.topk(experts.shape[1]).indices\n"
+        "f = torch.bincount(chosen.flatten(), minlength=E) / chosen.numel()\n"
+        "return E * (f * p.mean(0)).sum()",
+        "the loss should be",
+    ),
+    (
+        "top_k_gate",
         "z, experts = logits.topk(k)\nreturn experts, logits.softmax(dim=0).gather(1, experts)",
         "runs over the tokens",
     ),

@@ -102,6 +102,12 @@ MISTAKES = [
         "draw the line",
     ),
     ("at_equal_budget", READ + "return at(first, 4) - at(second, 4)", "both curves reach 6"),
+    (
+        "at_equal_budget",
+        "x, y = first[-1]\nbelow = [b for a, b in second if a <= x][-1]\n"
+        "above = [b for a, b in second if a >= x][0]\nreturn y - (below + above) / 2",
+        "nearer to 4",
+    ),
     ("at_equal_budget", "return first[0][1] - second[0][1]", "at the start"),
     ("at_equal_budget", READ + "return at(second, end)", "one loss"),
     ("at_equal_budget", READ + "return first[-1][1] - at(second, first[-1][0])", "either curve"),
@@ -131,6 +137,12 @@ MISTAKES = [
     ("mean_distance", BACK + "return (maps * back).sum(-1)", "number for each head"),
     ("mean_distance", BACK + "maps *= back\nreturn maps.sum(-1)[:, 1:].mean(-1)", "you changed"),
     ("mean_distance", "return maps[:, 0, 0]", "the distances are"),
+    ("mean_distance", "return torch.diagonal(maps, -1, 1, 2).mean(-1)", "the distances are"),
+    (
+        "mean_distance",
+        "return 1 - torch.diagonal(maps, 0, 1, 2)[:, 1:].mean(-1)",
+        "the distances are",
+    ),
     ("mean_distance", "return 1.0", "a tensor is asked"),
 ]
 

@@ -32,7 +32,8 @@ def switch_loss(answer):
 
 def _expect_switch(answer, logits: Tensor, K: int) -> None:
     N, E = logits.shape
-    experts, p = logits.topk(K).indices, logits.softmax(1)
+    shifted = logits + torch.linspace(-1, 1, E)  # as biases do: not the K most probable
+    experts, p = shifted.topk(K).indices, logits.softmax(1)
     counts = torch.bincount(experts.flatten(), minlength=E).float()
     f, P = counts / (N * K), p.mean(0)
     truth = E * (f * P).sum()
@@ -162,6 +163,10 @@ def biased_step(answer):
         f"three tokens on three experts are even, so the biases should stay 0; yours become "
         f"{short(new)}. sign(0) is 0, a comparison is not.",
     )
+    idle = torch.eye(4)[[0, 0, 1]]  # counts 2, 1, 0, 0; mean 0.75
+    _, _, new = _biased(answer, idle, torch.zeros(4), 0.1)
+    step = torch.tensor([-0.1, -0.1, 0.1, 0.1])  # its mean is 0
+    diagnose(new, step, [], "new biases", "Experts 2 and 3 of 4 get no token (minlength?). ")
     return "right. No gradient is needed, and the loss that is trained stays cross-entropy alone."
 
 
@@ -231,6 +236,7 @@ def drop_mask(answer):
     two = torch.tensor([[[1, 0], [0, 2], [2, 0], [0, 1], [0, 1]], [[1, 0]] * 5])
     _expect_mask(answer, two, 3, 1.0, "K = 2")
     _expect_mask(answer, two, 3, 1.25, "K = 2 and factor 1.25")
+    _expect_mask(answer, two, 4, 1.5, "K = 2, four experts and factor 1.5")
     return "right. What is dropped depends on nothing that comes later, and on no other sequence."
 
 

@@ -119,6 +119,13 @@ def top_k_gate(answer):
     ]
     diagnose(weights, top / top.sum(1, keepdim=True), mistakes, "weights for k = 2")
     logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    _, one = _gate(answer, logits, 1)
+    moves = one.requires_grad and torch.autograd.grad(one.sum(), logits)[0].abs().max() > 1e-4
+    expect(
+        moves,
+        "for k = 1 the numbers are right, but the weights have no gradient (is there a detach, or "
+        "a division by themselves?). The router learns through them.",
+    )
     experts, weights = _gate(answer, logits, 3)
     _expect_experts(experts, logits, 3)
     top = logits.softmax(1).topk(3).values

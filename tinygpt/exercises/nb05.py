@@ -39,8 +39,8 @@ def paired_interval(answer: Callable) -> str:
         _explain_half(seen, yours, half, first, second)
     return (
         "right. Where pairs go up and down together, their differences vary less than the losses "
-        "themselves, and the interval is narrower than Welch's. Where they do not, it is wider, "
-        "since it has half the degrees of freedom."
+        "themselves, and the interval is narrower than Welch's. Where they do not, it is mostly "
+        "wider, since it has fewer degrees of freedom."
     )
 
 
@@ -87,13 +87,16 @@ def _three(result) -> tuple[float, float, float]:
 @exercise
 def at_equal_budget(answer: Callable) -> str:
     cheap = [(0.0, 4.0), (2.0, 3.0), (6.0, 2.0)]
-    costly = [(0.0, 4.3), (4.0, 2.6), (8.0, 2.2)]
+    costly = [(0.0, 4.3), (4.0, 2.6), (12.0, 1.8)]
     seen = f"For the curves {cheap} and {costly} "
     got = is_number(answer(list(cheap), list(costly)))
     right = 2.0 - 2.4
     mistakes = {
         -right: "the sign is wrong: first minus second.",
-        2.0 - 2.2: "you compare the ends of both curves. The second has cost 8 there, the first 6.",
+        2.0 - 1.8: "you compare the ends of both curves. The second has cost 12 there, the first "
+        "6.",
+        2.0
+        - 2.2: "that is the mean of the second curve's neighbours; 6 is nearer to 4 than to 12.",
         2.0 - 2.6: "you take the second curve's last point before 6. It goes on falling until 6: "
         "draw the line between its neighbours.",
         2.5 - 2.6: "you compare at 4; both curves reach 6.",
@@ -134,9 +137,9 @@ def seeds_needed(answer: Callable) -> str:
         expect(got == right or got != wrong, f"For the {of} {CASES} you return {got}: {why}")
     expect(got == right, f"For the {of} {CASES} {right} seeds are needed, but you return {got}.")
     return (
-        "right. Half the difference takes nearly four times the seeds. And this is the least: with "
-        "so many, a true difference of that size is found about every second time only. To find "
-        "it nine times in ten takes nearly three times as many."
+        "right. Where many are needed, half the difference takes nearly four times the seeds. And "
+        "this is the least: with so many, a true difference of that size is found about every "
+        "second time only. To find it nine times in ten takes nearly three times as many."
     )
 
 
@@ -187,7 +190,7 @@ def mean_distance(answer: Callable) -> str:
     expect(torch.equal(given, maps), "you changed the maps that were given.")
     seen = (
         "For three heads over four tokens, one that looks at itself, one that looks at the token "
-        "before, and one between them: "
+        "before, and one that looks at itself and at the first: "
     )
     expect(
         got.shape == right.shape,
@@ -229,4 +232,6 @@ def _maps() -> Tensor:
     itself = torch.eye(4)
     before = torch.diag(torch.ones(3), -1)
     before[0, 0] = 1.0
-    return torch.stack([itself, before, 0.4 * itself + 0.6 * before])
+    first = torch.zeros(4, 4)
+    first[:, 0] = 1.0
+    return torch.stack([itself, before, 0.4 * itself + 0.6 * first])
