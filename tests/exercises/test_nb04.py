@@ -137,7 +137,7 @@ MISTAKES = [
         "experts = (p + bias).argmax(1)\nweights = p.gather(1, experts[:, None])[:, 0]\n"
         "counts = torch.bincount(experts).float()\n"
         "return experts, weights, bias + rate * (counts.mean() - counts).sign()",
-        "RuntimeError",
+        "counts them with minlength",
     ),
     (
         "switch_loss",
@@ -343,6 +343,12 @@ MISTAKES = [
         "with a capacity for all of it",
     ),
     ("drop_mask", RANKED + "return (rank >= capacity).view(B, T, K)", "One too many"),
+    (
+        "drop_mask",
+        RANKED + "capacity = math.ceil(factor) * math.ceil(K * T / n_experts)\n"
+        "return (rank > capacity).view(B, T, K)",
+        "four experts and factor 1.5",
+    ),
     ("drop_mask", RANKED + "return (rank - 1 > capacity).view(B, T, K)", "One too few"),
     (
         "drop_mask",

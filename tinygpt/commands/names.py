@@ -80,7 +80,7 @@ def model_named(source: str, which: str = "best") -> "TinyGPT":
 
 
 def with_tokenizer(source: str) -> "TinyGPT":
-    """The same, where text is to be trained on."""
+    """What `model_named` gives; `ConfigError` if it has no tokenizer to train on with."""
     model = model_named(source)
     if model.tokenizer is None:
         raise ConfigError(f"{source}: there is no tokenizer that is read here with the model")

@@ -95,8 +95,7 @@ def at_equal_budget(answer: Callable) -> str:
         -right: "the sign is wrong: first minus second.",
         2.0 - 1.8: "you compare the ends of both curves. The second has cost 12 there, the first "
         "6.",
-        2.0
-        - 2.2: "that is the mean of the second curve's neighbours; 6 is nearer to 4 than to 12.",
+        2.0 - 2.2: "that is the mean of the second curve's neighbours; 6 is nearer to 4.",
         2.0 - 2.6: "you take the second curve's last point before 6. It goes on falling until 6: "
         "draw the line between its neighbours.",
         2.5 - 2.6: "you compare at 4; both curves reach 6.",

@@ -62,12 +62,7 @@ def upcycle(
 
 
 def experts_of_copies(
-    n_experts: int = 8,
-    top_k: int = 2,
-    granularity: int = 1,
-    reinit: float = 0.0,
-    seed: int = 0,
-    **settings,
+    n_experts: int, top_k: int, granularity: int, reinit: float, seed: int, **settings
 ) -> MoEConfig:
     """The settings of the experts, but for their width; `ConfigError` where they cannot be.
 

@@ -60,7 +60,7 @@ class Study:
         """The kinds of device on which its runs and trials so far were made."""
         return sorted({*self.runs()["device"], *self.sweep()["device"]})
 
-    def check_device(self) -> None:
+    def check_trainable(self) -> None:
         """Raise `ConfigError` if nothing can be trained here, or not as before."""
         here, made = pick_device(str(self.device)), self.devices()
         if self.design.cuda_only and here.type != "cuda":

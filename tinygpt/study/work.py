@@ -39,7 +39,7 @@ def carry_out(study: Study, until: Stage = "runs") -> None:
 
 
 def _time(study: Study) -> None:
-    study.check_device()
+    study.check_trainable()
     with alone(study.folder / f"{study.design.name}-costs"):
         if arms := untimed(study):  # unless another process has done it meanwhile
             print(f"timing updates of {', '.join(arm.name for arm in arms)}, in turns", flush=True)
@@ -85,7 +85,7 @@ def _share(study: Study, left: Trials, make: Callable[[Study, Trial], Row]) -> N
     """Make trials until none is left; for those of other processes, wait."""
     pace = Pace(study, left(study))
     while trials := left(study):
-        study.check_device()
+        study.check_trainable()
         for trial in trials:
             if _took(study, trial, left, make, pace):
                 break
