@@ -1,3 +1,4 @@
+import shutil
 import threading
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import torch
 from tinygpt import TinyGPT, Trainer, generate, load_run
 from tinygpt.errors import CheckpointError, ConfigError
 from tinygpt.training import Run, checkpoints, find_run, latest_checkpoint, load_checkpoint
+from tinygpt.training.manifest import there
 
 from ..tools import QUICK, make_best
 
@@ -105,6 +107,20 @@ def test_a_damaged_newest_is_named_and_an_older_one_taken(run):
     with pytest.warns(match=r"passing over a damaged checkpoint: .*step_0000030.state\.json"):
         model = load_run(run, which="latest")
     assert torch.equal(model.wte.weight, load_checkpoint(run / "step_0000020").model.wte.weight)
+
+
+def test_a_checkpoint_that_takes_anothers_place_while_they_are_listed_is_found(run, monkeypatch):
+    for old in checkpoints(run)[:-1]:
+        shutil.rmtree(old)
+    new = run / "step_0000099"
+
+    def moved_meanwhile(path):
+        if not new.exists():
+            path.parent.rename(new)
+        return there(path)
+
+    monkeypatch.setattr("tinygpt.training.folder.there", moved_meanwhile)
+    assert checkpoints(run) == [new]
 
 
 def test_a_run_can_be_read_while_it_is_trained(corpus, small, tmp_path):

@@ -64,8 +64,10 @@ class Folder:
         return {step: folder for step, folder in found.items() if os.path.lexists(folder)}
 
     def checkpoints(self) -> list[Path]:
-        """All checkpoints, oldest first."""
-        return [folder for folder in self.step_folders().values() if there(folder / MANIFEST)]
+        """All checkpoints, oldest first. Also while one takes the place of another."""
+        listed = self.step_folders()
+        found = [folder for folder in listed.values() if there(folder / MANIFEST)]
+        return found if found or self.step_folders() == listed else self.checkpoints()
 
     # --- one writer at a time ---
 
