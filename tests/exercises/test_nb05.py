@@ -121,6 +121,7 @@ MISTAKES = [
     (*loop("stats.t.ppf(0.975, 2 * n) * sd * math.sqrt(2 / (n + 1))"), "one seed less than needed"),
     ("seeds_needed", "return 1000", "seeds are needed"),
     (*loop(f"stats.t.ppf(0.975, 2 * n - 2) * {ERROR}", start=1), "Begin with n = 2"),
+    (*loop(f"stats.t.ppf(0.975, 2 * n - 2) * {ERROR}", start=3), "Begin with n = 2"),
     ("seeds_needed", "return 2", "the loop ends at once"),
     ("seeds_needed", "return 3", "Does a `return` stand inside it?"),
     ("mean_distance", BACK + "return (maps * -back).sum(-1)[:, 1:].mean(-1)", "sign is wrong"),

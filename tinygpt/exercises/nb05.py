@@ -124,7 +124,7 @@ def _explain_number(seen: str, got: float, right: float, mistakes: dict[float, s
     raise NotYet(f"{seen}the answer is {right:.4g}, but you return {got:.4g}.")
 
 
-CASES = ((0.006, 0.02), (0.006, 0.01), (0.006, 0.004))  # standard deviations and differences
+CASES = ((0.006, 0.03), (0.006, 0.01), (0.006, 0.004))  # standard deviations and differences
 
 
 @exercise
@@ -168,11 +168,14 @@ def _wrong_seeds() -> list[tuple[list[int], str]]:
         ({"both": 8}, "half the interval must be narrower than the difference, not the whole."),
     ]
     wrong = [([_seeds(*case, **changed) for case in CASES], why) for changed, why in usual]
-    fewer = [_seeds(*case) - 1 for case in CASES]
+    right = [_seeds(*case) for case in CASES]
+    fewer = [max(2, n - 1) for n in right]
+    from_three = [max(3, n) for n in right]
     return [
         *wrong,
         (fewer, "with one seed less than needed the interval is too wide."),
         ([1] * 3, "one run has no spread, and t no degrees of freedom. Begin with n = 2."),
+        (from_three, "of two runs each the pooled spread is known, too. Begin with n = 2."),
         ([2] * 3, "the loop ends at once. It goes on while the interval is too wide."),
         ([3] * 3, "the loop ends after one step. Does a `return` stand inside it?"),
     ]
