@@ -95,7 +95,8 @@ def _announced(what: str) -> threading.Timer:
 
 
 def prepare_streams() -> None:
-    """A console that knows few characters shows "?" for the others; a closed stream is nothing."""
+    """Output is UTF-8 whatever the console is, with "?" for what UTF-8 has not; a closed stream is
+    nothing."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

@@ -67,6 +67,23 @@ def test_changes_are_those_from_the_same_seed():
     assert other["half_interval"] < 0.003
 
 
+def test_a_recipe_is_one_of_many():
+    """The chances of three are multiplied by 3, 2 and 1; the base asks no question."""
+    found = rows({UPDATES: [1.7, 1.9, 1.8]})
+    for name, losses in {
+        "GELU": [1.71, 1.911, 1.809],
+        "ReLU²": [1.70, 1.88, 1.77],
+        "LayerNorm": [1.71, 1.93, 1.82],
+    }.items():
+        found += rows({UPDATES: losses}, name)
+    base, *others = report_of(found).rows
+    assert math.isnan(base["p_holm"])
+    first, second, third = sorted(others, key=lambda row: row["p"])
+    assert first["p_holm"] == pytest.approx(3 * first["p"])
+    assert second["p_holm"] == pytest.approx(2 * second["p"])
+    assert third["p_holm"] == pytest.approx(max(third["p"], second["p_holm"]))
+
+
 def test_seconds_to_the_goal_lie_where_a_loss_that_falls_with_the_logarithm_meets_it():
     law = {n: [3.0 - 0.2 * math.log(n)] * 3 for n in (200, 300, 450)}
     meets = math.exp((3.0 - GOAL) / 0.2)

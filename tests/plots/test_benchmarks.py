@@ -32,12 +32,13 @@ def test_tricks_are_sorted_by_time_and_coloured_where_seeds_can_tell():
     frame = pd.DataFrame(
         [
             {"recipe": "base", "seconds_to_goal": 2.0},
-            {"recipe": "better", "change": -0.05, "half_interval": 0.01, "seconds_to_goal": 4.0},
-            {"recipe": "worse", "change": 0.05, "half_interval": 0.01, "seconds_to_goal": 3.0},
-            {"recipe": "unclear", "change": -0.05, "half_interval": 0.1, "seconds_to_goal": 1.0},
-            {"recipe": "never", "change": 0.5, "half_interval": 0.1},
+            {"recipe": "better", "change": -0.05, "p_holm": 0.01, "seconds_to_goal": 4.0},
+            {"recipe": "worse", "change": 0.05, "p_holm": 0.01, "seconds_to_goal": 3.0},
+            {"recipe": "unclear", "change": -0.05, "p_holm": 0.1, "seconds_to_goal": 1.0},
+            {"recipe": "never", "change": 0.5, "p_holm": 0.01},
         ]
     )
+    frame["half_interval"] = 0.01  # of which none has 0: one is chance among so many
     figure = plots.plot_tricks(frame, 1.88)
     left, right = figure.axes
     names = [label.get_text() for label in left.get_yticklabels()]

@@ -41,7 +41,8 @@ def scaling():
 
 def tricks():
     frame = {"recipe": [f"recipe {i}" for i in range(34)], "change": RANDOM.normal(0, 0.1, 34)}
-    return pd.DataFrame(frame | {"half_interval": 0.03, "seconds_to_goal": np.arange(34) + 2.0})
+    frame |= {"half_interval": 0.03, "p_holm": RANDOM.uniform(0, 0.1, 34)}
+    return pd.DataFrame(frame | {"seconds_to_goal": np.arange(34) + 2.0})
 
 
 def differences():
@@ -178,5 +179,5 @@ def test_findings_are_those_of_the_data():
     )
     loads = plots.plot_loads([[0.1, 0.9]], ["layer 0"])
     assert loads.alt == (
-        "Share of the tokens by expert; an even one is 50 %. layer 0: expert 0 10 %, expert 1 90 %."
+        "Share of the choices by expert; an even one is 50 %. layer 0: expert 0 10 %, expert 1 90 %."
     )

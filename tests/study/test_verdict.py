@@ -3,6 +3,7 @@
 import itertools
 import math
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -133,6 +134,41 @@ def test_seeds_may_be_others_in_each_arm():
     (row,) = differences([verdict]).to_dict("records")
     assert row["first"] == "top-1"
     assert math.isnan(row["paired_p"])
+
+
+PAIRED = [Comparison("mine", "yours", "with one start", paired=True)]
+
+
+def test_what_begins_alike_is_judged_seed_by_seed():
+    """A seed moves both by 0.01 and more; between them it makes 0.001."""
+    yours = {1: 3.55, 2: 3.57, 3: 3.53}
+    losses = {"mine": {1: 3.541, 2: 3.56, 3: 3.519}, "yours": yours}
+    (apart,) = study.judge(losses, [Comparison("mine", "yours")])
+    (verdict,) = study.judge(losses, PAIRED)
+    assert apart.found == 0
+    assert verdict.found == -1
+    test = stats.ttest_rel([*losses["mine"].values()], [*yours.values()])
+    assert verdict.p_holm == pytest.approx(test.pvalue)
+    low, high = test.confidence_interval()
+    assert verdict.words == (
+        "mine is better than yours with one start: by 0.0100 nats (95 % interval "
+        f"{-high:.4f} to {-low:.4f}, p = 0.003 after Holm's correction, 3 seeds, in pairs)"
+    )
+    (row,) = differences([verdict]).to_dict("records")
+    assert (row["low"], row["high"], row["p"]) == pytest.approx((low, high, test.pvalue))
+
+
+def test_pairs_need_two_seeds_in_common():
+    losses = {"mine": {1: 3.5, 2: 3.6, 3: 3.5}, "yours": {3: 3.5, 4: 3.6}}
+    assert study.judge(losses, PAIRED) == []
+
+
+def test_a_chance_below_the_limit_is_not_rounded_to_it():
+    verdict = only(table(dense=1.9, top_1=1.8))
+    said = {p: replace(verdict, p_holm=p).words for p in (0.0495, 0.0504, 0.049, 0.051)}
+    for p, words in said.items():
+        assert f"p = {p} after" in words
+        assert ("no difference" in words) == (p > 0.05)
 
 
 def test_losses_from_a_table_of_runs():

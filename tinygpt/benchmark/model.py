@@ -19,18 +19,20 @@ WRITTEN = 32  # tokens at the end of a full context
 NOTES = [
     "ms: of a pass, its median; times: that over the first model's. A "
     "sample is a window; with batch 1 ms is its latency. gflop_per_token counts matrix products;",
-    "gflop_per_s is what they make of the time. peak_mb: the weights and the most that the pass "
-    "takes beside them. writing: with the cache, the last tokens of a full context.",
+    "gflop_per_s is what they make of the time. peak_mb: the weights, the cache where there is one "
+    "and the most that the pass takes beside them. writing: the last tokens of a full context.",
 ]
 
 
 @dataclass(frozen=True)
 class Work:
-    """A pass of a model over so many tokens of so many windows (None: it writes them)."""
+    """A pass of a model over so many tokens of so many windows (None: it writes them), with so
+    many bytes of keys and values at hand."""
 
     run: Callable[[], None]
     tokens: int
     samples: int | None
+    cache: int = 0
 
 
 def model_speed(
@@ -81,7 +83,7 @@ def _works(model: TinyGPT, batch: int) -> dict[str, Work]:
     return {
         "forward, batch 1": Work(forward(x[:1]), T, 1),
         f"forward, batch {batch}": Work(forward(x), batch * T, batch),
-        "writing": Work(write, written, None),
+        "writing": Work(write, written, None, read.cache.buffer.nbytes),
     }
 
 
@@ -95,7 +97,7 @@ def _figures(model: TinyGPT, work: Work, seconds: float) -> Row:
         "tokens_per_s": work.tokens / seconds,
         "gflop_per_token": flops / 1e9,
         "gflop_per_s": flops * work.tokens / seconds / 1e9,
-        "peak_mb": (weights + peak_bytes(work.run, model)) / 1e6,
+        "peak_mb": (weights + work.cache + peak_bytes(work.run, model)) / 1e6,
     }
 
 

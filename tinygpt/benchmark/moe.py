@@ -140,12 +140,12 @@ def _figures(seconds: dict[str, list[float]], n_layer: int) -> Row:
     """Medians of the rounds' ratios to the dense model; the parts are those of all layers."""
     s = {name: torch.tensor(values) for name, values in seconds.items()}
     low, auto, high = (s["auto"] / s["dense"]).quantile(QUARTERS).tolist()
-    row = {"dense_ms": 1e3 * s["dense"].median().item(), "auto": auto, "from": low, "to": high}
+    row = {"dense_ms": 1e3 * s["dense"].quantile(0.5).item(), "auto": auto, "from": low, "to": high}
     more = {name: s[name] for name in ARMS if name != "auto"}
     more |= {name: n_layer * s[name] for name in ("router", "gather", "combine")}
     more["products"] = n_layer * (s["products"] - s["mlp"])
     if "auto_update" in s:
         more["optimizer"] = s["auto_update"] - s["dense_update"]
-    row |= {name: (values / s["dense"]).median().item() for name, values in more.items()}
+    row |= {name: (values / s["dense"]).quantile(0.5).item() for name, values in more.items()}
     named = [name for name in more if name not in ARMS]
     return row | {"rest": auto - 1 - sum(row[name] for name in named)}

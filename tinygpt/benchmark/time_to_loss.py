@@ -15,7 +15,7 @@ import torch
 from ..config import ModelConfig, TrainConfig, unusual
 from ..corpora import Corpus, load_corpus
 from ..files import locked
-from ..measure import count_parameters, evaluate, paired_difference
+from ..measure import count_parameters, evaluate, holm, paired_difference
 from ..model import TinyGPT
 from ..presets import PRESETS
 from ..runtime import one_thread, pick_device
@@ -139,9 +139,12 @@ def report_of(rows: list[Row]) -> Report:
         by_arm[row["arm"]].append(row)
     base = {row["seed"]: row["loss"] for row in by_arm["speedrun"] if row["updates"] == UPDATES}
     table = [_summary(arm, by_arm[arm], base) for arm in ARMS if _equal(arm, by_arm[arm])]
+    compared = [row for row in table if not math.isnan(row["p"])]
+    for row, p in zip(compared, holm([row["p"] for row in compared]), strict=True):
+        row["p_holm"] = p
     notes = [
         f"change: of the loss at {UPDATES} updates from speedrun's of the same seed, the mean with "
-        "half its 95 % interval; p: of each recipe alone",
+        f"half its 95 % interval; p: of it alone, p_holm: corrected for {len(compared)} recipes",
         f"seconds_to_goal: of the updates, until the mean loss is {GOAL}",
         f"from {len(rows)} runs, on {', '.join(sorted({row['processor'] for row in rows}))}",
     ]
@@ -249,6 +252,7 @@ def _summary(arm: str, rows: list[Row], base: dict[int, float]) -> Row:
         "change": change.mean if change else math.nan,
         "half_interval": change.high - change.mean if change else math.nan,
         "p": change.p if change else math.nan,
+        "p_holm": math.nan,  # known when all are
         "seconds": statistics.fmean(row["seconds"] for row in equal),
         "seconds_to_goal": seconds_to_goal(rows),
     }

@@ -11,7 +11,14 @@ from .attention import (
     without_heads,
 )
 from .cost import ParameterCount, count_parameters, flops_per_token
-from .intervals import Difference, bootstrap_interval, holm, paired_difference, unpaired_difference
+from .intervals import (
+    SURE,
+    Difference,
+    bootstrap_interval,
+    holm,
+    paired_difference,
+    unpaired_difference,
+)
 from .loss import count_predictions, evaluate, positions_read
 from .memory import Memory, inference_memory, training_memory
 from .peak import peak_bytes
@@ -43,6 +50,7 @@ from .way import Way, token_way
 __all__ = [
     "CLASSES",
     "FIGURES",
+    "SURE",
     "Difference",
     "GradientFlow",
     "Memory",

@@ -9,10 +9,10 @@ from ..model import ExpertLinear, TinyGPT
 
 @dataclass(frozen=True)
 class ParameterCount:
-    """Numbers of weights. `embedding` (token and position tables) is part of `total`."""
+    """Numbers of weights. `embedding` (tables of tokens, positions, pairs) is part of `total`."""
 
     total: int
-    active: int  # that one token passes through: all but the experts it does not use
+    active: int  # of one token: all but the experts it does not use; with top-p the most it can
     embedding: int
     head: int  # of the output over the vocabulary; 0 where it is tied to the embedding
 
@@ -38,10 +38,10 @@ def count_parameters(model: TinyGPT) -> ParameterCount:
 def flops_per_token(model: TinyGPT, training: bool = True) -> int:
     """Floating-point operations per token of a full window, matrix products only.
 
-    Two per weight of each linear layer (of K experts, where there are some), and 4 T H D per layer
-    for scores and weighted sum (Chowdhery et al. 2022, appendix B, which counts the whole T x T
-    square as here). Training costs three times the forward pass: the backward pass forms two
-    products for each one.
+    Two per weight of each linear layer (of K experts, where there are some; with top-p that is the
+    most), and 4 T H D per layer for scores and weighted sum (Chowdhery et al. 2022, appendix B,
+    which counts the whole T x T square as here). Training costs three times the forward pass: the
+    backward pass forms two products for each one.
     """
     config, modules = model.config, list(model.modules())
     linear = sum(2 * m.weight.numel() for m in modules if isinstance(m, nn.Linear))

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ..errors import ConfigError
 
+SURE = 0.05  # a smaller p-value, after Holm's correction, is a difference
+
 
 def bootstrap_interval(
     values: Tensor, level: float = 0.95, draws: int = 2000, seed: int = 0

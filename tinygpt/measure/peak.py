@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,23 +13,26 @@ from torch.utils._pytree import tree_map_only
 class Live(TorchDispatchMode):
     """A context that adds up the bytes of the tensors that come to be in it and are still there.
 
-    Backward passes are seen as well; what an operation needs while it runs is not.
+    What an operation takes and none has made was there before. Backward passes are seen as well;
+    what an operation needs while it runs is not.
     """
 
-    def __init__(self, known: list[Tensor]):
+    def __init__(self):
         super().__init__()
         self.now = self.peak = 0
-        self._seen = {id(tensor.untyped_storage()) for tensor in known}
+        self._seen = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        tree_map_only(Tensor, self._count, out)
+        kwargs = kwargs or {}
+        tree_map_only(Tensor, partial(self._note, made=False), (args, kwargs))
+        out = func(*args, **kwargs)
+        tree_map_only(Tensor, partial(self._note, made=True), out)
         return out
 
-    def _count(self, tensor: Tensor) -> None:
+    def _note(self, tensor: Tensor, made: bool) -> None:
         storage = tensor.untyped_storage()
-        key, size = id(storage), storage.nbytes()
-        if key in self._seen:  # a view of what has been counted
+        key, size = id(storage), storage.nbytes() * made
+        if key in self._seen:  # as a view has, or the result of a change in place
             return
         self._seen.add(key)
         weakref.finalize(storage, self._gone, key, size)
@@ -41,14 +45,14 @@ class Live(TorchDispatchMode):
 
 
 def peak_bytes(run: Callable[[], object], model: nn.Module) -> int:
-    """The most memory that a computation with a model takes at a time, beside the model itself.
+    """The most memory that a computation takes at a time, beside what is there before it, as the
+    model is.
 
     On a GPU as torch's allocator counts it, elsewhere as the sizes of the tensors that are there.
     """
-    known = [*model.parameters(), *model.buffers()]
-    device = known[0].device
+    device = next(model.parameters()).device
     if device.type != "cuda":
-        with Live(known) as live:
+        with Live() as live:
             run()
         return live.peak
     run()  # libraries take their workspace once

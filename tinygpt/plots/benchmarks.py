@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import StrMethodFormatter
 
+from ..measure import SURE
 from .base import BLUE, GREY, KINDS, ORANGE, SKY, TALLEST, Picture, row_of_panels, spread
 
 if TYPE_CHECKING:
@@ -66,12 +67,12 @@ def plot_tricks(frame: "pd.DataFrame", goal: float) -> Picture:
     """What each recipe of `benchmark time-to-loss` changes: its loss after equally many updates,
     with 95 % intervals, and its seconds to the goal; the quickest on top.
 
-    Blue is better, orange worse, grey where the interval covers 0.
+    Blue is better, orange worse, grey where Holm's correction leaves no difference.
     """
     frame = frame.sort_values("seconds_to_goal", ascending=False, na_position="first")
     figure, (left, right) = row_of_panels(9, min(TALLEST, 0.6 + 0.21 * len(frame)), 2)
     places, bounds = np.arange(len(frame)), frame["half_interval"]
-    known = frame["change"].abs() > bounds
+    known = frame["p_holm"] < SURE
     colours = np.where(~known, GREY, np.where(frame["change"] < 0, BLUE, ORANGE))
     left.hlines(places, frame["change"] - bounds, frame["change"] + bounds, colors=colours)
     left.scatter(frame["change"], places, c=colours, s=18, zorder=3)
@@ -86,7 +87,7 @@ def plot_tricks(frame: "pd.DataFrame", goal: float) -> Picture:
     right.set_yticks(places, [])
     for axes in (left, right):
         axes.set_ylim(-0.7, len(frame) - 0.3)
-    seconds, clear = frame["seconds_to_goal"], frame[known]["recipe"][frame["change"] < 0]
+    seconds, clear = frame["seconds_to_goal"], frame["recipe"][known & (frame["change"] < 0)]
     figure.alt = (
         f"{len(frame)} recipes reach {goal} in {seconds.min():.1f} to {seconds.max():.1f} seconds. "
         f"Clearly better at equal updates: {', '.join(clear) or 'none'}."

@@ -116,7 +116,7 @@ def _shares_in_words(shares: np.ndarray) -> str:
 
 
 def plot_loads(loads: np.ndarray, labels: Sequence[str], title: str = "") -> Picture:
-    """Each expert's share of the tokens, loads `(R, E)`; a panel for each of R labels (layers).
+    """Each expert's share of the choices, loads `(R, E)`; a panel for each of R labels (layers).
 
     The dashed line is an even load.
     """
@@ -136,10 +136,10 @@ def plot_loads(loads: np.ndarray, labels: Sequence[str], title: str = "") -> Pic
         axes.set(xlabel="expert", xlim=(-0.6, n_experts - 0.4), ylim=(0, top))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(label, fontsize=10)
-    panels[0].set_ylabel("share of tokens")
+    panels[0].set_ylabel("share of the choices")
     figure.suptitle(title, fontsize=10)
     told = (f"{name}: {_shares_in_words(load)}" for name, load in zip(labels, loads, strict=True))
-    start = title_first(title, "Share of the tokens by expert")
+    start = title_first(title, "Share of the choices by expert")
     figure.alt = f"{start}; an even one is {100 / n_experts:.0f} %. {'; '.join(told)}."
     return figure
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 
+from ..measure import SURE
 from .base import (
     BLUE,
     GREEN,
@@ -111,7 +112,7 @@ def plot_differences(differences: "pd.DataFrame") -> Picture:
     axes.axvline(0, color=GREY, linewidth=1)
     names, found = [], []
     for place, row in enumerate(differences.itertuples()):
-        sure = row.p_holm < 0.05 and not row.low <= 0 <= row.high
+        sure = row.p_holm < SURE
         colour = (BLUE if row.difference < 0 else VERMILION) if sure else GREY
         axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2)
         axes.plot(row.difference, place, "o", color=colour, mfc=colour if sure else "white")

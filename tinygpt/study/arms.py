@@ -64,11 +64,16 @@ SECONDS = "in equal seconds"
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two arms, and in words what both have as much of."""
+    """Two arms, and in words what both have as much of.
+
+    paired: a seed moves both alike, as where both begin with the same trained weights. Then they
+    are judged by the differences of runs with the same seed; else as if their seeds were others.
+    """
 
     first: str
     second: str
     equal: str = ""
+    paired: bool = False
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ def differences_report(found: Sequence[Verdict]) -> list[Report]:
         return []
     notes = [
         "difference: the first's loss less the second's, in nats per token; low, high and p by "
-        f"Welch's t-test; p_holm: corrected for {len(found)} comparisons; paired: by seed",
+        "Welch's t-test, or where paired by that of pairs of one seed; p_holm: corrected for "
+        f"{len(found)} comparisons",
         *(verdict.words for verdict in found),
         *summary(found),
     ]

@@ -71,11 +71,11 @@ ARMS = named(
     Scratch("scratch-x3", "top-1 of 4 from scratch, 3 times as long", **_LONGER, budget=3.0),
     Scratch("scratch-x10", "top-1 of 4 from scratch, 10 times as long", **_LONGER, budget=10.0),
 )
-COMPARISONS = (
-    Comparison("top-1", "tuned", FLOPS),
-    Comparison("groups", "tuned", FLOPS),
-    Comparison("top-2", "tuned", "at equal updates, with twice the experts' work"),
-    Comparison("drop", "top-2", "with all but the start alike"),
+COMPARISONS = (  # in pairs where both begin with the shipped weights
+    Comparison("top-1", "tuned", FLOPS, paired=True),
+    Comparison("groups", "tuned", FLOPS, paired=True),
+    Comparison("top-2", "tuned", "at equal updates, with twice the experts' work", paired=True),
+    Comparison("drop", "top-2", "with all but the start alike", paired=True),
     Comparison("scratch", "tuned", "at equal updates of fine-tuning"),
     Comparison("scratch-x3", "tuned"),
     Comparison("scratch-x10", "tuned", "at nearly equal tokens, pre-training counted"),

@@ -6,15 +6,13 @@ so all have the same chance to be lucky in that.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from ..measure import Difference, holm, paired_difference, unpaired_difference
+from ..measure import SURE, Difference, holm, paired_difference, unpaired_difference
 from .arms import FLOPS, SECONDS, TOTAL, Arm, Comparison
 from .protocol import Study
-
-SURE = 0.05  # a smaller p-value, after Holm's correction, is a difference
 
 Losses = Mapping[str, Mapping[int, float]]  # of each arm, by seed; nats per token
 
@@ -24,8 +22,8 @@ class Verdict:
     """The mean loss of the first arm minus that of the second, of runs that differ in seed only.
 
     models: in words. welch: the seeds of both arms taken apart, each arm with a variance of its
-    own; the verdict is by this test. paired: by seed, where two seeds or more are in both, else
-    None. p_holm: Welch's p-value corrected for all comparisons made together.
+    own. paired: by seed, where two seeds or more are in both, else None. p_holm: the p-value of
+    the test that the comparison is judged by, corrected for all comparisons made together.
     """
 
     comparison: Comparison
@@ -33,21 +31,26 @@ class Verdict:
     runs: tuple[int, int]
     welch: Difference
     paired: Difference | None
-    p_holm: float
+    p_holm: float = 1.0
+
+    @property
+    def difference(self) -> Difference:
+        """The one that the comparison is judged by."""
+        return self.paired if self.comparison.paired else self.welch
 
     @property
     def found(self) -> int:
         """-1: the first is better; 1: the second; 0: no difference detected."""
-        if not self.p_holm < SURE or self.welch.low <= 0 <= self.welch.high:
+        if self.p_holm >= SURE:
             return 0
-        return -1 if self.welch.mean < 0 else 1
+        return -1 if self.difference.mean < 0 else 1
 
     @property
     def words(self) -> str:
         """The verdict as a sentence."""
         first, second = self.models
         better, other = (first, second) if self.found <= 0 else (second, first)
-        given, d = f" {self.comparison.equal}".rstrip(), self.welch
+        given, d = f" {self.comparison.equal}".rstrip(), self.difference
         if self.found:
             low, high = sorted((abs(d.low), abs(d.high)))
             size = f"{abs(d.mean):.4f} nats (95 % interval {low:.4f} to {high:.4f}"
@@ -59,9 +62,11 @@ class Verdict:
 
     @property
     def _chance(self) -> str:
-        p = "p < 0.001" if self.p_holm < 0.001 else f"p = {self.p_holm:.3f}"
+        places = 4 if round(self.p_holm, 3) == SURE else 3  # 0.0495 is not 0.050
+        p = "p < 0.001" if self.p_holm < 0.001 else f"p = {self.p_holm:.{places}f}"
         n, m = self.runs
-        return f"{p} after Holm's correction, {n if n == m else f'{n} and {m}'} seeds"
+        seeds = f"{n if n == m else f'{n} and {m}'} seeds"
+        return f"{p} after Holm's correction, {seeds}{', in pairs' * self.comparison.paired}"
 
 
 def verdicts(study: Study) -> list[Verdict]:
@@ -72,19 +77,21 @@ def verdicts(study: Study) -> list[Verdict]:
 def judge(
     losses: Losses, comparisons: Sequence[Comparison], arms: Mapping[str, Arm] | None = None
 ) -> list[Verdict]:
-    """A verdict for each comparison of two arms with two runs at least, of which none diverged.
+    """A verdict for each comparison of two arms with two runs at least, of which none diverged;
+    where it is paired, with the same two seeds.
 
     What is not in `arms` goes by its name.
     """
     usable = {arm for arm, runs in losses.items() if len(runs) > 1 and _finite(runs.values())}
-    made = [c for c in comparisons if {c.first, c.second} <= usable]
-    pairs = [(losses[c.first], losses[c.second]) for c in made]
-    found = [unpaired_difference([*a.values()], [*b.values()]) for a, b in pairs]
-    corrected = holm([difference.p for difference in found])
-    return [
-        Verdict(c, _words(c, arms or {}), (len(a), len(b)), difference, _paired(a, b), p)
-        for c, (a, b), difference, p in zip(made, pairs, found, corrected, strict=True)
-    ]
+    found = []
+    for comparison in (c for c in comparisons if {c.first, c.second} <= usable):
+        a, b = losses[comparison.first], losses[comparison.second]
+        welch, paired = unpaired_difference([*a.values()], [*b.values()]), _paired(a, b)
+        if paired or not comparison.paired:
+            models = _words(comparison, arms or {})
+            found.append(Verdict(comparison, models, (len(a), len(b)), welch, paired))
+    corrected = holm([verdict.difference.p for verdict in found])
+    return [replace(verdict, p_holm=p) for verdict, p in zip(found, corrected, strict=True)]
 
 
 def _finite(values: Iterable[float]) -> bool:
@@ -110,9 +117,9 @@ def differences(verdicts: Sequence[Verdict]) -> pd.DataFrame:
 
 
 def _row(verdict: Verdict) -> dict:
-    paired, welch = verdict.paired or Difference(*[float("nan")] * 4), verdict.welch
-    row = vars(verdict.comparison) | {"difference": welch.mean, "low": welch.low}
-    row |= {"high": welch.high, "p": welch.p, "p_holm": verdict.p_holm}
+    paired, by = verdict.paired or Difference(*[float("nan")] * 4), verdict.difference
+    row = vars(verdict.comparison) | {"difference": by.mean, "low": by.low}
+    row |= {"high": by.high, "p": by.p, "p_holm": verdict.p_holm}
     return row | {"paired_low": paired.low, "paired_high": paired.high, "paired_p": paired.p}
 
 
