@@ -4,6 +4,7 @@ import ast
 import re
 import tomllib
 
+import pandas as pd
 import pytest
 
 from tests import architecture, study_table
@@ -71,6 +72,17 @@ def test_the_study_in_the_readme_is_that_of_the_tables():
     readme = study_table.README.read_text(encoding="utf-8")
     assert "<!-- study notebook -->" in readme
     assert readme == study_table.written(), "write it anew: python -m tests.study_table"
+
+
+def test_the_loss_of_tiny_in_the_readme_is_that_of_its_stored_runs():
+    runs = pd.read_csv(ROOT / "checkpoints" / "moe_arms.csv")
+    losses = runs[runs["arm"] == "dense"]["val_loss"]
+    said = f"| {losses.mean():.3f} ± {losses.std():.3f} ({len(losses)} seeds) |"
+    lines = study_table.README.read_text(encoding="utf-8").splitlines()
+    (line,) = [
+        line for line in lines if line.startswith("| `python -m tinygpt train --preset tiny`")
+    ]
+    assert line.endswith(said)
 
 
 def test_a_room_imports_only_from_floors_above_its_own():

@@ -164,3 +164,19 @@ def test_the_stored_runs_are_of_the_recipes_as_they_are():
     """Also after a setting was added that is off in all of them."""
     stored = read_runs(ROOT / "checkpoints" / "speedrun.csv")
     assert {row["arm"] for row in stored} == set(ARMS)
+
+
+def test_the_readmes_table_is_that_of_the_stored_runs():
+    report = report_of(read_runs(ROOT / "checkpoints" / "speedrun.csv"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    head = "| recipe | parameters | updates | loss | seconds | seconds to 1.88 |\n"
+    lines = readme.partition(head)[2].partition("\n\n")[0].splitlines()[1:]
+    made = {row["recipe"]: row for row in report.rows}
+    for line in lines:
+        row = made[line.split("|")[1].strip().strip("`")]
+        goal = row["seconds_to_goal"]
+        assert line.split("|", 2)[2].strip() == (
+            f"{row['parameters']:,} | {row['updates']:,} | {row['loss']:.3f} ± {row['sd']:.3f} | "
+            f"{row['seconds']:.1f} | {'not reached' if math.isnan(goal) else f'{goal:.1f}'} |"
+        )
+    assert len(lines) == 11
