@@ -96,7 +96,7 @@ def test_experts_in_no_block_are_refused(moe):
         ({"n_kv_head": 3}, "n_head=4 is not divisible by n_kv_head=3"),
         ({"n_kv_head": 8}, "n_head=4 is not divisible by n_kv_head=8"),
         ({"n_kv_head": 0}, "n_kv_head=0 must be at least 1, or None"),
-        ({"head_dim": 5, "position": "rope"}, "= 5 is odd; change n_embd, n_head or head_dim"),
+        ({"head_dim": 5, "position": "rope"}, "but head_dim = 5 is odd; take an even head_dim"),
         ({"qkv_bias": 1}, "qkv_bias=1 must be True or False, or None"),
         ({"n_layer": 0}, "n_layer=0 must be at least 1"),
         ({"n_layer": "3"}, "n_layer='3' must be a whole number"),
@@ -109,7 +109,7 @@ def test_experts_in_no_block_are_refused(moe):
         ({"norm": "batchnorm"}, "norm='batchnorm' must be one of layernorm, rmsnorm"),
         ({"position": "alibi"}, "position='alibi'"),
         ({"mlp": "relu"}, "mlp='relu' must be one of gelu, swiglu, relu2"),
-        ({"position": "rope", "n_embd": 12}, "head size n_embd / n_head = 3 is odd"),
+        ({"position": "rope", "n_embd": 12}, "but n_embd / n_head = 3 is odd"),
         ({"moe": {"n_experts": 4}}, "moe={'n_experts': 4} must be a MoEConfig, or None"),
         ({"norm_eps": 0.0}, "norm_eps"),
         ({"rope_theta": 0.0}, "rope_theta"),
@@ -312,3 +312,4 @@ def test_swiglu_keeps_the_feed_forward_layer_about_as_large():
     gelu, swiglu = ModelConfig(n_embd=384), ModelConfig(n_embd=384, mlp="swiglu")
     assert gelu.inner_size == 1536
     assert abs(3 * swiglu.inner_size - 2 * gelu.inner_size) <= 3 * 8
+    assert ModelConfig(n_embd=1, n_head=1, mlp="swiglu").inner_size == 8

@@ -452,6 +452,9 @@ def test_a_busy_server_is_asked_again_after_the_time_that_it_wants(monkeypatch, 
         assert get(server) == CONTENT
     assert slept == [7.0, 2.0]
     assert "asks to wait 7 s" in capsys.readouterr().out
+    with Server(status(429, Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"), serve()) as server:
+        assert get(server) == CONTENT
+    assert capsys.readouterr().out == ""
     with Server(status(429, Retry_After="86400")) as server:
         with pytest.raises(CorpusError, match="come back in 86,400 s; try again then"):
             get(server)

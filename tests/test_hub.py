@@ -67,6 +67,13 @@ def test_the_hubs_cache_is_used_without_a_network(tmp_path, monkeypatch, empty_c
     assert (tmp_path / "home" / "words.txt").read_bytes() == CONTENT
 
 
+def test_a_place_that_cannot_be_written_to_is_said(tmp_path, monkeypatch, empty_cache):
+    cached(empty_cache, CONTENT, monkeypatch)
+    (tmp_path / "home").write_text("a file")
+    with pytest.raises(CorpusError, match=r"could not copy .*words.txt to .*home"):
+        fetch(FILE, tmp_path / "home" / "words.txt")
+
+
 def test_a_damaged_cache_is_not_used(tmp_path, monkeypatch, empty_cache):
     cached(empty_cache, b"other", monkeypatch)
     with pytest.raises(CorpusError, match="org/words/words.txt.*HF_HUB_OFFLINE is set"):
@@ -83,9 +90,18 @@ def test_without_a_network_the_error_comes_at_once(tmp_path, monkeypatch):
 
 def test_a_model_is_not_asked_for_again_and_again_without_a_network(monkeypatch):
     """The client waits half a minute between its tries."""
-    monkeypatch.setattr("tinygpt.hub.getproxies", dict)
+    monkeypatch.setattr("tinygpt.hub.getproxies", lambda: {"no": "localhost"})  # which is no proxy
     monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it waits"))
     with pytest.raises(
         CheckpointError, match="no network: nowhere.invalid has no address.*hf down"
     ):
         snapshot("owner/model", "http://nowhere.invalid")
+
+
+@pytest.mark.parametrize("proxies", [{}, {"https": "http://127.0.0.1:9"}])
+@pytest.mark.parametrize("endpoint", ["nowhere.invalid", "localhost:80", "https://", "http://[x"])
+def test_an_address_that_is_none_is_said(monkeypatch, endpoint, proxies):
+    monkeypatch.setattr("tinygpt.hub.getproxies", lambda: proxies)
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    with pytest.raises(CheckpointError, match=r"\(HF_ENDPOINT\) must be https:// and the name"):
+        snapshot("owner/model")

@@ -81,7 +81,7 @@ def _asked_to_wait(error: Exception, url: str) -> float:
         raise CorpusError(
             f"{url}: the server is busy and asks to come back in {seconds:,.0f} s; try again then"
         ) from error
-    if told:
+    if told.isdecimal():
         print(f"the server asks to wait {seconds:g} s")
     return seconds
 

@@ -46,13 +46,20 @@ def fetch(wanted: HubFile, path: Path) -> None:
     options = {"repo_type": wanted.kind, "revision": wanted.commit}
     cached = try_to_load_from_cache(*place, **options)
     if isinstance(cached, str) and sha256(Path(cached)) == wanted.sha256:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as new:
-            shutil.copyfile(cached, new)
+        _copy(Path(cached), path)
     elif constants.HF_HUB_OFFLINE:
         raise CorpusError(f"{'/'.join(place)} is not in the hub's cache, and HF_HUB_OFFLINE is set")
     else:
         download(hf_hub_url(*place, **options), path, wanted.sha256, wanted.size)
+
+
+def _copy(source: Path, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as new:
+            shutil.copyfile(source, new)
+    except OSError as error:
+        raise CorpusError(f"could not copy {source} to {path}: {error!r}") from error
 
 
 def snapshot(model: str, endpoint: str | None = None) -> Path:
@@ -64,22 +71,28 @@ def snapshot(model: str, endpoint: str | None = None) -> Path:
     """
     from huggingface_hub import constants, snapshot_download
 
-    host = urlsplit(endpoint or constants.ENDPOINT).hostname
-    known = _has_address(host)  # else the client would try again for half a minute
-    where = {"revision": COMMITS.get(model), "endpoint": endpoint, "local_files_only": not known}
+    lost = _lost(endpoint or constants.ENDPOINT)  # the client would try again for half a minute
+    where = {"revision": COMMITS.get(model), "endpoint": endpoint, "local_files_only": bool(lost)}
     try:
         return Path(snapshot_download(model, allow_patterns=NEEDED, **where))
     except Exception as error:  # of the hub's client, whose errors have no name in common
-        reason = " ".join(str(error).split()) if known else f"no network: {host} has no address"
+        reason = lost or " ".join(str(error).split())
         raise CheckpointError(
             f"{model} is not on this machine, and the hub does not give it ({reason:.300}). On a "
             f"machine with a network, hf download {model} --local-dir FOLDER makes a folder to give"
         ) from error
 
 
-def _has_address(host: str | None) -> bool:
-    """Whether a server can be looked up; a proxy does that itself."""
+def _lost(url: str) -> str:
+    """Why a server cannot be looked up, or nothing; a proxy does that itself."""
     try:
-        return bool(getproxies() or socket.getaddrinfo(host, None))
+        host = urlsplit(url).hostname
+        if not host:
+            raise ValueError(url)
+        if not getproxies().keys() - {"no"}:
+            socket.getaddrinfo(host, None)
     except OSError:
-        return False
+        return f"no network: {host} has no address"
+    except ValueError:
+        return f"the endpoint {url!r} (HF_ENDPOINT) must be https:// and the name of a server"
+    return ""

@@ -59,7 +59,7 @@ def test_a_folder_is_upcycled_trained_on_and_taken_back(source, runs, text, tmp_
     assert "moe.n_experts 4 -> None" in said
     assert cli.main(["train", "--resume", "tuned", "--max-steps", "6"]) == 0
     assert load_checkpoint(latest_checkpoint(runs / "tuned")).state["step"] == 6
-    assert "init: mixture" in (runs / "tuned" / "config.yaml").read_text()
+    assert f"init: {runs / 'mixture'}\n" in (runs / "tuned" / "config.yaml").read_text()
 
     assert cli.main(["export", "tuned", "--out", out]) == 0
     theirs, best = AutoModelForCausalLM.from_pretrained(out), load_run("tuned")

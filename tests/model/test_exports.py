@@ -13,6 +13,7 @@ from ..parity import as_theirs
 from ..tools import LLAMA, SHAPE, close, model_of, random_ids, shaken
 
 QK = replace(LLAMA, qk_norm=True)
+UNEVEN = {"n_embd": 20, "n_head": 3, "head_dim": 8}
 TWO = {"top_k": 2, "norm_topk_prob": True}
 MIXTURES = {
     "mixtral": (LLAMA, TWO, "mixtral"),
@@ -26,6 +27,7 @@ MIXTURES = {
     "shared": (LLAMA, TWO | {"n_shared": 2, "n_inner": 12}, "qwen2_moe"),
     "shared, gated": (LLAMA, {"n_shared": 1, "shared_gate": True}, "qwen2_moe"),
     "biases of q, k, v": (replace(LLAMA, qkv_bias=True), TWO, "qwen2_moe"),
+    "heads that do not divide": (replace(LLAMA, **UNEVEN), TWO, "mixtral"),
     "norms": (replace(QK, n_head=4, n_kv_head=2), {"top_k": 3}, "qwen3_moe"),
     "norms, biases, some blocks": (replace(QK, attn_bias=True), TWO | {"every": 2}, "qwen3_moe"),
 }
@@ -37,7 +39,9 @@ DENSE = {
     "llama, biases of all but q, k, v": (replace(LLAMA, attn_bias=True, qkv_bias=False), "llama"),
     "llama, all but one bias": (replace(LLAMA, qkv_bias=True, mlp_bias=True), "llama"),
     "qwen2, wide heads": (replace(LLAMA, qkv_bias=True, head_dim=10), "qwen2"),
+    "qwen2, heads that do not divide": (replace(LLAMA, qkv_bias=True, **UNEVEN), "qwen2"),
     "qwen3": (QK, "qwen3"),
+    "qwen3, heads that do not divide": (replace(QK, **UNEVEN), "qwen3"),
     "qwen3, biases of q, k, v": (replace(QK, qkv_bias=True), "qwen3"),
 }
 MODELS = {name: (lambda c=c: shaken(c), kind) for name, (c, kind) in DENSE.items()}
@@ -75,6 +79,7 @@ REFUSED = {
     "bigrams": (replace(LLAMA, bigrams=99), None, "bigrams=99 is in no class .* with bigrams=0"),
     "token shift": (replace(SHAPE, token_shift=True), None, "token_shift is in no class"),
     "norms in GPT-2": (replace(SHAPE, qk_norm=True), None, "GPT-2 with qk_norm, n_kv_head or"),
+    "Llama's heads": (replace(LLAMA, **UNEVEN), None, "20 is not divisible .* qkv_bias or qk_norm"),
     "sigmoid": (LLAMA, {"scores": "sigmoid"}, "scores='sigmoid' is in no class"),
     "top-p": (LLAMA, {"top_k": 2, "top_p": 0.5}, "top_p=0.5 is in no class .* with None it is"),
     "groups": (LLAMA, {"n_groups": 2, "top_groups": 1}, "keeps to groups"),

@@ -180,6 +180,12 @@ REFUSED = {
     "its own": ((4, 2), {"n_shared": 1}, "n_shared: upcycling sets it itself"),
     "top-p of parts": ((4, 2, 2), {"top_p": 0.5}, "wants all parts of a copy chosen together"),
     "share": ((4, 2), {"reinit": 1.5}, "reinit=1.5 must be between 0 and 1"),
+    "a text for a share": ((4, 2), {"reinit": "x"}, "reinit='x' must be between 0 and 1: a number"),
+    "no share": ((4, 2), {"reinit": None}, "reinit=None must be between"),
+    "True for a share": ((4, 2), {"reinit": True}, "reinit=True must be between"),
+    "a text for experts": (("8", 2), {}, "n_experts='8' must be a whole number"),
+    "no top_k": ((4, None), {}, "top_k=None must be a whole number"),
+    "half an expert": ((4, 2.5, 2), {}, "top_k=2.5 must be a whole number"),
 }
 
 

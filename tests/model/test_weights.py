@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save_file, save_model
 from transformers import AutoModelForCausalLM
 
 from tinygpt import ModelConfig, TinyGPT
@@ -144,10 +144,23 @@ def test_a_head_on_disk_beside_a_tied_one_is_its_own_if_it_differs(tmp_path, ali
     assert_same_logits(ours, AutoModelForCausalLM.from_pretrained(tmp_path).eval())
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama, tied, wide heads"])
+def test_a_tied_tensor_on_disk_as_the_head_only_is_the_embedding(tmp_path, name):
+    model = theirs(name)
+    model.save_pretrained(tmp_path)
+    save_model(model, str(tmp_path / "model.safetensors"), {"format": "pt"})
+    assert not any("wte" in name or "embed" in name for name in tensors(tmp_path))
+    ours = read_pretrained(tmp_path)
+    assert ours.lm_head.weight is ours.wte.weight
+    assert_same_logits(ours, loaded(tmp_path))
+
+
 ROPE = {
     "transformers 4": {"rope_parameters": "gone", "rope_theta": 5e5},
     "both": {"rope_theta": 3.0},
     "neither": {"rope_parameters": "gone"},
+    "scaling": {"rope_scaling": {"rope_type": "default", "rope_theta": 3.0}, "rope_theta": 9.0},
+    "scaling only": {"rope_parameters": "gone", "rope_scaling": {"type": "default"}},
 }
 
 
@@ -155,6 +168,24 @@ ROPE = {
 @pytest.mark.parametrize("name", ["llama", "mixtral"])
 def test_the_rotary_base_is_found_where_transformers_finds_it(tmp_path, name, rope):
     folder_of(theirs(name), tmp_path, **ROPE[rope])
+    assert_same_logits(read_pretrained(tmp_path), AutoModelForCausalLM.from_pretrained(tmp_path))
+
+
+WINDOW = {"use_sliding_window": True, "sliding_window": 8, "layer_types": "gone"}
+WIDE = {
+    "llama": WINDOW,
+    "qwen2": WINDOW,
+    "qwen2, up to its layers": WINDOW | {"max_window_layers": 3},
+    "qwen3, layer by layer": WINDOW
+    | {"max_window_layers": 0, "layer_types": ["full_attention"] * 3},
+    "qwen2-moe": WINDOW | {"max_window_layers": 0},
+    "mixtral": {"sliding_window": 24},
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_a_window_that_no_layer_has_narrows_nothing(tmp_path, name):
+    folder_of(theirs(name.split(",")[0]), tmp_path, **WIDE[name])
     assert_same_logits(read_pretrained(tmp_path), AutoModelForCausalLM.from_pretrained(tmp_path))
 
 
@@ -179,6 +210,7 @@ def test_weights_become_the_type_that_is_asked_for(tmp_path, name):
 
 UNREADABLE = {
     "another class": ({"model_type": "bert"}, "model_type='bert' is none of gpt2, llama"),
+    "a list of classes": ({"model_type": ["gpt2"]}, r"model_type=\['gpt2'\] is none of gpt2"),
     "another gelu": ({"activation_function": "gelu"}, "activation_function='gelu' is not built"),
     "no size": ({"n_embd": "gone"}, "does not say n_embd"),
     "text for a number": ({"n_head": "2"}, "n_head='2' must be a whole number"),
@@ -202,8 +234,24 @@ def test_a_folder_that_cannot_be_read_is_refused_with_the_reason(tmp_path, case)
 LLAMA_3 = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0}
 NOT_BUILT = {
     "llama": ({"rope_parameters": LLAMA_3}, "rotary positions of the kind .*llama3"),
+    "llama, scaled": ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "of the kind .*yarn"),
+    "llama, at last": ({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "kind .*linear"),
+    "llama, old key": ({"rope_parameters": {"type": "linear", "factor": 2.0}}, "kind .*linear"),
+    "llama, in part": ({"rope_scaling": {"partial_rotary_factor": 0.5}}, "kind .*partial_rotary"),
+    "llama, a word": ({"rope_scaling": "linear"}, "rotary positions of the kind linear are not"),
     "mixtral": ({"sliding_window": 8}, "sliding_window=8 lets no token see all of its context"),
-    "qwen2": ({"use_sliding_window": True, "sliding_window": 8}, "sliding_window=8"),
+    "qwen2": (WINDOW | {"max_window_layers": 2}, "sliding_window=8"),
+    "qwen3, one layer": (
+        WINDOW | {"layer_types": ["full_attention"] * 2 + ["sliding_attention"]},
+        "sliding_window=8",
+    ),
+    "qwen2-moe, window": (WINDOW, "sliding_window=8"),
+    "qwen3-moe, window": (WINDOW | {"max_window_layers": 9}, "sliding_window=8"),
+    "qwen2, the class's window": (
+        WINDOW
+        | {"sliding_window": "gone", "max_window_layers": 0, "max_position_embeddings": 5000},
+        "sliding_window=4096",
+    ),
     "qwen2-moe": ({"shared_expert_intermediate_size": 18}, "=18 is no multiple of .*size=12"),
     "qwen3-moe": ({"num_hidden_layers": 10**9}, "but .* num_hidden_layers=1000000000"),
     "qwen3-moe, dense": ({"mlp_only_layers": [1, 2]}, r"in the blocks \[0\] are no pattern"),
@@ -216,6 +264,12 @@ def test_what_is_not_built_here_is_refused(tmp_path, name):
     values, message = NOT_BUILT[name]
     folder_of(theirs(name.split(",")[0]), tmp_path, **values)
     with pytest.raises(CheckpointError, match=message):
+        read_pretrained(tmp_path)
+
+
+def test_experts_in_one_tensor_are_refused_with_the_way_out(tmp_path):
+    theirs("mixtral").save_pretrained(tmp_path, save_original_format=False)
+    with pytest.raises(CheckpointError, match=r"experts\.gate_up_proj.*save_original_format=True"):
         read_pretrained(tmp_path)
 
 
@@ -236,6 +290,10 @@ def test_broken_files_are_refused(tmp_path):
     file.rename(tmp_path / "pytorch_model.bin")
     index.write_text('{"weight_map": {"wte.weight": "../../secret.safetensors"}}')
     with pytest.raises(CheckpointError, match=r"does not say which file has what"):
+        read_pretrained(tmp_path)
+    listed = dict.fromkeys(theirs("gpt2").state_dict(), "\ud800")  # is no name of a file
+    index.write_text(json.dumps({"weight_map": listed}))
+    with pytest.raises(CheckpointError, match=r"cannot be read"):
         read_pretrained(tmp_path)
     index.unlink()
     with pytest.raises(CheckpointError, match=r"has no model.safetensors .* can hold programs"):

@@ -179,5 +179,6 @@ def test_findings_are_those_of_the_data():
     )
     loads = plots.plot_loads([[0.1, 0.9]], ["layer 0"])
     assert loads.alt == (
-        "Share of the choices by expert; an even one is 50 %. layer 0: expert 0 10 %, expert 1 90 %."
+        "Share of the choices by expert; an even one is 50 %. layer 0: expert 0 10 %, "
+        "expert 1 90 %."
     )

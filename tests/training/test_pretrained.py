@@ -20,7 +20,7 @@ from tinygpt import (
 )
 from tinygpt.errors import CheckpointError, ConfigError, NonFiniteError
 from tinygpt.hub import COMMITS
-from tinygpt.training import pretrained_place, run_names, save_run
+from tinygpt.training import pretrained_place, run_names, save_run, with_settings
 
 from ..server import Server, head
 from ..tools import LLAMA, same_state, shaken, subword_model, subword_tokenizer
@@ -131,6 +131,18 @@ def test_a_tokenizer_of_another_size_is_left_aside(tmp_path):
     (tmp_path / "out" / "tokenizer.json").write_text(json.dumps(content))
     with pytest.warns(UserWarning, match=r"tokenizer .* was left aside"):
         assert load_pretrained(tmp_path / "out").tokenizer is None
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_other_settings_keep_the_mode_the_tokenizer_and_the_weights(training):
+    model = gpt2_shaped().train(training)
+    other = with_settings(model, replace(model.config, dropout=0.5))
+    assert other.training == training
+    assert other.tokenizer is model.tokenizer
+    pairs = zip(other.parameters(), model.parameters(), strict=True)
+    assert all(a.data_ptr() == b.data_ptr() for a, b in pairs)
+    short = with_settings(model, replace(model.config, block_size=5))
+    assert torch.equal(short.wpe.weight, model.wpe.weight[:5])
 
 
 # --- the hub -------------------------------------------------------------------------------------

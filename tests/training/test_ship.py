@@ -330,6 +330,17 @@ def test_without_its_text_a_run_is_shipped_without_a_loss(of_a_text, tmp_path, c
         verify_run(tmp_path / "again")
 
 
+@pytest.mark.parametrize("said", [None, {"name": 5}, ["tinyplays"]])
+def test_a_run_that_names_no_text_is_shipped_without_a_loss(run, tmp_path, said):
+    content = load_checkpoint(run / "step_0000030")
+    content.settings["corpus"] = said
+    save_checkpoint(tmp_path / "other", content)
+    with pytest.warns(match=r"will hold no loss: .* does not say what text it was trained on"):
+        export_run(tmp_path / "other", tmp_path / "shipped")
+    assert told(tmp_path / "shipped")["val_lm_loss"] is None
+    assert len(told(tmp_path / "shipped", "samples")["samples"]) == 10
+
+
 # --- whether it is true ---
 
 

@@ -114,11 +114,11 @@ class ModelConfig:
             f"n_head={self.n_head} is not divisible by n_kv_head={self.n_kv_head}; as many query "
             f"heads read each head of keys and values",
         )
+        size = "n_embd / n_head" if self.head_dim is None else "head_dim"
         check(
             self.position == "learned" or self.head_size % 2 == 0,
-            f"rotary positions turn pairs of channels, but the head size n_embd / n_head = "
-            f"{self.head_size} is odd; change n_embd, n_head or head_dim, or take "
-            f"position='learned'",
+            f"rotary positions turn pairs of channels, but {size} = {self.head_size} is odd; take "
+            f"an even head_dim, or position='learned'",
         )
         check(
             self.moe is None or any(map(self.is_moe, range(self.n_layer))),
@@ -146,4 +146,4 @@ class ModelConfig:
         """Feed-forward width. SwiGLU has three matrices for two, so 2/3 of 4 C, in eights."""
         if self.n_inner is not None:
             return self.n_inner
-        return 8 * round(self.n_embd / 3) if self.mlp == "swiglu" else 4 * self.n_embd
+        return 8 * max(1, round(self.n_embd / 3)) if self.mlp == "swiglu" else 4 * self.n_embd

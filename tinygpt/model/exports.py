@@ -38,7 +38,14 @@ def family(config: ModelConfig) -> str:
     if c.qk_norm:
         check(not c.mlp_bias, f"mlp_bias with qk_norm {_NO_CLASS}; train without one of them")
         return "qwen3"
-    return "qwen2" if has_qkv_bias(c) and not (c.attn_bias or c.mlp_bias) else "llama"
+    if has_qkv_bias(c) and not (c.attn_bias or c.mlp_bias):
+        return "qwen2"
+    check(
+        c.n_embd % c.n_head == 0,
+        f"a Llama whose n_embd={c.n_embd} is not divisible by n_head={c.n_head} {_NO_CLASS}; with "
+        f"qkv_bias or qk_norm, and no other biases, it is a Qwen, which may have such heads",
+    )
+    return "llama"
 
 
 def has_qkv_bias(c: ModelConfig) -> bool:

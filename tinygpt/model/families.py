@@ -35,7 +35,7 @@ def read_config(values: dict[str, Any]) -> ModelConfig:
     Where it is silent the class's own default holds. `CheckpointError` for what is not built here.
     """
     kind = values.get("model_type")
-    if kind not in CLASSES:
+    if kind not in list(CLASSES):  # it may be a list
         raise _unreadable(f"model_type={kind!r:.99} is none of {', '.join(CLASSES)}")
     for name, built in ONLY.items():
         value = values.get(name)
@@ -92,7 +92,7 @@ def _llama(kind: str, values: dict[str, Any]) -> ModelConfig:
         qkv_bias=True if "qwen2" in kind and _or(values.get("qkv_bias"), True) else None,
         mlp_bias=kind == "llama" and _or(values.get("mlp_bias"), False),
     )
-    _check_window(kind, values, config.block_size)
+    _check_window(kind, values, config)
     experts = {"mixtral": _mixtral, "qwen2_moe": _qwen_moe, "qwen3_moe": _qwen_moe}
     moe = experts[kind](values, config) if kind in experts else None
     return plain(replace(config, moe=moe))
@@ -112,23 +112,39 @@ def _kv_heads(values: dict[str, Any]) -> int | None:
 
 
 def _rope_theta(values: dict[str, Any], default: float) -> float:
-    """From `rope_parameters`, or as it was written before there were any."""
-    scaling = values.get("rope_scaling") or {}
-    parameters = values.get("rope_parameters") or {}
-    kind = parameters.get("rope_type") or scaling.get("rope_type") or scaling.get("type")
-    if kind not in (None, "default") or parameters.get("partial_rotary_factor", 1) != 1:
-        raise ValueError(f"rotary positions of the kind {parameters or scaling} are not built here")
-    return float(_or(parameters.get("rope_theta"), _or(values.get("rope_theta"), default)))
+    """From `rope_scaling`, else `rope_parameters`, or as it was written before there were any."""
+    rope = values.get("rope_scaling") or values.get("rope_parameters") or {}
+    if (
+        not isinstance(rope, dict)
+        or (rope.get("rope_type") or rope.get("type")) not in (None, "default")
+        or rope.get("partial_rotary_factor", 1) != 1
+    ):
+        raise ValueError(f"rotary positions of the kind {rope} are not built here")
+    return float(_or(rope.get("rope_theta"), _or(values.get("rope_theta"), default)))
 
 
-def _check_window(kind: str, values: dict[str, Any], block_size: int) -> None:
-    on = kind == "mixtral" or values.get("use_sliding_window")
-    window = values.get("sliding_window") if on else None
-    if window is not None and window < block_size:
+def _check_window(kind: str, values: dict[str, Any], config: ModelConfig) -> None:
+    if not _has_windows(kind, values, config.n_layer):
+        return
+    window = values.get("sliding_window", None if kind == "mixtral" else 4096)
+    if window is not None and window < config.block_size:
         raise ValueError(
-            f"sliding_window={window} lets no token see all of its context of {block_size}, which "
-            f"is not built here; with max_position_embeddings={window} it would"
+            f"sliding_window={window} lets no token see all of its context of "
+            f"{config.block_size}, which is not built here; with max_position_embeddings={window} "
+            f"it would"
         )
+
+
+def _has_windows(kind: str, values: dict[str, Any], n_layer: int) -> bool:
+    """Whether any layer looks through the sliding window; the Qwen classes differ in which do."""
+    if kind == "llama" or (kind != "mixtral" and not values.get("use_sliding_window")):
+        return False
+    if kind in ("mixtral", "qwen3_moe"):  # all of them
+        return True
+    types, border = values.get("layer_types"), values.get("max_window_layers", 28)
+    if types is not None:
+        return "sliding_attention" in types
+    return border > 0 if kind == "qwen2_moe" else border < n_layer  # below it, or from it on
 
 
 def _mixtral(values: dict[str, Any], config: ModelConfig) -> MoEConfig:

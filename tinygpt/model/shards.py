@@ -1,5 +1,6 @@
 """The tensors of a folder, in one safetensors file or in several, read one by one."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -44,6 +45,9 @@ class Shards:
     def __contains__(self, name: str) -> bool:
         return bare(name) in self._place
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._place)
+
     def check(self, wanted: dict[str, Tensor]) -> None:
         """Raise unless these tensors are there and no others, of these shapes, and of floats."""
         names = {bare(name): tensor for name, tensor in wanted.items()}
@@ -73,9 +77,9 @@ class Shards:
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{self.folder / file} cannot be read: {error}") from error
 
-    def forget(self, name: str) -> None:
-        """Count a tensor as not there."""
-        del self._place[bare(name)]
+    def rename(self, name: str, other: str) -> None:
+        """Give a tensor another name, in the place of one that has it."""
+        self._place[bare(other)] = self._place.pop(bare(name))
 
     def _listed(self) -> dict[str, str]:
         """The file of each tensor, by its full name; of both kinds transformers takes the first."""
@@ -97,7 +101,7 @@ class Shards:
             path = self.folder / name
             try:
                 self._open[name] = self._stack.enter_context(safe_open(path, "pt"))
-            except (OSError, SafetensorError) as error:
+            except (OSError, ValueError, SafetensorError) as error:  # a name may be none
                 raise CheckpointError(f"{path} cannot be read: {error}") from error
         return self._open[name]
 

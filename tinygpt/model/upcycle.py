@@ -68,7 +68,10 @@ def experts_of_copies(
 
     They are checked without the dense model, which may have to be fetched first.
     """
-    check(0 <= reinit <= 1, f"reinit={reinit!r} must be between 0 and 1: a share of hidden units")
+    check(
+        isinstance(reinit, (int, float)) and not isinstance(reinit, bool) and 0 <= reinit <= 1,
+        f"reinit={reinit!r} must be between 0 and 1: a number, the share of hidden units",
+    )
     check(
         type(seed) is int and -(2**63) <= seed < 2**63,
         f"seed={seed!r} must be a whole number of at least -2^63 and below 2^63",
@@ -79,6 +82,7 @@ def experts_of_copies(
         type(granularity) is int and granularity >= 1,
         f"granularity={granularity!r} must be a whole number of at least 1",
     )
+    moe = MoEConfig(n_experts=n_experts, top_k=top_k, straight_through=True, **settings)
     for name, value in (("n_experts", n_experts), ("top_k", top_k)):
         _check_parts(name, value, granularity)
     check(
@@ -86,13 +90,7 @@ def experts_of_copies(
         f"granularity={granularity} wants all parts of a copy chosen together, which top_p and "
         f"groups would not do; leave them away, or take granularity=1",
     )
-    return MoEConfig(
-        n_experts=n_experts,
-        top_k=top_k,
-        straight_through=True,
-        routed_scaling_factor=float(granularity),
-        **settings,
-    )
+    return replace(moe, routed_scaling_factor=float(granularity))
 
 
 def _with_experts(config: ModelConfig, moe: MoEConfig, G: int) -> ModelConfig:

@@ -36,7 +36,8 @@ def read_pretrained(folder: Path, dtype: torch.dtype = torch.float32) -> TinyGPT
     with Shards(folder) as shards:
         _check_counts(values, shards)
         config = read_config(values)
-        if config.tie_embeddings and _has_own_head(shards):
+        _check_experts(shards)
+        if config.tie_embeddings and _has_own_head(values["model_type"], shards):
             config = replace(config, tie_embeddings=False)
         wanted = _wanted(config, folder)
         places = sources(values["model_type"], config, wanted)
@@ -81,6 +82,15 @@ def fill(model: TinyGPT, state: dict[str, Tensor]) -> None:
         model.lm_head.weight = model.wte.weight
 
 
+def _check_experts(shards: Shards) -> None:
+    """transformers 5 can also write those of a block as one tensor."""
+    if stacked := [name for name in shards if name.endswith("experts.gate_up_proj")]:
+        raise CheckpointError(
+            f"{shards.folder} holds experts as one tensor ({stacked[0]}), which is not read here; "
+            f"transformers writes them one by one with save_pretrained(save_original_format=True)"
+        )
+
+
 def _check_counts(values: dict[str, Any], shards: Shards) -> None:
     """A million blocks or experts take minutes to make, even without numbers."""
     for name in COUNTS:
@@ -101,16 +111,18 @@ def _wanted(config: ModelConfig, folder: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{folder / CONFIG} describes no model: {error!s:.500}") from error
 
 
-def _has_own_head(shards: Shards) -> bool:
-    """Whether there is a head that is not the embedding, whatever config.json says."""
-    if "lm_head.weight" not in shards:
+def _has_own_head(kind: str, shards: Shards) -> bool:
+    """Whether there is a head that is not the embedding, whatever config.json says.
+
+    A head that is the embedding counts as that from now on: it may be there under this name only.
+    """
+    head = "lm_head.weight"
+    embedding = "wte.weight" if kind == "gpt2" else "embed_tokens.weight"
+    if head not in shards:
         return False
-    embedding = "wte.weight" if "wte.weight" in shards else "embed_tokens.weight"
-    if embedding not in shards or not torch.equal(
-        shards.read("lm_head.weight"), shards.read(embedding)
-    ):
+    if embedding in shards and not torch.equal(shards.read(head), shards.read(embedding)):
         return True
-    shards.forget("lm_head.weight")
+    shards.rename(head, embedding)
     return False
 
 

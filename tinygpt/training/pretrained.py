@@ -89,8 +89,8 @@ def pretrained_place(source: str | Path) -> str | Path | None:
 def with_settings(model: TinyGPT, config: ModelConfig) -> TinyGPT:
     """The same weights, shared, with other settings: such as change nothing of what it says.
 
-    That is `dropout`, a shorter `block_size`, and how a mixture is trained. `ConfigError` names
-    what else differs.
+    That is `dropout`, a shorter `block_size` (whose position vectors are a copy), and how a mixture
+    is trained. The mode and the tokenizer stay. `ConfigError` names what else differs.
     """
     old, new = _flat(model.config), _flat(config)
     changed = [name for name in old | new if old.get(name) != new.get(name) and name not in FREE]
@@ -104,11 +104,11 @@ def with_settings(model: TinyGPT, config: ModelConfig) -> TinyGPT:
         f"is other: {some(other)}",
     )
     state = own_tensors(model)
-    if "wpe.weight" in state:
+    if config.block_size < longest and "wpe.weight" in state:
         state["wpe.weight"] = state["wpe.weight"][: config.block_size].clone()
     same = assemble(config, state)
     same.tokenizer = model.tokenizer
-    return same
+    return same.train(model.training)
 
 
 def _flat(config: ModelConfig) -> dict[str, Any]:

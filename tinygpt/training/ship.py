@@ -64,7 +64,9 @@ def _told(folder: Path, best: Checkpoint, corpus: Corpus | None) -> dict[str, di
         corpus = None
         warnings.warn(f"{SUMMARY} will hold no loss: {error}", stacklevel=3)
     model = _in_float32(best.model)
-    name = corpus.name if corpus else best.settings.get("corpus", {}).get("name", "")
+    said = best.settings.get("corpus")
+    known = isinstance(said, dict) and isinstance(said.get("name"), str)
+    name = corpus.name if corpus else said["name"] if known else ""
     # on the CPU, where anybody can write them again
     samples = write_samples(model, name, TEXTS, LENGTH)
     summary = summarise(model.to(pick_device()), best, corpus, _measured(folder, best))
