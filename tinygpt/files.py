@@ -10,6 +10,7 @@ import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,13 @@ def read_json(path: Path) -> dict[str, Any]:
         return content
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file to the first free name of NAME.1, NAME.2, …, which is returned."""
+    names = (path.with_name(f"{path.name}.{n}") for n in count(1))
+    aside = next(name for name in names if not os.path.lexists(name))
+    return path.rename(aside)
 
 
 def sweep_temporaries(folder: Path, name: str = "*") -> None:

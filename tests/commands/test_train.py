@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -294,6 +295,7 @@ def test_latest_is_the_run_that_was_at_work_last(text, runs, capsys):
         ("latest --out nowhere", "no run 'nowhere'"),
         ("mine --out other", "leave --out, --preset away"),
         ("mine --corpus tinyplays", "does not go with this tokenizer"),
+        ("mine --num-stories 7", "the run's own text; leave --num-stories away"),
         ("mine --moe.n-experts 2", "the run's own model"),
         ("mine --config other.yaml", "the run's own model"),
         ("notes", "no run 'notes'"),
@@ -341,6 +343,32 @@ def test_a_checkpoint_is_gone_on_from_by_its_path(text, runs, capsys):
     assert steps == ["0", "10", "15"]
 
 
+@pytest.mark.parametrize("best", [True, False])
+def test_an_older_checkpoint_goes_on_by_its_own_settings(best, text, runs, capsys):
+    flags = ["--max-steps", "20", "--keep-last", "9"]
+    assert train(text, runs / "mine", *flags, "--lr", "0.25") == 0
+    assert cli.main(["train", "--resume", "mine", "--max-steps", "30", "--lr", "0.5"]) == 0
+    make_best(runs / "mine", 10)
+    capsys.readouterr()
+    named = ["best", "--out", "mine"] if best else [str(runs / "mine" / "step_0000010")]
+    assert cli.main(["train", "--resume", *named]) == 0
+    assert "lr 0.25 ->" not in capsys.readouterr().out
+    settings = settings_of(runs / "mine")[1]
+    assert (settings["lr"], settings["max_steps"]) == (0.25, 20)
+
+
+def test_a_name_is_that_of_a_run_also_within_another(text, runs, monkeypatch, capsys):
+    for name in ("a", "b"):
+        assert train(text, runs / name, "--max-steps", "1") == 0
+    monkeypatch.chdir(runs / "a")
+    assert cli.main(["train", "--resume", "b", "--max-steps", "2"]) == 0
+    assert latest_checkpoint(runs / "b").name == "step_0000002"
+    assert cli.main(["train", "--resume", "step_0000001", "--max-steps", "2"]) == 0
+    assert latest_checkpoint(runs / "a").name == "step_0000002"
+    capsys.readouterr()
+    assert "a has no checkpoint 'step_09'" in one_line(["train", "--resume", "step_09"], capsys)
+
+
 # --- tokenizers ---
 
 
@@ -385,6 +413,30 @@ def test_a_run_in_sub_words_is_made_anew_and_goes_on(tokenizer, text, tmp_path, 
     capsys.readouterr()
     again = ["train", "--resume", str(tmp_path / "one"), "--tokenizer=char"]
     assert "leave --tokenizer away" in one_line(again, capsys)
+
+
+@pytest.mark.parametrize("typed", ["mine.json", "here/../mine.json"])
+def test_a_run_is_made_anew_from_another_folder(typed, text, runs, tmp_path, monkeypatch):
+    """What the file names by a path is found from there, too: a tokenizer, a run to start from."""
+    (tmp_path / "here").mkdir()
+    BPETokenizer.train(["the cat sat on the mat"], vocab_size=260).save(tmp_path / "mine.json")
+    monkeypatch.chdir(tmp_path)
+    assert train(text, "one", "--tokenizer", typed, "--max-steps=1", "--block-size=8") == 0
+    short = ["--corpus", text, "--max-steps=1", "--block-size=8", "--eval-interval=10"]
+    assert cli.main(["train", "--init", "checkpoints/one", *short, "--out", "two"]) == 0
+    monkeypatch.chdir(tmp_path / "here")
+    for name in ("one", "two"):
+        file, again = str(runs / name / "config.yaml"), f"{name}-again"
+        assert cli.main(["train", "--config", file, "--out", again]) == 0
+        assert (runs / again / "config.yaml").read_text() == Path(file).read_text()
+
+
+def test_a_tokenizer_s_name_stays_one_whatever_lies_there(text, runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "char").write_text("a file of mine")
+    for number, typed in enumerate(("char", "None")):
+        assert train(text, f"run-{number}", "--tokenizer", typed, "--max-steps=1") == 0
+        assert "tokenizer: char\n" in (runs / f"run-{number}" / "config.yaml").read_text()
 
 
 def test_a_number_of_stories_asks_for_the_stories(monkeypatch, capsys):

@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import weakref
 from itertools import chain
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ import torch
 from tinygpt import BPETokenizer, CharTokenizer, load_corpus, textfiles
 from tinygpt.corpora import encoding
 from tinygpt.corpora.documents import Document, Note
-from tinygpt.corpora.encoding import encode, id_type
+from tinygpt.corpora.encoding import alphabet, encode, id_type
 from tinygpt.errors import ConfigError, CorpusError
+from tinygpt.text import make_tokenizer
 
 from ..tools import byte_tokenizer, marked_tokenizer
 from .books import prose
@@ -69,6 +72,33 @@ class Odd(CharTokenizer):
 
     def encode_array(self, text):
         return super().encode_array(text) + 70_000
+
+
+class Piece(str):
+    """A text that says how many of its kind there are in memory."""
+
+    alive: ClassVar = []
+
+    def __new__(cls, text):
+        piece = super().__new__(cls, text)
+        cls.alive.append(weakref.ref(piece))
+        return piece
+
+
+@pytest.mark.parametrize(
+    "letters",
+    [
+        lambda pieces: alphabet([Document("all", pieces)]),
+        lambda pieces: make_tokenizer("char", pieces),
+    ],
+)
+def test_the_characters_of_a_text_are_found_piece_by_piece(letters):
+    def pieces():
+        for letter in "abcdef":
+            yield Piece(letter)
+            assert sum(piece() is not None for piece in Piece.alive) <= 2
+
+    assert letters(pieces()).vocab_size == 6
 
 
 def test_ids_that_do_not_fit_are_refused_not_wrapped_round():
@@ -155,6 +185,16 @@ def test_a_tokenizer_learns_from_the_text_for_training_only(home):
     corpus = load_corpus("folder:texts", "bpe:500")
     held_out = corpus.tokenizer.decode(corpus.val).split()[0]
     assert [word for word in words if word not in corpus.tokenizer.texts] == [held_out]
+
+
+@pytest.mark.parametrize(("word", "last", "end"), [("中文", "尾声", "\n"), ("ab", "zq", "\r\n")])
+def test_so_it_does_from_a_running_text_whatever_bytes_that_has(home, word, last, end):
+    lines = f"{word}\n" * 1000 + f"{last}\n" * 90
+    Path("mine.txt").write_text(lines, encoding="utf-8", newline=end)
+    corpus = load_corpus("file:mine.txt", "bpe:270")
+    assert {last[0], last[1]} <= set(corpus.tokenizer.decode(corpus.val))
+    assert word in corpus.tokenizer.texts
+    assert not any(last in text for text in corpus.tokenizer.texts if text)
 
 
 def test_a_tokenizer_that_was_saved(text):

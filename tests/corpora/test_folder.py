@@ -1,5 +1,7 @@
 """A folder of one's own texts."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,16 @@ def test_files_that_share_most_of_their_text_are_on_one_side(texts):
     assert "3.txt and again-3.txt have most of their text in common: one split" in (
         corpus.contents.notes
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+def test_names_that_are_not_utf_8(texts):
+    for name, text in ((b"caf\xe9.txt", prose(11, 10)), (b"na\xefve.txt", prose(3, 10))):
+        (texts / os.fsdecode(name)).write_text(text, encoding="utf-8")
+    corpus = load_corpus("folder:texts", "bpe:300")
+    assert sorted(sides(corpus, prose(11, 10))) == [False, True]
+    assert any("a copy of" in note for note in corpus.contents.notes)
+    assert load_corpus("folder:texts", "bpe:300").contents == corpus.contents
 
 
 def test_what_cannot_be_divided_is_refused(home):

@@ -52,6 +52,22 @@ def test_what_is_no_part_is_named(both, name, part):
         load_corpus(name)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hamlet+hamlet",
+        "tinystories+hamlet+tinystories-sample",
+        "tinystories:20+tinystories:30",
+        "wikitext-2+wikitext-2-valid",
+        "machado-pt+gutenberg-pt:30",
+    ],
+)
+def test_what_one_part_is_validated_on_is_in_no_other(both, name):
+    one, *_, other = name.split("+")
+    with pytest.raises(CorpusError, match=f"{one} and {other} have texts in common.*take one"):
+        load_corpus(name, fallback="tinyplays")
+
+
 def test_a_plus_in_a_path_is_a_plus(home):
     (home[0] / "a+b.txt").write_text("to be or not to be\n" * 9, encoding="utf-8")
     assert load_corpus("file:a+b.txt").text.startswith("to be")

@@ -226,6 +226,12 @@ def test_a_sample_with_marks_has_stories(home):
     assert stories(corpus, "val") == STORIES
 
 
+def test_a_single_story_is_no_corpus(home):
+    sample(home, STORIES[0] + MARK)
+    with pytest.raises(CorpusError, match="tinystories-sample .* 1 document.* 'train'.*sample.txt"):
+        load_corpus("tinystories-sample", marked_tokenizer())
+
+
 def test_stories_in_quotes_are_one_a_line(tmp_path):
     path = tmp_path / "stories.txt"
     path.write_text('"the ""cat"" sat."\n"at tea."\n\n"that hat."\n')

@@ -117,6 +117,8 @@ def mend(folder):
         ("state.json", lambda c: c.update(best_val_loss=float("nan")), "best_val_loss=nan"),
         ("state.json", lambda c: c.update(seconds=10**400), "says seconds=10000"),
         ("state.json", lambda c: c.update(max_steps="9"), "says max_steps='9'"),
+        ("state.json", lambda c: c.update(tokens_seen=1.5), "says tokens_seen=1.5"),
+        ("state.json", lambda c: c.update(tokens_seen=10**400), "says tokens_seen=10000"),
         ("tokenizer.json", lambda c: c["characters"].pop(), "the tokenizer has"),
         ("tokenizer.json", lambda c: c.update(characters=3), "is not a tokenizer"),
         ("tokenizer.json", lambda c: c.update(characters=[[]]), "is not a tokenizer"),

@@ -171,6 +171,20 @@ def test_odd_names_are_one_clear_error(name, tmp_path, monkeypatch):
             Run.claim(name)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+def test_a_name_from_which_no_weights_can_be_read_is_refused_before_anything_is_made(
+    run, corpus, small, tmp_path
+):
+    odd = tmp_path / os.fsdecode(b"run caf\xe9")
+    for make in (
+        lambda: Trainer(TinyGPT(small), corpus, QUICK, odd / "below"),
+        lambda: export_run(run, odd),
+    ):
+        with pytest.raises(CheckpointError, match=r"run caf\\udce9.*is not UTF-8.*--out"):
+            make()
+    assert not odd.exists()
+
+
 # --- one writer at a time ---
 
 WRITER = """

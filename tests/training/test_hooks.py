@@ -182,6 +182,20 @@ def test_a_run_taken_up_earlier_forgets_later_tables(corpus, small, tmp_path):
     assert same_tables(load_expert_tables(tmp_path / "shipped"), first.expert_tables)
 
 
+def test_damaged_tables_are_set_aside_and_the_run_goes_on(corpus, small, tmp_path):
+    folder = tmp_path / "run"
+    first = moe_trainer(corpus, small, folder)
+    first.fit(progress=False)
+    (folder / "experts.safetensors").write_bytes(b"x")
+    with pytest.warns(UserWarning, match=r"experts.safetensors .*experts.safetensors.1"):
+        resumed = Trainer.resume(folder, corpus, which="step_0000020")
+    assert (folder / "experts.safetensors.1").read_bytes() == b"x"
+    assert resumed.expert_tables == {}
+    resumed.fit(progress=False)
+    assert same_state(resumed.model, first.model)
+    assert list(load_expert_tables(folder)) == [30]
+
+
 def test_a_new_run_does_not_inherit_the_tables_of_a_dead_one(corpus, small, tmp_path):
     moe_trainer(corpus, small, tmp_path / "run").hooks.at_evaluation(0)
     assert (tmp_path / "run" / "experts.safetensors").exists()

@@ -67,6 +67,12 @@ def test_a_missing_package_is_named_before_anything_is_done(
     assert not (tmp_path / "run").exists()
 
 
+def test_without_a_folder_none_writes_anywhere(wandb, corpus, small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"log='wandb' .*folder.*out_dir"):
+        Trainer(TinyGPT(small), corpus, replace(QUICK, log="wandb"))
+
+
 def test_a_name_that_is_none_is_refused():
     with pytest.raises(ConfigError, match="log='mlflow' must be one of tensorboard, wandb, track"):
         TrainConfig(log="mlflow")
@@ -93,10 +99,11 @@ def test_weights_and_biases_stays_offline_and_has_the_step_as_its_axis(wandb, tm
     assert wandb.finished == 1
 
 
-def test_weights_and_biases_goes_online_when_told(wandb, monkeypatch):
+def test_weights_and_biases_goes_online_when_told(wandb, monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_PROJECT", "mine")
-    MetricsLogger(None, "wandb").log(step=0, train_lm_loss=2.0, val_lm_loss=2.5)
+    log = MetricsLogger(tmp_path / "metrics.csv", "wandb")
+    log.log(step=0, train_lm_loss=2.0, val_lm_loss=2.5)
     assert (wandb.starts[0]["mode"], wandb.starts[0]["project"]) == ("online", "mine")
 
 

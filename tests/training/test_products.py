@@ -123,6 +123,29 @@ def test_an_interrupted_run_has_its_best_weights_alone(corpus, small, tmp_path):
     assert told(tmp_path / "run")["updates"] == 40
 
 
+def test_what_is_told_is_of_the_weights_that_are_there(corpus, small, tmp_path):
+    run = tmp_path / "run"
+    Trainer(TinyGPT(small), corpus, replace(QUICK, max_steps=20), run).fit(progress=False)
+    longer = Trainer.resume(run, corpus, replace(QUICK, max_steps=60))
+    assert told(run)["updates"] == told(run, "generations")["step"] == 20
+    interrupt_after(longer, 33)
+    assert longer.best_step == 30
+    assert same_state(load_run(run / "best"), load_checkpoint(run / "step_0000030").model)
+    assert not {"summary.json", "generations.json"} & set(os.listdir(run))
+
+
+def test_what_is_told_goes_before_the_weights_and_comes_after_them(run, corpus, monkeypatch):
+    def lost(*args):
+        raise OSError(5, "Input/output error")
+
+    Trainer.resume(run, corpus, which="step_0000020")
+    assert not {"summary.json", "generations.json"} & set(os.listdir(run))  # of step 30
+    (run / "summary.json").write_text('{"updates": 30}')
+    monkeypatch.setattr(products, "new_folder", lost)
+    products.keep_weights(Run(run), 20)
+    assert not (run / "summary.json").exists()
+
+
 def test_what_cannot_be_told_stops_nothing(corpus, small, tmp_path, monkeypatch, capsys):
     def full(*args):
         raise OSError(28, "No space left on device")
@@ -176,9 +199,20 @@ def test_the_speed_is_that_of_the_updates(corpus, small, tmp_path):
     trainer.pace.seconds = lambda: 0.25
     trainer.fit(progress=False)
     assert told(tmp_path / "run")["tokens_per_s"] == 4 * 16 / 0.25
-    again = Trainer.resume(tmp_path / "run", corpus)
-    again.fit(progress=False)  # no update is made: what is not known is null
-    assert told(tmp_path / "run")["tokens_per_s"] is None
+
+
+def test_a_finished_run_that_is_resumed_keeps_what_its_training_measured(
+    corpus, small, tmp_path, monkeypatch
+):
+    Trainer(TinyGPT(small), corpus, QUICK, tmp_path / "run").fit(progress=False)
+    before = told(tmp_path / "run")
+    memory = {"peak_gpu_gb": None, "peak_rss_gb": 77.0}
+    monkeypatch.setattr("tinygpt.training.trainer.peak_memory", lambda device: memory)
+    Trainer.resume(tmp_path / "run", corpus).fit(progress=False)
+    assert told(tmp_path / "run") == before
+    (tmp_path / "run" / "summary.json").unlink()
+    Trainer.resume(tmp_path / "run", corpus).fit(progress=False)  # what is not known is null
+    assert told(tmp_path / "run") == before | {"tokens_per_s": None, "peak_rss_gb": None}
 
 
 def test_an_export_keeps_what_only_the_training_could_measure(run, tmp_path):

@@ -2,6 +2,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tinygpt import TrainConfig
 from tinygpt.errors import CheckpointError
@@ -107,6 +109,63 @@ def test_a_run_that_is_longer_may_become_longer_again():
         factor_at(rounds, at) for at in range(100, 200)
     ]
     assert len(later) == 3
+
+
+def test_a_constant_learning_rate_begins_where_a_falling_one_stands():
+    first = replace(COSINE, max_steps=1000, warmup_steps=100)
+    constant = replace(first, schedule="constant")
+    rounds, _ = resumed_rounds({"step": 950}, first, constant, 1000, 1000)
+    assert lr_factor(949, 1000, first) == pytest.approx(0.107, abs=1e-3)
+    risen = rounds[-1].peak  # for a fifth of what is left
+    assert risen == pytest.approx(0.107 + 0.893 * 10 / 100, abs=1e-3)
+    assert [factor_at(rounds, at) for at in range(960, 1000)] == [risen] * 40
+    assert largest_step_up([factor_at(rounds, at) for at in range(949, 1000)]) < 1 / 100
+
+
+def test_a_further_round_that_is_to_end_soon_falls_from_its_own_peak():
+    first = replace(WSD, max_steps=1000, warmup_steps=100)
+    longer_, shorter = replace(first, max_steps=1200), replace(first, max_steps=1100)
+    rounds, _ = resumed_rounds({"step": 1000}, first, longer_, 1000, 1200)
+    state = {"step": 1060, "max_steps": 1200, "rounds": to_numbers(rounds)}
+    ended, words = resumed_rounds(state, longer_, shorter, 1200, 1100)
+    assert "falls from here on" in words
+    assert factor_at(ended, 1060) == factor_at(rounds, 1059) == rounds[-1].peak == 0.4
+
+
+SETTINGS = st.builds(
+    TrainConfig,
+    schedule=st.sampled_from(["constant", "cosine", "wsd"]),
+    warmup_steps=st.sampled_from([0, 1, 10, 100]),
+    min_lr_ratio=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    decay_fraction=st.sampled_from([0.0, 0.05, 0.6, 1.0]),
+)
+RESUMES = st.lists(  # updates made before, the end that is then set, settings if they change
+    st.tuples(st.integers(1, 150), st.integers(1, 600), st.none() | SETTINGS), max_size=4
+)
+
+
+AGAIN = replace(CONSTANT, min_lr_ratio=0.0)
+
+
+@given(SETTINGS, st.integers(1, 300), RESUMES)
+@example(replace(COSINE, warmup_steps=0, min_lr_ratio=0.0), 80, [(80, 130, AGAIN), (1, 140, None)])
+def test_however_a_run_is_resumed_its_learning_rate_never_jumps(config, end, resumes):
+    """From one update to the next it rises by 1 / warmup_steps of its peak at most (where there is
+    no warm-up, of the default's), by the settings of the later one."""
+    rounds, step, factors = first_round(end, config), 0, []
+    for updates, next_end, changed in [*resumes, (1000, 1, None)]:
+        for at in range(step, min(step + updates, end)):
+            factors.append(factor_at(rounds, at))
+            assert factors[-1] - factors[max(0, at - 1)] <= slope(config) + 1e-9
+        step = len(factors)
+        if next_end > step:  # else nothing is done, and the checkpoint stays as it is
+            state = {"step": step, "max_steps": end, "rounds": to_numbers(rounds)}
+            end, before, config = next_end, config, changed or config
+            rounds, _ = resumed_rounds(state, before, config, state["max_steps"], end)
+
+
+def slope(config):
+    return 1 / (config.warmup_steps or TrainConfig.warmup_steps)
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,24 @@ def test_epochs_count_tokens(corpus, small):
     assert trainer.max_steps == math.ceil(2 * len(corpus.train) / (4 * 16))
 
 
+def test_tokens_are_counted_as_they_were_seen(corpus, small, tmp_path):
+    """Also after another batch size: the log's epoch, the summary, and where epochs end."""
+    interrupt_after(Trainer(model_for(corpus, small), corpus, QUICK, tmp_path / "run"), 20)
+    total, seen = len(corpus.train), [20 * 64, 20 * 64 + 10 * 128]
+    config = replace(QUICK, batch_size=8, epochs=(seen[1] + 1) / total)
+    trainer = Trainer.resume(tmp_path / "run", corpus, config)
+    assert trainer.max_steps == 31
+    trainer.fit(progress=False)
+    assert list(trainer.metrics.frame()["epoch"][-3:] * total) == pytest.approx(
+        [*seen, seen[1] + 128]
+    )
+    again = Trainer.resume(tmp_path / "run", corpus)
+    assert (again.max_steps, again.tokens_seen) == (31, seen[1] + 128)
+    told = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert told["updates"] == trainer.best_step > 20
+    assert told["tokens"] == 20 * 64 + (trainer.best_step - 20) * 128
+
+
 def test_accumulated_gradients_equal_the_big_batchs(corpus, small):
     config = replace(QUICK, optimizer="adamw", grad_clip=None, batch_size=4, grad_accum_steps=3)
     trainer = Trainer(model_for(corpus, small), corpus, config)
@@ -711,9 +729,12 @@ def test_an_older_checkpoint_has_one_round_over_all_updates(corpus, small, tmp_p
     folder = latest_checkpoint(tmp_path / "run")
     state = json.loads((folder / "state.json").read_text())
     assert (state.pop("max_steps"), state.pop("rounds")) == (40, [[0, 40, 0.0, 1.0, 5, 0.6]])
+    assert state.pop("tokens_seen") == 13 * 64
     (folder / "state.json").write_text(json.dumps(state))
     (folder / "manifest.json").unlink()
     write_manifest(folder)
+    resumed = Trainer.resume(tmp_path / "run", corpus, replace(QUICK, batch_size=8))
+    assert resumed.tokens_seen == 13 * 64
     resumed = Trainer.resume(tmp_path / "run", corpus)
     resumed.fit(progress=False)
     assert same_weights(resumed.model, trained(corpus, small).model)

@@ -79,6 +79,13 @@ def model_named(source: str, which: str = "best") -> "TinyGPT":
         return load_run(run_named(source), which, device="cpu")
 
 
+def whole_source(source: str) -> str:
+    """What `model_named` takes, as any folder understands it."""
+    from ..training import Run, pretrained_place
+
+    return str(pretrained_place(source) or Run.place(source))
+
+
 def with_tokenizer(source: str) -> "TinyGPT":
     """What `model_named` gives; `ConfigError` if it has no tokenizer to train on with."""
     model = model_named(source)
@@ -103,7 +110,8 @@ def run_to_resume(name: str, out: str | None, preset: str | None) -> tuple[Path,
     there_are = checkpoints(path.parent)
     if path in there_are:
         return path.parent, path.name
-    if there_are and not path.exists():
+    meant = Path(name).name != name or name.startswith("step_")  # else it is a run's bare name
+    if there_are and meant and not path.exists():
         found = ", ".join(folder.name for folder in there_are)
         raise CheckpointError(f"{path.parent} has no checkpoint {path.name!r:.99}, but {found}")
     return run_named(name, {"--resume": ("latest", "best")}), "latest"

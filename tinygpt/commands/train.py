@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import AvoidSubcommands, FlagCreatePairsOff, OmitArgPrefixes, arg
@@ -11,8 +10,9 @@ from ..config import ModelConfig, MoEConfig, TrainConfig
 from ..console import patient_output, waiting
 from ..corpora import Corpus, load_corpus
 from ..errors import ConfigError
-from ..files import resolve, write_text
+from ..files import write_text
 from ..ranks import join, leave
+from ..text import whole_name
 from .arguments import read_arguments, read_known, renamed, with_line_ends
 from .names import (
     CORPORA,
@@ -22,6 +22,7 @@ from .names import (
     preset_named,
     run_to_resume,
     settings_of,
+    whole_source,
     with_tokenizer,
 )
 from .settings import RunSettings, as_flags, read_settings_file, write_settings
@@ -176,8 +177,9 @@ def _new(flags: list[str]):
         source = with_settings(source, args.model)
     corpus = _text(args, start.vocab_size, source)
     model = replace(args.model, vocab_size=corpus.tokenizer.vocab_size)
-    tokenizer = _from_anywhere(args.tokenizer) if source is None else None
-    settings = RunSettings(name, corpus.name, tokenizer, model, args.train, start.init)
+    tokenizer = whole_name(args.tokenizer or "char") if source is None else None
+    init = start.init and whole_source(start.init)
+    settings = RunSettings(name, corpus.name, tokenizer, model, args.train, init)
     seed_all(args.train.seed)
     out = args.out or join().once(lambda: Run.fresh(name))
     with waiting("making the model"):
@@ -211,25 +213,21 @@ def _text(args: TrainArgs, vocab_size: str | None, source) -> Corpus:
     return corpus
 
 
-def _from_anywhere(tokenizer: str) -> str:
-    """A tokenizer's name, with the whole path if it is one."""
-    return str(resolve(tokenizer)) if Path(tokenizer).name != tokenizer else tokenizer
-
-
 def _resumed(start: StartArgs, flags: list[str]):
     """The trainer of a run that goes on, and its settings: its own, then the flags."""
-    from ..training import Trainer, latest_checkpoint, read_settings
+    from ..training import Run, Trainer
 
     if start.tokenizer is not None:
         raise ConfigError("--resume goes on with the run's own tokenizer; leave --tokenizer away")
+    if start.num_stories is not None:
+        raise ConfigError("--resume goes on with the run's own text; leave --num-stories away")
     run, which = run_to_resume(start.resume, start.out, start.preset)
-    model, settings = read_settings(latest_checkpoint(run))
+    model, settings = Run(run).trained_with(which)
     args = _read(flags, TrainArgs(resume=start.resume, train=settings), model, start.no_moe)
     if args.model != model:
         raise ConfigError("--resume goes on with the run's own model; leave its flags away")
-    corpus = args.corpus and corpus_name(args.corpus, args.num_stories)
     with waiting(f"loading {run.name}"):
-        trainer = Trainer.resume(run, corpus, args.train, which)
+        trainer = Trainer.resume(run, args.corpus, args.train, which)
     before = settings_of(run)
     said = {name: before.get(name) for name in ("preset", "tokenizer", "init")}
     return trainer, RunSettings(corpus=trainer.corpus.name, model=model, train=args.train, **said)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import CorpusError
 from ..text import CharTokenizer, TextSize, Tokenizer
 from .documents import UNDIVIDED, Document, Note, Texts
 from .encoding import BLANK_LINE, Contents, encode, id_type
@@ -71,12 +72,21 @@ def encoded(texts: Texts, tokenizer: Tokenizer | str | None = None) -> Corpus:
 
 
 def corpus_of(texts: Texts, tokenizer: Tokenizer, tokens: Tensor, contents: Contents) -> Corpus:
-    """The splits of tokens; of a text that is not divided, the last tenth is `val`."""
+    """The splits of tokens; of a text that is not divided, the last tenth is `val`.
+
+    `CorpusError` if there is nothing to learn from, or nothing to validate on.
+    """
     sizes = dict(contents.tokens)
     if UNDIVIDED in sizes:
         cut = int(TRAIN_SHARE * len(tokens))
         sizes = {"train": cut, "val": len(tokens) - cut}
     parts = dict(zip(sizes, tokens.split(list(sizes.values())), strict=True))
+    if lacking := [split for split in ("train", "val") if split not in parts]:
+        count = sum(contents.documents.values())
+        raise CorpusError(
+            f"{texts.name} has {count} document{'s' * (count > 1)} and nothing for {lacking[0]!r}; "
+            f"it takes one to learn from and one to validate on: add some to {texts.source}"
+        )
     return Corpus(
         texts.name,
         tokenizer,

@@ -36,7 +36,9 @@ def alphabet(documents: Iterable[Document | Note]) -> CharTokenizer:
     symbols: set[str] = set()
     for item in documents:
         if not isinstance(item, Note):
-            symbols.update(*item.pieces, "" if item.split == UNDIVIDED else BLANK_LINE)
+            symbols.update("" if item.split == UNDIVIDED else BLANK_LINE)
+            for piece in item.pieces:
+                symbols.update(piece)
     return CharTokenizer(symbols)
 
 

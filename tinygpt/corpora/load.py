@@ -30,6 +30,11 @@ COUNTED: dict[str, Callable[[int | None], Texts]] = {  # of these a part can be 
     "tinystories": tinystories,
     "gutenberg-pt": gutenberg,
 }
+PART_OF = {  # corpora whose texts are, in other splits, among those of another
+    "tinystories-sample": "tinystories",
+    "wikitext-2-valid": "wikitext-2",
+    "machado-pt": "gutenberg-pt",
+}
 
 
 def corpus_names() -> list[str]:
@@ -48,7 +53,8 @@ def load_corpus(
     A tokenizer may be a name, see `make_tokenizer`; `"bpe:4000"` is trained on the corpus. A
     corpus's name is one of `corpus_names()`, `"tinystories:20000"` for so many of the stories (or
     `"gutenberg-pt:30"` of the books), `"file:PATH"` for a text of your own or `"folder:PATH"` for
-    several. Names with a `+` between them are one corpus: `"tinyshakespeare+tinystories-sample"`.
+    several. Names with a `+` between them are one corpus: `"tinyshakespeare+tinystories-sample"`;
+    no two may have texts in common.
     A registered corpus is looked for in data/NAME/, then in $TINYGPT_DATA/NAME/, then
     downloaded; both start at the repository (without one, at the current folder), while a relative
     PATH always starts at the current folder. Documents are in one split each, and a mark stands
@@ -89,6 +95,7 @@ def _check_known(name: str) -> None:
     parts, registered = name.split("+"), [n for n in corpus_names() if n != PLAYS]
     unknown = [part for part in parts if part not in registered and not part.startswith(counted)]
     if not unknown:
+        _check_apart(name)
         return
     if len(parts) > 1:
         raise CorpusError(
@@ -99,6 +106,20 @@ def _check_known(name: str) -> None:
         f"unknown corpus {name!r}; known are {known}, or file:PATH and folder:PATH for your own"
         f"{nearest(name, corpus_names())}"
     )
+
+
+def _check_apart(name: str) -> None:
+    """Raise `CorpusError` for parts with texts in common: what validates one may train another."""
+    first: dict[str, str] = {}
+    for part in name.split("+"):
+        kind = part.partition(":")[0]
+        texts = PART_OF.get(kind, kind)
+        if texts in first:
+            raise CorpusError(
+                f"{name!r}: {first[texts]} and {part} have texts in common, so what one validates "
+                f"on the other may train on; take one of them"
+            )
+        first[texts] = part
 
 
 def _count(rest: str, name: str) -> int:

@@ -1,6 +1,7 @@
 """Documents into splits, so that nothing that is learned from is measured on."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def divide(sizes: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, s
     together is in one group, so no work is on two sides. The names decide by their hash: the same
     groups are always divided alike, and a further one moves few others.
     """
-    left = sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest())
+    left = sorted(sizes, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
     found = {}
     for split, share in shares.items():
         wanted = share * sum(sizes.values())

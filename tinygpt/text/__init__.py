@@ -3,7 +3,7 @@
 from .bpe import BPETokenizer
 from .characters import CharTokenizer
 from .exchange import read_tokenizer, write_tokenizer
-from .named import TRAINED, make_tokenizer, tokenizer_maker
+from .named import TRAINED, make_tokenizer, tokenizer_maker, whole_name
 from .tokenizer import END_OF_TEXT, Decoder, TextSize, Tokenizer
 from .wordpiece import WordPieceTokenizer
 
@@ -19,5 +19,6 @@ __all__ = [
     "make_tokenizer",
     "read_tokenizer",
     "tokenizer_maker",
+    "whole_name",
     "write_tokenizer",
 ]

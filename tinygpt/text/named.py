@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import chain
 
 from ..errors import ConfigError, nearest
 from ..files import resolve
@@ -34,7 +35,7 @@ def tokenizer_maker(name: str) -> Maker:
         return _of_characters
     if name == "gpt2":
         return lambda texts: BPETokenizer.from_gpt2()
-    if kind in TRAINED and size.isdecimal():
+    if _is_trained(name):
         TRAINED[kind].check_size(int(size))
         return partial(TRAINED[kind].train, vocab_size=int(size))
     if resolve(name).is_file():
@@ -46,5 +47,15 @@ def tokenizer_maker(name: str) -> Maker:
     )
 
 
+def whole_name(name: str) -> str:
+    """The name as any folder understands it: of a tokenizer that was saved, the whole path."""
+    return name if name in ("char", "gpt2") or _is_trained(name) else str(resolve(name))
+
+
+def _is_trained(name: str) -> bool:
+    kind, _, size = name.partition(":")
+    return kind in TRAINED and size.isdecimal()
+
+
 def _of_characters(texts: Iterable[str]) -> CharTokenizer:
-    return CharTokenizer(set().union(*texts))
+    return CharTokenizer(set(chain.from_iterable(texts)))

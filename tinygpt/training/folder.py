@@ -114,8 +114,9 @@ class Folder:
     def start(self) -> None:
         """Make the folder of a new run, or clear what a start left that came to no checkpoint.
 
-        `CheckpointError` if it holds anything else, is in use, or cannot be written.
+        `CheckpointError` if it holds anything else, is in use, or cannot be written and read.
         """
+        check_name(self.folder)
         self._refuse_if_taken()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -216,6 +217,17 @@ class Folder:
         if not all(re.fullmatch(r"\d{1,18}", n) and t.dim() == 3 for n, t in tables.items()):
             raise CheckpointError(f"{self.tables} holds other tensors than tables; move it away")
         return {int(step): tables[step] for step in sorted(tables, key=int)}
+
+
+def check_name(folder: Path) -> None:
+    """Raise `CheckpointError` for a path that is not UTF-8, from which safetensors cannot read."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        raise CheckpointError(
+            f"the path {str(folder)!r} is not UTF-8, so no weights could be read from there; "
+            f"choose another folder (out_dir=, --out)"
+        ) from error
 
 
 def names(folder: Path) -> list[str]:

@@ -5,12 +5,11 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, TinyGPTError
-from ..files import flush_to_disk, write_text
+from ..files import flush_to_disk, set_aside, write_text
 from ..measure import perplexity
 from .loggers import Feed
 from .spreadsheet import Found, Row, read_rows
@@ -158,9 +157,7 @@ class MetricsLogger:
             self._left = _state(self.path)
 
     def _set_aside(self, lost: list[str]) -> None:
-        names = (self.path.with_name(f"{self.path.name}.{n}") for n in count(1))
-        aside = next(name for name in names if not os.path.lexists(name))
-        os.rename(self.path, aside)
+        aside = set_aside(self.path)
         warnings.warn(
             f"{self.path} holds what this log has no place for ({'; '.join(lost)}); it is kept as "
             f"{aside.name}, and the log goes on with the rows that could be read",

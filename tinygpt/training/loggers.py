@@ -21,10 +21,10 @@ PROJECT = "tinygpt"
 
 @dataclass(frozen=True)
 class Start:
-    """What a logger is told of a run: its folder (None: it has none), its settings, and the step
-    that it goes on from (0: it is new)."""
+    """What a logger is told of a run: its folder, its settings, and the step that it goes on from
+    (0: it is new)."""
 
-    folder: Path | None
+    folder: Path
     settings: dict[str, Any]
     step: int
 
@@ -34,7 +34,7 @@ class Start:
 
         What a logger has of later steps stays with the run that was stopped.
         """
-        group = self.folder.name if self.folder else "run"
+        group = self.folder.name
         return {"group": group, "name": f"{group} from {self.step}" if self.step else group}
 
 
@@ -120,11 +120,13 @@ LOGGERS: dict[str, tuple[type[Logger], str, str]] = {
 class Feed:
     """Sends rows to a logger, which starts with the first; its failure never stops a run.
 
-    `ConfigError` at once if its package is missing. Whatever fails later is said once, and then
-    nothing more is sent.
+    `ConfigError` at once if its package is missing, or the run has no folder. Whatever fails later
+    is said once, and then nothing more is sent.
     """
 
     def __init__(self, name: str, folder: Path | None, settings: dict[str, Any]):
+        if folder is None:
+            raise ConfigError(f"log={name!r} needs a folder to write into: give the run an out_dir")
         self.name, self.folder, self.settings = name, folder, settings
         self.step = 0  # at which the run was resumed
         self._logger: Logger | None = None

@@ -54,11 +54,19 @@ def is_small(model: TinyGPT, config: TrainConfig) -> bool:
     return model.device.type == "cpu" and work <= SMALL
 
 
-def updates(model: TinyGPT, corpus: Corpus, config: TrainConfig) -> int:
-    """How many updates a training makes in all."""
+def tokens_seen(state: dict[str, Any], model: TinyGPT, config: TrainConfig) -> int:
+    """How many tokens a training had seen, by the state and the settings of its checkpoint."""
+    return state.get("tokens_seen", state["step"] * tokens_per_step(model, config))
+
+
+def updates(
+    model: TinyGPT, corpus: Corpus, config: TrainConfig, step: int = 0, seen: int = 0
+) -> int:
+    """How many updates a training makes in all; up to `step` it has `seen` so many tokens."""
     if config.epochs is None:
         return config.max_steps
-    count = config.epochs * len(corpus.train) / tokens_per_step(model, config)
+    each = tokens_per_step(model, config)
+    count = config.epochs * len(corpus.train) / each + (step - seen / each)
     if count > 1 << 53:
         raise ConfigError(f"epochs={config.epochs} are {count:g} updates; use fewer")
     return math.ceil(count)

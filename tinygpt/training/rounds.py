@@ -33,7 +33,9 @@ class Round:
         factor, low = lr_factor(step - self.start, self.length, self.config), self.low
         if step - self.start < self.config.warmup_steps:
             return self.share + (self.peak - self.share) * factor
-        return factor - (1 - self.peak) * (factor - low) / (1 - low) if low < 1 else factor
+        if self.peak <= low:  # nothing to fall by
+            return self.peak
+        return factor - (1 - self.peak) * (factor - low) / (1 - low)
 
     def falls_from(self) -> float:
         """The update at which the learning rate begins to fall."""
@@ -80,27 +82,26 @@ def resumed_rounds(
         return rounds, "; nothing is left to do" if end != was else ""
     if any(getattr(before, name) != getattr(config, name) for name in SHAPE):
         return reshaped(rounds, step, end, config)
-    return moved_end(rounds, step, end) if end != was else (rounds, "")
+    return moved_end(rounds, step, end, config) if end != was else (rounds, "")
 
 
-def moved_end(rounds: list[Round], step: int, end: int) -> tuple[list[Round], str]:
+def moved_end(
+    rounds: list[Round], step: int, end: int, config: TrainConfig
+) -> tuple[list[Round], str]:
     """The rounds of a run that stands at `step` and now is to end at `end`; what that means."""
     *earlier, last = [r for r in rounds if r.start < end]
     if last.falls_from() < step:
         if end <= last.end:
             return [*earlier, last], f"; the run ends before its schedule does, at step {last.end}"
-        again = _round_from(last.end, end, last.factor(last.end), last.config)
+        again = _round_from(last.end, end, last.factor(last.end), config)
         words = f"; from step {last.end} to {end} the learning rate rises and falls once more"
         return [*earlier, last, again], words
     moved = replace(last, end=end)
     if moved.falls_from() >= step:
         return [*earlier, moved], f"; the schedule now ends at step {end}"
     down = replace(last.config, warmup_steps=0, decay_fraction=1.0)
-    return [
-        *earlier,
-        last,
-        Round(step, end, 1.0, 1.0, down),
-    ], "; the learning rate falls from here on"
+    fall = Round(step, end, last.peak, last.peak, down)
+    return [*earlier, last, fall], "; the learning rate falls from here on"
 
 
 def reshaped(
@@ -141,5 +142,5 @@ def _round_from(start: int, end: int, share: float, config: TrainConfig) -> Roun
     """A round that rises no faster than a run does at its start, for a fifth of it at most."""
     usual = config.warmup_steps or TrainConfig.warmup_steps
     rise = min(usual, max(1, (end - start) // 5))
-    peak = share + (1 - share) * rise / usual
+    peak = min(1.0, share + (1 - share) * rise / usual)  # rounding may lift it above
     return Round(start, end, share, peak, replace(config, warmup_steps=rise))

@@ -9,13 +9,14 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from ..config import ModelConfig, TrainConfig
 from ..errors import CheckpointError, ConfigError
-from ..files import INSTALLED, WORKSPACE, resolve
+from ..files import INSTALLED, WORKSPACE, resolve, set_aside
 from ..model import TinyGPT
 from ..ranks import ALONE, Ranks
 from ..runtime import pick_device
-from .checkpoint import Checkpoint, load_checkpoint, read_state, save_checkpoint
-from .folder import Folder, names, remove_checkpoint
+from .checkpoint import Checkpoint, load_checkpoint, read_settings, read_state, save_checkpoint
+from .folder import Folder, check_name, names, remove_checkpoint
 from .manifest import MANIFEST, SUMMARY, there, verify
 
 RUNS = WORKSPACE / "checkpoints"
@@ -103,29 +104,45 @@ class Run(Folder):
 
         A damaged one is passed over with a warning, and an older one taken.
         """
+        return self._chosen(which, load_checkpoint)
+
+    def trained_with(self, which: str) -> tuple[ModelConfig, TrainConfig]:
+        """The model and training settings of the checkpoint that `load` would take."""
+
+        def read(folder: Path) -> tuple[ModelConfig, TrainConfig]:
+            verify(folder)
+            return read_settings(folder)
+
+        self.check_trainable()
+        return self._chosen(which, read)
+
+    def _chosen(self, which: str, read: Callable[[Path], Read]) -> Read:
+        """What is read of the checkpoint that is meant: see `load`."""
         there_are = self.checkpoints()
         others = {folder.name: folder for folder in there_are}
         if which not in ("best", "latest", *others):
             raise ConfigError(f"which={which!r} must be 'best' or 'latest'")
         if self.shipped():
-            return load_checkpoint(self.folder)
+            return read(self.folder)
         if which in others:
-            return load_checkpoint(others[which])
+            return read(others[which])
         try:
-            return self._load(which, there_are)
+            return self._best_or_latest(which, there_are, read)
         except CheckpointError:
             if self.checkpoints() == there_are:
                 raise
-            return self.load(which)  # a training went on meanwhile, and removed what we read
+            return self._chosen(which, read)  # a training went on and removed what we read
 
-    def _load(self, which: str, folders: list[Path]) -> Checkpoint:
+    def _best_or_latest(
+        self, which: str, folders: list[Path], read: Callable[[Path], Read]
+    ) -> Read:
         best = self._best(folders) if which == "best" else None
         if best:
             try:
-                return load_checkpoint(best)
+                return read(best)
             except CheckpointError as error:
                 _warn(f"taking the latest checkpoint, as the best cannot be had: {error}")
-        return self._first(load_checkpoint, (f for f in reversed(folders) if f != best))
+        return self._first(read, (f for f in reversed(folders) if f != best))
 
     def _best(self, folders: list[Path]) -> Path | None:
         """The one with the lowest validation loss, as the newest says that can be read."""
@@ -180,16 +197,25 @@ class Run(Folder):
     def forget_after(self, step: int) -> None:
         """Remove what is left of later steps, and of a save or a removal that was killed.
 
-        Of a run that is resumed at this step: it makes them again.
+        Of a run that is resumed at this step: it makes them again. Damaged tables, which tell of
+        the run and do not make it, are set aside with a warning.
         """
+        tables = self._tables_or_aside()
         self.sweep()
         self.started()
         for later, folder in self.step_folders().items():
             if later > step or not there(folder / MANIFEST):
                 remove_checkpoint(folder)
-        tables = self.load_tables()
         if any(later > step for later in tables):
             self.save_tables({at: table for at, table in tables.items() if at <= step})
+
+    def _tables_or_aside(self) -> dict[int, Tensor]:
+        try:
+            return self.load_tables()
+        except CheckpointError as error:
+            aside = set_aside(self.tables)
+            _warn(f"{error}; it is kept as {aside.name}, and the run goes on with new tables")
+            return {}
 
 
 def _warn(message: str) -> None:
@@ -210,7 +236,8 @@ def new_place(name: str | Path) -> Path:
 
 
 def check_new(folder: Path) -> Path:
-    """The folder; `CheckpointError` if it exists."""
+    """The folder; `CheckpointError` if it exists, or could not be read again."""
+    check_name(folder)
     if folder.exists():
         raise CheckpointError(f"{folder} exists; remove it, or choose another folder")
     return folder

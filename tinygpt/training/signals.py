@@ -8,7 +8,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; a second one acts at once."""
+    """Collect SIGINT and SIGTERM instead of dying of them; a second one acts at once.
+
+    One that is ignored (`nohup`, `&`) stays so.
+    """
     caught: list[int] = []
 
     def note(signum: int, frame: object) -> None:
@@ -18,7 +21,9 @@ def noted_signals() -> Iterator[list[int]]:
 
     # only the main thread may set handlers; elsewhere signals act as usual
     main = threading.current_thread() is threading.main_thread()
-    old = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)} if main else {}
+    both = [signal.SIGINT, signal.SIGTERM] if main else []
+    heeded = [s for s in both if signal.getsignal(s) is not signal.SIG_IGN]
+    old = {s: signal.signal(s, note) for s in heeded}
     try:
         yield caught
     finally:

@@ -22,19 +22,18 @@ STATE = {
     "seconds": float,
     "grad_norm": float,
 }
+LATER = {"max_steps": int, "tokens_seen": int}  # older checkpoints lack them
 AVERAGES = {torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"}, Muon: {"momentum_buffer"}}
 
 
 def check_state(state: dict[str, Any], path: Path) -> None:
     """Raise `CheckpointError` unless a state.json says what a checkpoint has to say."""
-    for name, kind in STATE.items():
+    for name, kind in (STATE | {n: kind for n, kind in LATER.items() if n in state}).items():
         value = state.get(name)
         # NaN is no loss, but the gradient norm before the first update; True is no number
         right = type(value) in (int, kind) and (value >= 0 or name == "grad_norm")
         if not right or sys.float_info.max < value < math.inf:
             raise CheckpointError(f"{path} says {name}={value!r:.99}, which cannot be")
-    if type(state.get("max_steps", 1)) is not int:
-        raise CheckpointError(f"{path} says max_steps={state['max_steps']!r:.99}, which cannot be")
     if state["best_step"] > state["step"]:
         raise CheckpointError(f"{path} says that the best step, {state['best_step']}, is to come")
 

@@ -20,7 +20,7 @@ from ..measure import (
 from ..model import TinyGPT
 from .checkpoint import Checkpoint, train_settings
 from .manifest import SUMMARY
-from .preflight import tokens_per_step
+from .preflight import tokens_seen
 
 UNITS = ("perplexity_per_token", "perplexity_per_word", "bits_per_char", "bits_per_byte")
 LOSSES = tuple(
@@ -106,10 +106,10 @@ def _history(model: TinyGPT, saved: Checkpoint) -> dict[str, Any]:
     if not saved.state:
         before = saved.about.get(SUMMARY, {})
         return {name: before.get(name) for name in HISTORY}
-    step = saved.state["step"]
-    tokens = step * tokens_per_step(model, train_settings(saved.settings))
+    tokens = tokens_seen(saved.state, model, train_settings(saved.settings))
     device = "cuda" if "rng.device" in saved.training else "cpu"
-    values = step, tokens, saved.state["seconds"], device, saved.settings.get("processor")
+    step, seconds = saved.state["step"], saved.state["seconds"]
+    values = step, tokens, seconds, device, saved.settings.get("processor")
     return dict(zip(HISTORY, values, strict=True))
 
 

@@ -21,14 +21,22 @@ from .evaluation import Losses, best_model, measure_both
 from .hooks import hooks_for
 from .log import MetricsLogger
 from .pace import Pace, Stretch
-from .preflight import identity, is_small, settings_of, to_go_on_with, updates, used_before
-from .products import keep_weights, tell
+from .preflight import (
+    identity,
+    is_small,
+    settings_of,
+    to_go_on_with,
+    tokens_seen,
+    updates,
+    used_before,
+)
+from .products import forget_others, keep_weights, tell
 from .rounds import resumed_rounds, to_numbers
 from .run import Run
 from .samples import write_sample
 from .show import progress_bar, say
 from .signals import act_on, noted_signals
-from .state import STATE, restore_training, training_tensors
+from .state import LATER, STATE, restore_training, training_tensors
 from .updater import Updater
 from .words import resumed, stopped
 
@@ -232,7 +240,7 @@ class Trainer(Updater):
     def _log(self, tokens_per_s: float, more: dict[str, float]) -> None:
         self.metrics.log(
             step=self.step,
-            epoch=self.step * self.tokens_per_step / len(self._train),
+            epoch=self.tokens_seen / len(self._train),
             lr=float(self.optimizers[0].param_groups[0]["lr"]) if self.step else 0.0,
             grad_norm=self.grad_norm,
             tokens_per_s=tokens_per_s,
@@ -261,13 +269,13 @@ class Trainer(Updater):
         if self.useless == self.step:
             self._say(f"step {self.step} has no finite loss; its weights are not saved")
             return
-        numbers = {name: getattr(self, name) for name in STATE}
+        numbers = {name: getattr(self, name) for name in (*STATE, *LATER)}
         checkpoint = Checkpoint(
             self.model,
             self.corpus.tokenizer,
             settings_of(self.config, self.corpus_identity, self.device),
             training_tensors(self.optimizers, self.batches, self.device),
-            numbers | {"max_steps": self.max_steps, "rounds": to_numbers(self.rounds)},
+            numbers | {"rounds": to_numbers(self.rounds)},
         )
         try:
             self.run.save(self.step, checkpoint, self.config.keep_last, self.ranks)
@@ -278,6 +286,9 @@ class Trainer(Updater):
         for name in STATE:
             setattr(self, name, saved.state[name])
         before, _ = used_before(self.run.folder, saved)
+        self.tokens_seen = tokens_seen(saved.state, self.model, before)
+        counted = self.config, self.step, self.tokens_seen
+        self.max_steps = updates(self.model, self.corpus, *counted)
         ends = updates(self.model, self.corpus, before), self.max_steps
         self.rounds, schedule = resumed_rounds(saved.state, before, self.config, *ends)
         restore_training(saved.training, self.optimizers, self.batches, self.device)
@@ -290,6 +301,7 @@ class Trainer(Updater):
     def _forget_later(self) -> None:
         self.run.forget_after(self.step)
         self.run.keep(self.config.keep_last, self.best_step)
+        forget_others(self.run, self.best_step)
         self.metrics.truncate(self.step)
 
     def _compare_anew(self) -> None:

@@ -52,7 +52,7 @@ class Updater:
         self.rounds = first_round(self.max_steps, config)
         self.optimizers = make_optimizers(model, config)
         self.hooks = hooks_for(model, self._val, config)
-        self.step = 0
+        self.step = self.tokens_seen = 0
         self.loss = self.grad_norm = math.nan  # of the last batch that was looked at
         self.run: Run | None = None  # where an error says that checkpoints are
         self.recorded = None
@@ -76,7 +76,7 @@ class Updater:
             numbers, loads = self._backward(batches)
             self._look([numbers.tolist()])
             self._move(loads)
-        self.step += 1
+        self.step, self.tokens_seen = self.step + 1, self.tokens_seen + self.tokens_per_step
         return self.loss
 
     def _update(self, batches: list[Batch]) -> Tensor:
