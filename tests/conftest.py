@@ -1,6 +1,7 @@
 """What the tests share: a small text, a small corpus, small models."""
 
 import os
+import signal
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # what tests start, kernels of notebooks too
 settings.register_profile("busy machine", deadline=None)  # an example may be held up
 settings.load_profile("busy machine")
+# behind an & SIGINT is ignored, and a training leaves it so; the tests interrupt trainings
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LINES = (
     "the cat sat on the mat and the dog sat on the log\n"
