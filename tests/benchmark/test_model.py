@@ -59,7 +59,7 @@ def test_each_model_does_the_same_work_and_is_told_by_its_own_figures():
         flops = flops_per_token(own, training=False)
         assert row["gflop_per_token"] == pytest.approx(flops / 1e9)
         assert row["gflop_per_s"] == pytest.approx(flops * tokens / seconds / 1e9)
-        cache = (row["what"] == "writing") * KVCache(own.config).buffer.nbytes
+        cache = (row["what"] == "writing") * KVCache(own.config).nbytes
         assert row["peak_mb"] > (4 * count_parameters(own).total + cache) / 1e6
         assert row.get("samples_per_s", 0) * seconds == pytest.approx({24: 1, 72: 3, 23: 0}[tokens])
         assert (row["times"] == 1) == (i % 3 == 0)

@@ -26,8 +26,8 @@ NOTES = [
 
 @dataclass(frozen=True)
 class Work:
-    """A pass of a model over so many tokens of so many windows (None: it writes them), with so
-    many bytes of keys and values at hand."""
+    """A pass of a model over so many tokens of so many windows (None: it writes them), with a
+    cache of so many bytes."""
 
     run: Callable[[], None]
     tokens: int
@@ -83,7 +83,7 @@ def _works(model: TinyGPT, batch: int) -> dict[str, Work]:
     return {
         "forward, batch 1": Work(forward(x[:1]), T, 1),
         f"forward, batch {batch}": Work(forward(x), batch * T, batch),
-        "writing": Work(write, written, None, read.cache.buffer.nbytes),
+        "writing": Work(write, written, None, read.cache.nbytes),
     }
 
 

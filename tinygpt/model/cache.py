@@ -37,6 +37,11 @@ class KVCache:
         shape = (config.n_layer if config.token_shift else 0, batch_size, self.size, config.n_embd)
         self.read = torch.zeros(shape, device=device, dtype=dtype)
 
+    @property
+    def nbytes(self) -> int:
+        """The memory of its buffers."""
+        return self.buffer.nbytes + self.tokens.nbytes + self.read.nbytes
+
     def restart(self, padding: Tensor | None = None) -> None:
         """Forget everything read; the buffers are kept."""
         self.length, self.padding = 0, padding

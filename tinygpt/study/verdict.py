@@ -66,7 +66,8 @@ class Verdict:
         p = "p < 0.001" if self.p_holm < 0.001 else f"p = {self.p_holm:.{places}f}"
         n, m = self.runs
         seeds = f"{n if n == m else f'{n} and {m}'} seeds"
-        return f"{p} after Holm's correction, {seeds}{', in pairs' * self.comparison.paired}"
+        pairs = ", in pairs" if self.comparison.paired else ""
+        return f"{p} after Holm's correction, {seeds}{pairs}"
 
 
 def verdicts(study: Study) -> list[Verdict]:
