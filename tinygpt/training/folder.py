@@ -116,7 +116,7 @@ class Folder:
 
         `CheckpointError` if it holds anything else, is in use, or cannot be written and read.
         """
-        check_name(self.folder)
+        check_utf8(self.folder)
         self._refuse_if_taken()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -219,7 +219,7 @@ class Folder:
         return {int(step): tables[step] for step in sorted(tables, key=int)}
 
 
-def check_name(folder: Path) -> None:
+def check_utf8(folder: Path) -> None:
     """Raise `CheckpointError` for a path that is not UTF-8, from which safetensors cannot read."""
     try:
         str(folder).encode()

@@ -16,7 +16,7 @@ from ..model import TinyGPT
 from ..ranks import ALONE, Ranks
 from ..runtime import pick_device
 from .checkpoint import Checkpoint, load_checkpoint, read_settings, read_state, save_checkpoint
-from .folder import Folder, check_name, names, remove_checkpoint
+from .folder import Folder, check_utf8, names, remove_checkpoint
 from .manifest import MANIFEST, SUMMARY, there, verify
 
 RUNS = WORKSPACE / "checkpoints"
@@ -237,7 +237,7 @@ def new_place(name: str | Path) -> Path:
 
 def check_new(folder: Path) -> Path:
     """The folder; `CheckpointError` if it exists, or could not be read again."""
-    check_name(folder)
+    check_utf8(folder)
     if folder.exists():
         raise CheckpointError(f"{folder} exists; remove it, or choose another folder")
     return folder
