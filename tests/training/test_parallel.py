@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 from datetime import timedelta
 
@@ -365,6 +366,22 @@ def test_one_that_hangs_ends_the_others_after_a_while(tmp_path, monkeypatch):
         os._exit(0)
 
     assert together(tmp_path, go) == [None, None]
+
+
+def test_no_number_is_left_with_another_thread(tmp_path):
+    """Gloo's thread gives it up under Python's lock, which aborts a program that is ending."""
+
+    def go():
+        ranks, tensor, made = join(), torch.tensor, []
+
+        def noted(number):
+            made.append(weakref.ref(result := tensor(number)))
+            return result
+
+        torch.tensor = noted
+        return [(ranks.largest(i), made[-1]() is None) for i in range(300)]
+
+    assert together(tmp_path, go) == [[(i, True) for i in range(300)]] * 2
 
 
 def test_a_signal_to_one_ends_all_after_the_same_update(corpus, small, tmp_path):
