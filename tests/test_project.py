@@ -1,6 +1,7 @@
 """The project's own files: dependency lists that agree, a README that says what CI runs."""
 
 import ast
+import json
 import re
 import tomllib
 
@@ -83,6 +84,18 @@ def test_the_loss_of_tiny_in_the_readme_is_that_of_its_stored_runs():
         line for line in lines if line.startswith("| `python -m tinygpt train --preset tiny`")
     ]
     assert line.endswith(said)
+
+
+def test_the_figures_of_sparse_158m_in_the_readme_are_those_of_its_stored_measure():
+    folder = ROOT / "checkpoints" / "whole_size"
+    rows = pd.DataFrame(json.loads((folder / "benchmark.json").read_text())["rows"])
+    times = rows[rows["what"] == "forward, batch 1"].set_index("model")["times"]
+    made = json.loads((folder / "summary.json").read_text())
+    assert (made["updates"], made["tokens"], made["parameters"]) == (4, 4096, 158_623_744)
+    readme = " ".join(study_table.README.read_text(encoding="utf-8").split())
+    assert f"took {made['seconds'] / 4:.1f} s of both cores for an update of 1,024 token" in readme
+    assert f"reads a window {times['dense, equal total']:.1f} times as fast" in readme
+    assert f"at {times['dense, equal active']:.2f} of the speed of that of its active" in readme
 
 
 def test_a_room_imports_only_from_floors_above_its_own():

@@ -179,6 +179,7 @@ REFUSED = {
     "more than all": ((2, 4), {}, "top_k=4 is more than n_experts=2"),
     "its own": ((4, 2), {"n_shared": 1}, "n_shared: upcycling sets it itself"),
     "top-p of parts": ((4, 2, 2), {"top_p": 0.5}, "wants all parts of a copy chosen together"),
+    "noise of parts": ((4, 2, 2), {"noisy": True}, "groups and noise would not do"),
     "share": ((4, 2), {"reinit": 1.5}, "reinit=1.5 must be between 0 and 1"),
     "a text for a share": ((4, 2), {"reinit": "x"}, "reinit='x' must be between 0 and 1: a number"),
     "no share": ((4, 2), {"reinit": None}, "reinit=None must be between"),

@@ -86,9 +86,10 @@ def experts_of_copies(
     for name, value in (("n_experts", n_experts), ("top_k", top_k)):
         _check_parts(name, value, granularity)
     check(
-        granularity == 1 or not settings.keys() & {"top_p", "n_groups", "top_groups"},
-        f"granularity={granularity} wants all parts of a copy chosen together, which top_p and "
-        f"groups would not do; leave them away, or take granularity=1",
+        granularity == 1
+        or not (moe.noisy or settings.keys() & {"top_p", "n_groups", "top_groups"}),
+        f"granularity={granularity} wants all parts of a copy chosen together, which top_p, groups "
+        f"and noise would not do; leave them away, or take granularity=1",
     )
     return replace(moe, routed_scaling_factor=float(granularity))
 
