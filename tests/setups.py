@@ -27,6 +27,9 @@ START = "00_start_here.ipynb"
 INDEX = "https://download.pytorch.org/whl/cpu"
 PYTHON = os.environ.get("PYTHON", sys.executable)
 ADDRESS = "ADDRESS"  # of the repository, in the README's cell for Colab
+# of a network that stumbles or hangs: pip tries again; and no command goes on for ever
+NETWORK = {"PIP_RETRIES": "10", "PIP_TIMEOUT": "60"}
+LONGEST = 1800  # seconds
 OURS = ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME")
 MEASURE = (
     "import resource, subprocess, sys; subprocess.check_call(sys.argv[1:]); "
@@ -128,7 +131,7 @@ def _venv(copy: Path) -> tuple[Path, dict[str, str]]:
 
 def _environment() -> dict[str, str]:
     """This process's, without what would let its own environment shine through."""
-    return {name: value for name, value in os.environ.items() if name not in OURS}
+    return NETWORK | {name: value for name, value in os.environ.items() if name not in OURS}
 
 
 def _reachable(url: str) -> bool:
@@ -141,7 +144,8 @@ def _reachable(url: str) -> bool:
 
 def _run(command: list[str], folder: Path, env: dict[str, str]) -> None:
     print("+", " ".join(command), flush=True)
-    subprocess.run(command, cwd=folder, env=env, check=True, stdout=subprocess.DEVNULL)
+    options = {"stdout": subprocess.DEVNULL, "check": True, "timeout": LONGEST}
+    subprocess.run(command, cwd=folder, env=env, **options)
 
 
 if __name__ == "__main__":

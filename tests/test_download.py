@@ -1,6 +1,7 @@
 """Downloads from a local server that misbehaves on purpose."""
 
 import hashlib
+import io
 import os
 import signal
 import subprocess
@@ -67,10 +68,10 @@ def compressed(to, start):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    """Seconds become tenths; and what hangs all the same fails."""
+    """Time limits that no busy machine reaches, and no pauses; what hangs all the same fails."""
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(module, "STALL", 0.3)
-    monkeypatch.setattr(module, "GRACE", 0.8)
+    monkeypatch.setattr(module, "STALL", 2.0)
+    monkeypatch.setattr(module, "GRACE", 20.0)
     monkeypatch.setattr(module, "PACE", 200_000)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=time.monotonic, sleep=id))
     if not hasattr(signal, "setitimer"):
@@ -79,6 +80,13 @@ def impatient(monkeypatch):
     signal.setitimer(signal.ITIMER_REAL, 60)
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    """Where a server is silent or slow for ever, and how often it is asked does not matter."""
+    monkeypatch.setattr(module, "STALL", 0.3)
+    monkeypatch.setattr(module, "GRACE", 0.8)
 
 
 def fetch(server, path):
@@ -131,14 +139,20 @@ def test_a_broken_transfer_goes_on_where_it_stopped(tmp_path):
 
 @pytest.mark.parametrize("stalls", [False, True])
 def test_tries_that_get_further_do_not_count(tmp_path, stalls, monkeypatch):
-    monkeypatch.setattr(module, "GRACE", 10.0)
-    monkeypatch.setattr(module, "STALL", 0.05)
-    with Server(serve(sent=30_000, stalls=stalls)) as server:
-        assert len(fetch(server, tmp_path / "input.txt")) == 10
+    monkeypatch.setattr(module, "STALL", 0.6)
+    with Server(serve(sent=60_000, stalls=stalls)) as server:
+        assert len(fetch(server, tmp_path / "input.txt")) == 5  # after more than TRIES that broke
 
 
 @pytest.mark.parametrize("first", [mute, serve(sent=0, stalls=True), serve(sent=0), status(503)])
-def test_a_server_that_is_slow_to_begin_is_asked_again(tmp_path, first):
+def test_a_server_that_is_slow_to_begin_is_asked_again(tmp_path, first, monkeypatch):
+    ask, stalls = module._ask, iter([0.3, 0.3])
+
+    def asked(*args):  # the third try, which succeeds, has time
+        monkeypatch.setattr(module, "STALL", next(stalls, 20.0))
+        return ask(*args)
+
+    monkeypatch.setattr(module, "_ask", asked)
     with Server(first, first, serve()) as server:
         assert fetch(server, tmp_path / "input.txt") == [None] * 3
 
@@ -215,7 +229,7 @@ def test_an_unknown_total_is_no_other_total(tmp_path):
 @pytest.mark.parametrize(
     "answer", [mute, dripping, dripping_head, dripping_chunk_sizes, waiting_head]
 )
-def test_a_server_that_never_comes_to_an_end(tmp_path, answer):
+def test_a_server_that_never_comes_to_an_end(tmp_path, answer, hurried):
     path = tmp_path / "input.txt"
     with Server(answer) as server, pytest.raises(CorpusError, match="could not download"):
         start = time.monotonic()
@@ -224,7 +238,9 @@ def test_a_server_that_never_comes_to_an_end(tmp_path, answer):
     assert not path.exists()
 
 
-def test_a_server_that_drips_after_a_fast_start(tmp_path):
+def test_a_server_that_drips_after_a_fast_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "GRACE", 1.5)
+
     def answer(to, start):
         head(to, Content_Length=SIZE)
         to.wfile.write(CONTENT[:-5000])
@@ -237,6 +253,7 @@ def test_a_server_that_drips_after_a_fast_start(tmp_path):
 
 def test_a_slow_server_is_followed_as_long_as_it_keeps_pace(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PACE", 50_000)
+    monkeypatch.setattr(module, "GRACE", 1.0)
 
     def answer(to, start):  # 300,000 bytes in more than a second, which is longer than GRACE
         head(to, Content_Length=SIZE)
@@ -364,15 +381,22 @@ def fetching(url, path, patience=15):
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-def test_of_several_threads_one_fetches_and_the_others_take_its_file(tmp_path, capsys):
+def test_of_several_threads_one_fetches_and_the_others_take_its_file(tmp_path, monkeypatch):
     path, go = tmp_path / "x" / "y", threading.Event()
-    serve_later = lambda to, start: go.wait(0.2) or serve()(to, start)  # noqa: E731
-    with Server(serve_later) as server, ThreadPoolExecutor(4) as pool:
+    monkeypatch.setattr(module, "STALL", 20.0)
+    monkeypatch.setattr(sys, "stdout", said := io.StringIO())
+    with (
+        Server(lambda to, start: go.wait() and serve()(to, start)) as server,
+        ThreadPoolExecutor(4) as pool,
+    ):
         done = [pool.submit(download, server.url, path, SHA, SIZE) for _ in range(4)]
+        while said.getvalue().count("waiting for another process") < 3 and not done[0].done():
+            time.sleep(0.01)
+        go.set()
         assert [future.result() for future in done] == [None] * 4
         assert server.asked == [None]
     assert path.read_bytes() == CONTENT
-    assert capsys.readouterr().out.count("waiting for another process") == 3
+    assert said.getvalue().count("waiting for another process") == 3
 
 
 def test_of_two_processes_one_fetches_and_the_other_takes_its_file(tmp_path):
@@ -426,7 +450,8 @@ def get(server, limit=SIZE):
 @pytest.mark.parametrize(
     "first", [serve(), serve(sent=1000), serve(sent=0, stalls=True), status(503), status(429)]
 )
-def test_a_page_is_fetched_whole_or_again(first):
+def test_a_page_is_fetched_whole_or_again(first, monkeypatch):
+    monkeypatch.setattr(module, "STALL", 0.6)
     with Server(first, serve()) as server:
         assert get(server) == CONTENT
         assert set(server.visits) == {("/input.txt", "tests (+me@example.org)")}
@@ -461,11 +486,12 @@ def test_a_busy_server_is_asked_again_after_the_time_that_it_wants(monkeypatch, 
         assert len(server.asked) == 1
 
 
-def test_a_page_that_is_not_there_is_told_from_one_that_cannot_be_had():
+def test_a_page_that_is_not_there_is_told_from_one_that_cannot_be_had(request):
     with Server(status(404)) as server:
         with pytest.raises(FileNotFoundError, match="there is no http"):
             get(server)
         assert len(server.asked) == 1
+    request.getfixturevalue("hurried")
     for answer in (status(403), status(500), serve(sent=1000), mute, dripping, compressed):
         with Server(answer) as server, pytest.raises(CorpusError):
             get(server)

@@ -177,7 +177,7 @@ def alone(folder: Path, wait: bool = True) -> Iterator[None]:
     except Timeout:
         if not wait:
             raise
-        print(f"waiting for another process that is at work on {folder}")
+        print(f"waiting for another process that is at work on {folder}", flush=True)
         lock.acquire()
     except NotImplementedError as error:
         raise OSError(f"no locks on the file system of {folder}: {error}") from error

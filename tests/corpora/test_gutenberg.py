@@ -26,12 +26,13 @@ N = len(books.USABLE)
 @pytest.fixture
 def mirror(home, monkeypatch):
     """A server with the library, which is used from now on; nobody really waits."""
-    slept = []
-    clock = SimpleNamespace(monotonic=time.monotonic, sleep=slept.append)
+    pauses, retries = [], []  # between requests, and before another try
+    clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=pauses.append)
     monkeypatch.setattr(gutenberg, "time", clock)
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=retries.append)
     monkeypatch.setattr(downloads, "time", clock)
-    monkeypatch.setattr(downloads, "STALL", 0.3)
-    monkeypatch.setattr(downloads, "GRACE", 0.8)
+    monkeypatch.setattr(downloads, "STALL", 2.0)
+    monkeypatch.setattr(downloads, "GRACE", 20.0)
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("TINYGPT_CONTACT", "me@example.org")
 
@@ -40,7 +41,7 @@ def mirror(home, monkeypatch):
         monkeypatch.setenv("TINYGPT_GUTENBERG", server.base)
         return server
 
-    start.slept = slept
+    start.pauses, start.retries = pauses, retries
     return start
 
 
@@ -132,9 +133,7 @@ def test_requests_come_one_by_one_with_pauses_and_say_who_asks(mirror):
         assert len(paths) == len(set(paths))  # nothing twice
         others = {f"/cache/epub/{n}/pg{n}.txt" for n in (7, 8, 9, 91)}
         assert not others & set(paths)  # another language, no text, two languages, an old edition
-        pauses = [s for s in mirror.slept if s > 0]
-        assert len(pauses) == len(paths) - 1
-        assert all(1.5 < s <= 2 for s in pauses)
+        assert mirror.pauses == [0.0, *[2.0] * (len(paths) - 1)]
         assert paths[0] == "/cache/epub/feeds/pg_catalog.csv.gz"
         ninety_five = [p for p in paths if "95" in p]
         assert ninety_five == [
@@ -177,8 +176,9 @@ def test_it_goes_on_after_a_break(mirror):
     ids=["truncated", "stalled", "busy", "forbidden"],
 )
 def test_a_book_that_cannot_be_had_ends_it_with_one_error_and_nothing_half_written(
-    mirror, home, answer
+    mirror, home, answer, monkeypatch
 ):
+    monkeypatch.setattr(downloads, "STALL", 0.6)
     with mirror(**{"pg12.txt": answer}), pytest.raises(CorpusError, match="pg12.txt"):
         load()
     folder = home[0] / "data" / "gutenberg-pt"
@@ -192,7 +192,7 @@ def test_a_busy_server_gets_the_time_that_it_asks_for(mirror):
     whole = serve(books.files()["cache/epub/12/pg12.txt"])
     with mirror(**{"pg12.txt": lambda to, start: next(busy, whole)(to, start)}):
         load()
-    assert 30.0 in mirror.slept
+    assert mirror.retries == [30.0]
 
 
 def test_wrong_bytes_are_no_catalogue_and_no_book(mirror, home):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -258,21 +259,26 @@ def test_of_two_processes_one_encodes_and_the_other_takes_its_tokens(cached):
     assert list(cached.parent.iterdir()) == [cached]
 
 
-def test_of_two_threads_one_encodes_and_the_other_takes_its_tokens(cached, monkeypatch, capsys):
+def test_of_two_threads_one_encodes_and_the_other_takes_its_tokens(cached, monkeypatch):
     shutil.rmtree(cached)
-    encode, encoded = stream.encode, []
+    encode, encoded, go = stream.encode, [], threading.Event()
+    said = io.StringIO()
 
     def slowly(*args):
         encoded.append(args)
-        threading.Event().wait(0.2)
+        go.wait(20)
         return encode(*args)
 
     monkeypatch.setattr(stream, "encode", slowly)
+    monkeypatch.setattr(sys, "stdout", said)
     with ThreadPoolExecutor(4) as pool:
         done = [pool.submit(read_again) for _ in range(4)]
+        while said.getvalue().count("waiting for another process") < 3 and not done[0].done():
+            time.sleep(0.01)
+        go.set()
         assert [future.result() for future in done] == [TEXT] * 4
     assert len(encoded) == 1
-    assert "waiting for another process" in capsys.readouterr().out
+    assert said.getvalue().count("waiting for another process") == 3
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")

@@ -37,8 +37,8 @@ def hub(home, monkeypatch):
     """A local hub with a small data set in the place of the real one."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home[0] / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(download, "STALL", 0.3)
-    monkeypatch.setattr(download, "GRACE", 5.0)
+    monkeypatch.setattr(download, "STALL", 2.0)
+    monkeypatch.setattr(download, "GRACE", 20.0)
     impatient = SimpleNamespace(monotonic=time.monotonic, sleep=id)
     monkeypatch.setattr(download, "time", impatient)
     monkeypatch.setenv("no_proxy", "*")
@@ -130,7 +130,8 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize(("answer", "words"), ANSWERS.values(), ids=ANSWERS)
-def test_a_hub_that_fails_gives_one_error_and_no_token_file(hub, home, answer, words):
+def test_a_hub_that_fails_gives_one_error_and_no_token_file(hub, home, answer, words, monkeypatch):
+    monkeypatch.setattr(download, "STALL", 0.6)
     bad = hub(**{"TinyStories-train.txt": answer})
     with bad, pytest.raises(CorpusError, match=f"tinystories is not on this.*{words}"):
         load_corpus("tinystories", marked_tokenizer())

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -116,18 +115,20 @@ def trainings(small, corpus, updates, cases, strategies=("ddp", "fsdp")):
 
 def assert_equal_trainings(actual, expected):
     steps, rows, wholes, weights = actual
-    for (loss, norm, biases), (loss_1, norm_1, biases_1) in zip(steps, expected[0], strict=True):
-        assert loss == pytest.approx(loss_1, rel=1e-6)
-        assert norm == pytest.approx(norm_1, rel=1e-3)
-        assert all(map(torch.equal, biases, biases_1))
-    # of the many tokens that evaluations read, one may be so near to two experts that rounding
-    # decides, after many updates
-    near = 1e-6 if len(steps) < 100 else 1e-3
+    # after many updates a token may be so near to two experts that rounding decides
+    near, far = (1e-6, 0) if len(steps) < 100 else (1e-3, 5 * BIAS.bias_rate)
+    pairs = zip(steps, expected[0], strict=True)
+    for step, ((loss, norm, biases), (loss_1, norm_1, biases_1)) in enumerate(pairs):
+        early = step < SHORT.max_steps
+        assert loss == pytest.approx(loss_1, rel=1e-6 if early else near)
+        assert norm == pytest.approx(norm_1, rel=1e-3 if early else 10 * near)
+        for bias, bias_1 in zip(biases, biases_1, strict=True):
+            torch.testing.assert_close(bias, bias_1, rtol=0, atol=0 if early else far)
     for row, row_1 in zip(rows, expected[1], strict=True):
         assert row == pytest.approx(row_1, rel=near)
     assert wholes == pytest.approx(expected[2], rel=near)
     for p, q in zip(weights, expected[3], strict=True):
-        torch.testing.assert_close(p, q, atol=2e-4, rtol=1e-4)
+        torch.testing.assert_close(p, q, atol=max(2e-4, near), rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -346,16 +347,16 @@ def test_gradients_are_exchanged_once_in_an_update(corpus, small, tmp_path):
 
 @pytest.mark.full
 def test_one_that_hangs_ends_the_others_after_a_while(tmp_path, monkeypatch):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    # where they meet is open already, as under torchrun: nobody else can take its port
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     monkeypatch.setattr("tinygpt.ranks.TIMEOUT", timedelta(seconds=3))
 
     def go():
         rank = join().rank
         distributed.destroy_process_group()
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+        os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
         ranks = join()
         assert ranks.largest(rank) == 1
         if rank == 1:
