@@ -28,7 +28,7 @@ INDEX = "https://download.pytorch.org/whl/cpu"
 PYTHON = os.environ.get("PYTHON", sys.executable)
 ADDRESS = "ADDRESS"  # of the repository, in the README's cell for Colab
 # of a network that stumbles or hangs: pip tries again; and no command goes on for ever
-NETWORK = {"PIP_RETRIES": "10", "PIP_TIMEOUT": "60"}
+NETWORK = {"PIP_RETRIES": "10", "PIP_DEFAULT_TIMEOUT": "60"}
 LONGEST = 1800  # seconds
 OURS = ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME")
 MEASURE = (

@@ -82,7 +82,7 @@ def _asked_to_wait(error: Exception, url: str) -> float:
             f"{url}: the server is busy and asks to come back in {seconds:,.0f} s; try again then"
         ) from error
     if told.isdecimal():
-        print(f"the server asks to wait {seconds:g} s")
+        print(f"the server asks to wait {seconds:g} s", flush=True)
     return seconds
 
 

@@ -113,9 +113,9 @@ def open_lab(flags: list[str]) -> int:
         ) from error
     if not {"-h", "--help", "--help-all", "--version"} & set(flags):
         for message in make_working_copy():
-            print(message)
+            print(message, flush=True)
         with waiting("reading tinyshakespeare"):
-            print(load_corpus("tinyshakespeare", fallback="tinyplays"))
+            print(load_corpus("tinyshakespeare", fallback="tinyplays"), flush=True)
     start = WORK / "00_start_here.ipynb"
     # the whole repository is served, so that the notebooks find their pictures
     arguments = [str(start), f"--ServerApp.root_dir={ROOT}"]

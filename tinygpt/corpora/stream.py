@@ -56,7 +56,8 @@ def _make(folder: Path, texts: Texts, recipe: Recipe) -> None:
     if folder.exists():
         print(
             f"what {folder} holds of {texts.source} is damaged, unfinished or old; encoding it "
-            f"again"
+            f"again",
+            flush=True,
         )
         shutil.rmtree(folder)
     folder.mkdir()
