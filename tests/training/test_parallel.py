@@ -115,8 +115,8 @@ def trainings(small, corpus, updates, cases, strategies=("ddp", "fsdp")):
 
 def assert_equal_trainings(actual, expected, routed):
     steps, rows, wholes, weights = actual
-    # after many updates (40, 60) a token may be so near to two experts that rounding decides: from
-    # then on losses part by 1 % or 2 %, weights and norms by much more
+    # of 100 updates a late one may find a token so near to two experts that rounding decides: then
+    # losses part, by 1 % or 2 %, and weights and norms by much more
     parted, pairs = False, zip(steps, expected[0], strict=True)
     for step, ((loss, norm, biases), (loss_1, norm_1, biases_1)) in enumerate(pairs):
         same = loss == pytest.approx(loss_1, rel=1e-6) and all(map(torch.equal, biases, biases_1))
@@ -127,7 +127,7 @@ def assert_equal_trainings(actual, expected, routed):
         else:
             assert same, (step, loss, loss_1, biases, biases_1)
             assert norm == pytest.approx(norm_1, rel=1e-3)
-    # evaluations read more tokens, of which one is as near sooner
+    # evaluations read more tokens, of which one is so near sooner
     near = 0.05 if parted else 1e-6 if len(steps) == SHORT.max_steps else 1e-3
     for row, row_1 in zip(rows, expected[1], strict=True):
         assert row == pytest.approx(row_1, rel=near)
